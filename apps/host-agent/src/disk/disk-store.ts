@@ -1,0 +1,27 @@
+/** A sandbox's writable disk: copy-on-write layers over an immutable base. Every path is absolute. */
+export interface DiskLayer {
+  path: string;
+  format: 'qcow2' | 'raw';
+}
+
+/** How disks are layered on this host. Bases and frozen layers are never written again. */
+export interface DiskStore {
+  readonly name: 'qcow2' | 'dm-snapshot';
+  /**
+   * Makes a new empty layer at `path` on top of `base`, `sizeMib` large as the guest sees it (at least the base's size), owned
+   * by `uid`. The space is taken as the guest writes. Throws `disk_full`, and leaves nothing behind on any error.
+   */
+  createLayer(options: { path: string; base: DiskLayer; sizeMib: number; uid: number }): Promise<DiskLayer>;
+  /** Flushes a layer to stable storage. The VMM that had it open has flushed or ended. */
+  sync(layer: DiskLayer): Promise<void>;
+  /** Bytes that a layer really takes. */
+  allocatedBytes(layer: DiskLayer): Promise<number>;
+  /** Size of the disk as the guest sees it, MiB. */
+  virtualSizeMib(layer: DiskLayer): Promise<number>;
+  /** Layers under `layer`, nearest first: what must be kept while it is. */
+  chain(layer: DiskLayer): Promise<DiskLayer[]>;
+  /** Writes one self-contained layer at `path` from a whole chain. */
+  flatten(options: { layer: DiskLayer; path: string }): Promise<DiskLayer>;
+  /** Removes a layer. No error when it is gone. */
+  remove(layer: DiskLayer): Promise<void>;
+}

@@ -1,0 +1,103 @@
+/**
+ * The boundary between a host and the virtual machine monitors that it can drive. Each driver runs one VMM process per
+ * microVM, detached from the host agent: it outlives the agent, and a later agent attaches to it again by its record.
+ */
+
+export type VmmName = 'qemu' | 'firecracker' | 'fake';
+
+/** What a driver can do, asked before use. */
+export interface VmmCapabilities {
+  /** Saves only what was written since the restore. */
+  diffSnapshots: boolean;
+  /** Restores through a page server rather than a file mapping. */
+  externalPager: boolean;
+  balloon: boolean;
+}
+
+/** What the driver found on this machine; part of every snapshot's manifest, because a restore needs the same. */
+export interface VmmIdentity {
+  vmm: VmmName;
+  version: string;
+  machineType: string;
+  cpuModel: string;
+  /** `kvm` only after a probe guest really booted with it. */
+  accelerator: 'kvm' | 'tcg' | 'none';
+}
+
+/** Everything a microVM is started with. Paths are absolute. */
+export interface MachineSpec {
+  /** Names the microVM in cgroup and process lists: the sandbox's UUID, or `warm-…`, `probe-…`. */
+  id: string;
+  vcpus: number;
+  memoryMib: number;
+  kernelPath: string;
+  initramfsPath: string;
+  /** Kernel parameters of the guest's own besides the driver's, e.g. `aviary.host_token_sha256=…`. */
+  kernelParameters: readonly string[];
+  toolboxPath: string;
+  disk: { path: string; format: 'qcow2' | 'raw' };
+  /** Guest RAM: written through when booting, mapped privately when restoring. */
+  memoryPath: string;
+  network: { namespace: string; tapName: string; guestMac: string };
+  /** The unprivileged identity that the VMM runs as. Its files belong to it. */
+  uid: number;
+  /** An existing directory of the microVM's own for sockets and console output, owned by `uid`. */
+  runDirectory: string;
+}
+
+/** Finds a running VMM again: by process id and start time (ids are reused, start times of one id are not). */
+export interface VmmRecord {
+  id: string;
+  vmm: VmmName;
+  pid: number;
+  /** Field 22 of /proc/PID/stat, clock ticks since boot. */
+  startTicks: string;
+  /** The VMM's control socket. */
+  socketPath: string;
+  /** Directories under /sys/fs/cgroup that the VMM is in and that go with it. */
+  cgroupPaths: readonly string[];
+  runDirectory: string;
+}
+
+/** How a VMM ended. `reason` is for people: `killed`, `out of memory`, `guest powered off`, `exit code 1: …`. */
+export interface VmExit {
+  reason: string;
+}
+
+/** One microVM. */
+export interface MicroVm {
+  readonly record: VmmRecord;
+  /** Settles when the VMM process is gone, however it ended. Never rejects. */
+  readonly exited: Promise<VmExit>;
+  /** Stops the vCPUs. Running → paused; no effect when paused. */
+  pause(): Promise<void>;
+  /**
+   * Writes device state to `statePath` (created, fsynced). Paused only. Guest RAM is complete in `memoryPath` of a booted
+   * microVM after this; of a restored one it is `memoryPath` plus the pages that {@link dirtyPages} names.
+   */
+  saveState(statePath: string): Promise<void>;
+  /**
+   * Copies what was written since the restore: calls `onRange` with each run of dirty guest pages, in order. Paused only,
+   * and only of a restored microVM (`diffSnapshots`). Exact: a page is reported if and only if it was written, whatever its content.
+   */
+  dirtyPages(onRange: (range: { offset: number; data: Buffer }) => Promise<void>): Promise<void>;
+  /** Paused → running. */
+  resume(): Promise<void>;
+  /** Flushes the drive's caches to the host's disk. Paused only. */
+  flushDisk(): Promise<void>;
+  /** Any state → gone, cgroup removed. No error when it is gone already. Resolves when the process has ended. */
+  kill(): Promise<void>;
+}
+
+export interface Vmm {
+  readonly name: VmmName;
+  readonly capabilities: VmmCapabilities;
+  /** What this machine offers. Boots a probe guest the first time; the answer is kept per machine. */
+  probe(signal: AbortSignal): Promise<VmmIdentity>;
+  /** Starts a new guest from its kernel. Resolves when the VMM runs the guest, not when the guest answers. */
+  boot(spec: MachineSpec, signal: AbortSignal): Promise<MicroVm>;
+  /** Loads a saved state: RAM is `spec.memoryPath`, mapped privately and never written. Resolves paused: call `resume`. */
+  restore(spec: MachineSpec, from: { statePath: string }, signal: AbortSignal): Promise<MicroVm>;
+  /** Finds a running VMM that an earlier agent started; undefined when it is gone. */
+  attach(record: VmmRecord): Promise<MicroVm | undefined>;
+}

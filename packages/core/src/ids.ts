@@ -1,0 +1,85 @@
+import { AppError } from './errors.ts';
+
+/** Each kind of id and the prefix it has on the wire: `sb-0190…`. Inside, and in the database, ids are bare UUIDs. */
+export const idPrefixes = {
+  sandbox: 'sb',
+  team: 'team',
+  user: 'usr',
+  apiKey: 'key',
+  host: 'host',
+  template: 'tpl',
+  generation: 'gen',
+  operation: 'op',
+  event: 'evt',
+  hostToken: 'htk',
+  refreshToken: 'hrt',
+} as const satisfies Record<string, string>;
+
+export type IdKind = keyof typeof idPrefixes;
+
+/** A lower-case UUID of one kind. Only {@link newId}, {@link parseId} and {@link asId} make one. */
+export type Id<K extends IdKind> = string & { readonly __idKind: K };
+
+export type SandboxId = Id<'sandbox'>;
+export type TeamId = Id<'team'>;
+export type UserId = Id<'user'>;
+export type ApiKeyId = Id<'apiKey'>;
+export type HostId = Id<'host'>;
+export type TemplateId = Id<'template'>;
+export type GenerationId = Id<'generation'>;
+export type OperationId = Id<'operation'>;
+export type EventId = Id<'event'>;
+
+const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+/** The all-zero UUID: the platform's own team, and the built-in template `minimal`. */
+export const nilUuid = '00000000-0000-0000-0000-000000000000';
+export const platformTeamId = nilUuid as TeamId;
+export const minimalTemplateId = nilUuid as TemplateId;
+
+/** A UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then random, so that ids sort by age. */
+export function uuidv7(nowMs: number = Date.now()): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, Math.floor(nowMs / 0x1_0000));
+  view.setUint16(4, nowMs % 0x1_0000);
+  view.setUint8(6, (view.getUint8(6) & 0x0f) | 0x70);
+  view.setUint8(8, (view.getUint8(8) & 0x3f) | 0x80);
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
+}
+
+/** A new id of `kind`. */
+export function newId<K extends IdKind>(kind: K, nowMs?: number): Id<K> {
+  void kind;
+  return uuidv7(nowMs) as Id<K>;
+}
+
+/** The id as the API shows it, e.g. `sb-0190c2d4-…`. */
+export function formatId<K extends IdKind>(kind: K, id: Id<K>): string {
+  return `${idPrefixes[kind]}-${id}`;
+}
+
+/** Reads a wire id. Throws `invalid_request` naming the expected form. */
+export function parseId<K extends IdKind>(kind: K, text: string, field = `${kind}_id`): Id<K> {
+  const prefix = `${idPrefixes[kind]}-`;
+  const uuid = text.slice(prefix.length);
+  if (!text.startsWith(prefix) || !uuidPattern.test(uuid)) {
+    throw new AppError('invalid_request', `${field} must look like ${prefix}xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`, {
+      details: { field },
+    });
+  }
+  return uuid as Id<K>;
+}
+
+/** Brands a bare UUID read from a trusted store or an internal RPC. Throws `invalid_request` when it is not a UUID. */
+export function asId<K extends IdKind>(kind: K, uuid: string): Id<K> {
+  if (!uuidPattern.test(uuid))
+    throw new AppError('invalid_request', `${kind} id is not a lower-case UUID`, { details: { field: kind } });
+  return uuid as Id<K>;
+}
+
+/** The 32 hex digits that stand for a sandbox in host names and in the E2B API. */
+export function sandboxHostLabel(id: SandboxId): string {
+  return id.replaceAll('-', '');
+}

@@ -1,0 +1,6 @@
+export * from './errors.ts';
+export * from './ids.ts';
+export * from './limits.ts';
+export * from './must.ts';
+export * from './names.ts';
+export * from './sandbox-status.ts';

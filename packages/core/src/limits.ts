@@ -1,0 +1,35 @@
+/** Ranges and defaults that the API checks and the host agent checks again. Sizes in MiB, times in seconds. */
+export const sandboxLimits = {
+  vcpus: { min: 1, max: 16, default: 1 },
+  memoryMib: { min: 256, max: 65_536, default: 512 },
+  diskMib: { min: 1_024, max: 1_048_576, default: 5_120 },
+  /** Idle time before auto-pause; 0 means never. */
+  timeoutSec: { min: 0, max: 30 * 24 * 3600, default: 0 },
+  forkCount: { min: 1, max: 100, default: 1 },
+  /** Generations kept per sandbox besides pinned ones. */
+  keptGenerations: 5,
+  /** Length of a memory diff chain at which it is merged. */
+  maxDiffChain: 8,
+  metadataEntries: 64,
+  metadataBytes: 16_384,
+  envEntries: 256,
+  envBytes: 65_536,
+} as const;
+
+export const execLimits = {
+  timeoutSec: { min: 0, max: 24 * 3600, default: 30 },
+  /** Output kept of a buffered exec, per stream. */
+  maxOutputBytes: 8 * 1024 * 1024,
+  maxStdinBytes: 8 * 1024 * 1024,
+  maxArgs: 4_096,
+  maxCommandBytes: 131_072,
+} as const;
+
+export const fileLimits = {
+  /** Buffered multipart upload; streams have no limit. */
+  maxUploadBytes: 100 * 1024 * 1024,
+  maxPathBytes: 4_095,
+  maxListDepth: 16,
+  maxListEntries: 10_000,
+  chunkBytes: 64 * 1024,
+} as const;
