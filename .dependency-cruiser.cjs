@@ -32,6 +32,7 @@ module.exports = {
     doNotFollow: { path: 'node_modules' },
     exclude: { path: 'packages/proto/gen' },
     tsPreCompilationDeps: true,
+    parser: 'swc',
     tsConfig: { fileName: 'tsconfig.json' },
     enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'default'] },
   },
