@@ -100,4 +100,6 @@ export interface Vmm {
   restore(spec: MachineSpec, from: { statePath: string }, signal: AbortSignal): Promise<MicroVm>;
   /** Finds a running VMM that an earlier agent started; undefined when it is gone. */
   attach(record: VmmRecord): Promise<MicroVm | undefined>;
+  /** Ends every microVM of this host agent whose id is not in `keep`: what a crash left before it was journaled. */
+  removeStrays(keep: ReadonlySet<string>): Promise<void>;
 }

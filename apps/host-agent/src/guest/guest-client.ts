@@ -1,0 +1,234 @@
+import { randomBytes } from 'node:crypto';
+import http from 'node:http';
+import { pipeline } from 'node:stream/promises';
+import { AppError, type ErrorCode, isErrorCode } from '@aviary/core';
+import { Filesystem } from '@aviary/proto/filesystem';
+import { Process } from '@aviary/proto/process';
+import { systemClock, waitFor, withDeadline } from '@aviary/service-kit';
+import { type Client, createClient } from '@connectrpc/connect';
+import { createConnectTransport } from '@connectrpc/connect-node';
+import { fromGuestError } from './guest-errors.ts';
+
+/** The guest agent's port, at every guest's address. */
+const guestAgentPort = 49_983;
+
+export interface GuestInit {
+  /** The access token that is valid from now on. */
+  accessToken: string;
+  /** SHA-256 of the host token that is valid from now on, hex. Unset keeps the one in force. */
+  hostTokenSha256?: string;
+  hostname: string;
+  machineId: string;
+  envVars: Record<string, string>;
+  defaultUser: string;
+}
+
+export interface GuestTokens {
+  hostToken: string;
+  accessToken: string;
+}
+
+/** One guest's agent, as its host speaks to it. Holds kept-alive connections: dispose it before the guest is paused. */
+export class GuestClient implements Disposable {
+  readonly #address: string;
+  readonly #tokens: GuestTokens;
+  readonly #agent = new http.Agent({ keepAlive: true, maxSockets: 256, maxFreeSockets: 8 });
+  readonly processes: Client<typeof Process>;
+  readonly filesystem: Client<typeof Filesystem>;
+
+  constructor(address: string, tokens: GuestTokens) {
+    this.#address = address;
+    this.#tokens = tokens;
+    const transport = createConnectTransport({
+      baseUrl: `http://${address}:${guestAgentPort}`,
+      httpVersion: '1.1',
+      nodeOptions: { agent: this.#agent },
+      readMaxBytes: 16 * 1024 * 1024,
+      interceptors: [
+        (next) => (request) => {
+          request.header.set('X-Access-Token', tokens.accessToken);
+          return next(request);
+        },
+      ],
+    });
+    this.processes = createClient(Process, transport);
+    this.filesystem = createClient(Filesystem, transport);
+  }
+
+  /** Waits until the agent answers. Throws `deadline_exceeded`. */
+  async waitHealthy({ timeoutMs, signal }: { timeoutMs: number; signal?: AbortSignal }): Promise<void> {
+    await waitFor({ what: "the guest agent's first answer", timeoutMs, intervalMs: 5, ...(signal ? { signal } : {}) }, async () => {
+      const response = await this.#request({ method: 'GET', path: '/health', timeoutMs: 500 }).catch(() => undefined);
+      response?.resume();
+      return response !== undefined && response.statusCode === 204;
+    });
+  }
+
+  /** Gives the guest its identity, clock and entropy. Repeats until `timeoutMs`, because a restored guest may need a moment. */
+  async init(init: GuestInit, { timeoutMs }: { timeoutMs: number }): Promise<void> {
+    let last: unknown;
+    await waitFor({ what: 'the initialisation of the guest', timeoutMs, intervalMs: 10 }, async () => {
+      try {
+        await this.#internal('/init', { ...init, timestampMs: Date.now(), entropyBase64: randomBytes(64).toString('base64') }, 1_000);
+        return true;
+      } catch (error) {
+        if (error instanceof AppError && error.code === 'unauthorized') throw error;
+        last = error;
+        return false;
+      }
+    }).catch((error: unknown) => {
+      throw fromGuestError(last ?? error, 'initialise the guest');
+    });
+  }
+
+  /** Stops all user processes and flushes the guest's file systems. The agent itself goes on. */
+  async freeze({ timeoutMs }: { timeoutMs: number }): Promise<void> {
+    await this.#internal('/freeze', {}, timeoutMs);
+  }
+
+  async thaw({ timeoutMs }: { timeoutMs: number }): Promise<void> {
+    await this.#internal('/thaw', {}, timeoutMs);
+  }
+
+  /** The guest's own measurements, as its `/metrics` gives them. */
+  async metrics(): Promise<{ cpu_used_pct: number }> {
+    const response = await this.#request({ method: 'GET', path: '/metrics', timeoutMs: 2_000 });
+    const body = await readBody(response, 65_536);
+    const parsed = JSON.parse(body) as { cpu_used_pct?: unknown };
+    return { cpu_used_pct: typeof parsed.cpu_used_pct === 'number' ? parsed.cpu_used_pct : 0 };
+  }
+
+  /** Streams `content` into a file in the guest and resolves with its size. Throws `disk_full`, `invalid_request`, … */
+  async writeFile({ path, user, content }: { path: string; user: string; content: AsyncIterable<Uint8Array> }): Promise<number> {
+    const request = http.request({
+      host: this.#address,
+      port: guestAgentPort,
+      method: 'POST',
+      path: `/files?${fileQuery(path, user)}`,
+      agent: this.#agent,
+      headers: { 'X-Access-Token': this.#tokens.accessToken, 'Content-Type': 'application/octet-stream' },
+    });
+    let size = 0;
+    const answered = new Promise<http.IncomingMessage>((resolve, reject) => {
+      request.on('response', resolve);
+      request.on('error', reject);
+    });
+    answered.catch(() => undefined); // awaited below, after the body is sent
+    try {
+      await pipeline(async function* () {
+        for await (const chunk of content) {
+          size += chunk.byteLength;
+          yield chunk;
+        }
+      }, request);
+    } catch (error) {
+      // A guest that refuses early answers before the body ends: its answer is the better news.
+      const early = await Promise.race([answered.catch(() => undefined), systemClock.sleep(200).then(() => undefined)]);
+      if (early) await throwForStatus(early);
+      throw fromGuestError(error, 'write the file');
+    }
+    const response = await answered.catch((error: unknown) => {
+      throw fromGuestError(error, 'write the file');
+    });
+    await throwForStatus(response);
+    response.resume();
+    return size;
+  }
+
+  /** Opens a file in the guest for reading. */
+  async readFile({ path, user, signal }: { path: string; user: string; signal?: AbortSignal }): Promise<AsyncIterable<Buffer>> {
+    const response = await this.#request({ method: 'GET', path: `/files?${fileQuery(path, user)}`, timeoutMs: 30_000, ...(signal ? { signal } : {}) });
+    await throwForStatus(response);
+    return response;
+  }
+
+  async #internal(route: string, body: object, timeoutMs: number): Promise<void> {
+    const response = await this.#request({
+      method: 'POST',
+      path: route,
+      timeoutMs,
+      body: JSON.stringify(body),
+      headers: { 'X-Aviary-Host-Token': this.#tokens.hostToken },
+    });
+    await throwForStatus(response);
+    response.resume();
+  }
+
+  async #request(options: {
+    method: string;
+    path: string;
+    timeoutMs: number;
+    headers?: Record<string, string>;
+    body?: string;
+    signal?: AbortSignal;
+  }): Promise<http.IncomingMessage> {
+    const { method, path, timeoutMs, headers, body, signal: parent } = options;
+    const deadline = { what: `${method} ${path.split('?')[0]} to the guest agent`, timeoutMs, ...(parent ? { parent } : {}) };
+    return withDeadline(deadline, (signal) => {
+      return new Promise<http.IncomingMessage>((resolve, reject) => {
+        const request = http.request({
+          host: this.#address,
+          port: guestAgentPort,
+          method,
+          path,
+          agent: this.#agent,
+          headers: {
+            'X-Access-Token': this.#tokens.accessToken,
+            ...(body === undefined ? {} : { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body) }),
+            ...headers,
+          },
+        });
+        const onAbort = () => request.destroy(new Error('aborted'));
+        signal.addEventListener('abort', onAbort, { once: true });
+        request.on('response', (response) => {
+          signal.removeEventListener('abort', onAbort);
+          resolve(response);
+        });
+        request.on('error', reject);
+        request.end(body);
+      });
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#agent.destroy();
+  }
+}
+
+function fileQuery(path: string, user: string): string {
+  return new URLSearchParams({ path, ...(user ? { username: user } : {}) }).toString();
+}
+
+const httpCodes: Record<number, ErrorCode> = {
+  400: 'invalid_request',
+  401: 'unauthorized',
+  403: 'forbidden',
+  404: 'not_found',
+  409: 'already_exists',
+  413: 'payload_too_large',
+  507: 'disk_full',
+};
+
+async function readBody(response: http.IncomingMessage, maxBytes: number): Promise<string> {
+  let text = '';
+  for await (const chunk of response.setEncoding('utf8')) {
+    text += chunk;
+    if (text.length > maxBytes) throw new AppError('guest_unavailable', 'the guest agent answered with more than it may');
+  }
+  return text;
+}
+
+async function throwForStatus(response: http.IncomingMessage): Promise<void> {
+  const status = response.statusCode ?? 500;
+  if (status < 300) return;
+  const text = await readBody(response, 65_536).catch(() => '');
+  let message = `the guest agent answered ${status}`;
+  try {
+    const parsed = JSON.parse(text) as { message?: unknown; code?: unknown };
+    if (typeof parsed.message === 'string') message = parsed.message.slice(0, 1_000);
+    if (typeof parsed.code === 'string' && isErrorCode(parsed.code)) throw new AppError(parsed.code, message);
+  } catch (error) {
+    if (error instanceof AppError) throw error;
+  }
+  throw new AppError(httpCodes[status] ?? 'guest_unavailable', message);
+}

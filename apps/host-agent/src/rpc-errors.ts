@@ -1,0 +1,38 @@
+import { AppError, errorCodes, toAppError } from '@aviary/core';
+import { Code, ConnectError } from '@connectrpc/connect';
+
+const connectCodes: Record<string, Code> = {
+  canceled: Code.Canceled,
+  invalid_argument: Code.InvalidArgument,
+  deadline_exceeded: Code.DeadlineExceeded,
+  not_found: Code.NotFound,
+  already_exists: Code.AlreadyExists,
+  permission_denied: Code.PermissionDenied,
+  resource_exhausted: Code.ResourceExhausted,
+  failed_precondition: Code.FailedPrecondition,
+  aborted: Code.Aborted,
+  unimplemented: Code.Unimplemented,
+  internal: Code.Internal,
+  unavailable: Code.Unavailable,
+  data_loss: Code.DataLoss,
+  unauthenticated: Code.Unauthenticated,
+};
+
+/** An error as it goes to the control plane: the product's own code and details travel in the metadata. */
+export function toConnectError(error: unknown): ConnectError {
+  if (error instanceof ConnectError) return error;
+  const appError = toAppError(fromNodeError(error));
+  const code = connectCodes[errorCodes[appError.code].connect] ?? Code.Unknown;
+  const metadata = { 'x-aviary-code': appError.code, 'x-aviary-details': JSON.stringify(appError.details) };
+  return new ConnectError(appError.message, code, metadata, undefined, error);
+}
+
+/** Names the errors of the operating system that have a remedy; others pass unchanged. */
+export function fromNodeError(error: unknown): unknown {
+  if (error instanceof AppError || !(error instanceof Error)) return error;
+  const { code } = error as NodeJS.ErrnoException;
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return new AppError('disk_full', "the host's disk is full; free space on it or delete sandboxes and snapshots, then try again", { cause: error });
+  }
+  return error;
+}

@@ -1,0 +1,28 @@
+import { rm } from 'node:fs/promises';
+import type { SandboxId } from '@aviary/core';
+import { releaseMicroVm } from './release-micro-vm.ts';
+import type { SandboxContext } from './sandbox-context.ts';
+import type { Sandbox } from './sandbox-registry.ts';
+
+/** Ends a sandbox and removes all that it has on this host. No error when it is not here. */
+export function destroySandbox(context: SandboxContext, { sandboxId, operationId }: { sandboxId: SandboxId; operationId: string }): Promise<void> {
+  const { registry, faults } = context;
+  return registry.lock(sandboxId, async () => {
+    const sandbox = registry.find(sandboxId);
+    if (!sandbox) return;
+    await registry.save(sandbox, { state: 'stopping', reason: '', intent: { operationId, kind: 'destroy' } });
+    await faults.hit('destroy.after-journal');
+    await releaseSandbox(context, sandbox);
+    await registry.events.push('sandbox.stopped', sandboxId);
+  });
+}
+
+/** Releases the microVM, removes the files, then forgets the record: in this order, so that a crash in between is finished later. */
+export async function releaseSandbox(context: SandboxContext, sandbox: Sandbox): Promise<void> {
+  const { registry, layout, faults } = context;
+  await releaseMicroVm(context, sandbox);
+  await faults.hit('destroy.after-release');
+  await rm(layout.sandbox(sandbox.record.sandboxId), { recursive: true, force: true });
+  await faults.hit('destroy.after-files');
+  await registry.remove(sandbox.record.sandboxId);
+}

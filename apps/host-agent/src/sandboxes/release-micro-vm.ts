@@ -1,0 +1,34 @@
+import { rm } from 'node:fs/promises';
+import { AppError, errorText } from '@aviary/core';
+import type { NetworkSlot } from '../network/network-slot.ts';
+import type { SandboxContext } from './sandbox-context.ts';
+import type { Sandbox } from './sandbox-registry.ts';
+
+/**
+ * Frees what a run holds: VMM, connections, slot, sockets. The disk layer, the memory file and the journal record stay. Tries
+ * every step and joins the errors.
+ */
+export async function releaseMicroVm(context: SandboxContext, sandbox: Sandbox, { slot }: { slot?: NetworkSlot } = {}): Promise<void> {
+  const { record, running } = sandbox;
+  const failures: unknown[] = [];
+  const attempt = async (step: () => Promise<unknown>) => {
+    await step().catch((error: unknown) => failures.push(error));
+  };
+  delete sandbox.running;
+  if (running) {
+    await attempt(() => running.vm.kill());
+    running.guest[Symbol.dispose]();
+  } else if (record.vmm) {
+    const { vmm } = record;
+    await attempt(async () => (await context.vmm.attach(vmm))?.kill());
+  }
+  const held = slot ?? running?.slot;
+  // A slot whose VMM may still run is not given to anybody else.
+  if (held && failures.length === 0) await attempt(() => context.slots.release(held));
+  await attempt(() => rm(context.layout.sandboxRun(record.sandboxId), { recursive: true, force: true }));
+  if (failures.length > 0) {
+    throw new AppError('internal', `cannot release the microVM: ${failures.map(errorText).join('; ')}`, { cause: new AggregateError(failures) });
+  }
+  delete record.slotIndex;
+  delete record.vmm;
+}

@@ -1,0 +1,37 @@
+import { create } from '@bufbuild/protobuf';
+import { type SandboxInfo, SandboxInfoSchema, SandboxState } from '@aviary/proto/hostagent';
+import type { Sandbox } from './sandbox-registry.ts';
+import type { HostSandboxState } from './sandbox-record.ts';
+
+const states = {
+  starting: SandboxState.STARTING,
+  running: SandboxState.RUNNING,
+  pausing: SandboxState.PAUSING,
+  paused: SandboxState.PAUSED,
+  resuming: SandboxState.RESUMING,
+  stopping: SandboxState.STOPPING,
+  error: SandboxState.ERROR,
+} as const satisfies Record<HostSandboxState, SandboxState>;
+
+/** A sandbox as the control plane sees it. */
+export function toSandboxInfo({ record, running }: Sandbox): SandboxInfo {
+  return create(SandboxInfoSchema, {
+    sandboxId: record.sandboxId,
+    state: states[record.state],
+    reason: record.reason,
+    teamId: record.teamId,
+    templateId: record.template.templateId,
+    vcpus: record.vcpus,
+    memoryMib: record.memoryMib,
+    diskMib: record.diskMib,
+    timeoutSec: record.timeoutSec,
+    hostAddress: running?.slot.hostAddress ?? '',
+    startPath: record.startPath ?? '',
+    createdAtUnixMs: BigInt(record.createdAtMs),
+    startedAtUnixMs: BigInt(record.startedAtMs),
+    lastActiveAtUnixMs: BigInt(record.lastActiveAtMs),
+    lastActivity: record.lastActivity,
+    metadata: record.metadata,
+    generationId: record.generationId ?? '',
+  });
+}

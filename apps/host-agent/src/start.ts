@@ -1,0 +1,94 @@
+import { mkdir } from 'node:fs/promises';
+import type { AddressInfo } from 'node:net';
+import { AppError } from '@aviary/core';
+import { loadImages } from '@aviary/images';
+import { createLogger, FaultPoints, type Logger, systemClock } from '@aviary/service-kit';
+import type { HostAgentConfig } from './config.ts';
+import { ControlPlaneLink } from './control-plane/control-plane-link.ts';
+import { EventOutbox } from './control-plane/event-outbox.ts';
+import { Qcow2DiskStore } from './disk/qcow2-disk-store.ts';
+import { HostLayout } from './layout.ts';
+import { createSlotPool } from './network/slot-pool.ts';
+import { recoverSandboxes } from './sandboxes/recover-sandboxes.ts';
+import type { SandboxContext } from './sandboxes/sandbox-context.ts';
+import { SandboxJournal } from './sandboxes/sandbox-journal.ts';
+import { SandboxRegistry } from './sandboxes/sandbox-registry.ts';
+import { createServer } from './server.ts';
+import { createVmm } from './vmm/create-vmm.ts';
+
+export interface RunningHostAgent extends AsyncDisposable {
+  /** Where the control plane reaches the agent. */
+  url: string;
+  context: SandboxContext;
+}
+
+/**
+ * Starts the host agent: recovers what runs on this machine, then serves commands. Disposing it stops the agent and no
+ * sandbox. Throws `invalid_state` when the images are not built.
+ */
+export async function startHostAgent(config: HostAgentConfig, overrides: { logger?: Logger } = {}): Promise<RunningHostAgent> {
+  const logger = overrides.logger ?? createLogger({ name: 'host-agent', level: config.logLevel });
+  await using cleanup = new AsyncDisposableStack();
+  const layout = new HostLayout(config.dataDir);
+  for (const directory of [config.dataDir, layout.hostDirectory, layout.sandboxesDirectory]) await mkdir(directory, { recursive: true, mode: 0o711 });
+  const images = await loadImages(config.dataDir);
+  if (!images) throw new AppError('invalid_state', `no images in ${config.dataDir}: build them with 'npm run images'`);
+
+  const faults = new FaultPoints(config.fault);
+  const events = new EventOutbox({ directory: layout.eventsDirectory, clock: systemClock, logger });
+  const journal = new SandboxJournal(layout.journalDirectory);
+  await events.open();
+  await journal.open();
+  const registry = new SandboxRegistry({ journal, clock: systemClock, events });
+  const vmm = createVmm({ name: config.vmm, layout, images, logger });
+  const identity = await vmm.probe(AbortSignal.timeout(60_000));
+  logger.info(identity, 'VMM ready');
+  const disks = new Qcow2DiskStore({ dataDir: config.dataDir });
+  const slots = cleanup.use(
+    createSlotPool({ logger }, { prefix: config.networkPrefix, size: config.readySlots, maxSlots: config.maxSlots }),
+  );
+  const context: SandboxContext = { registry, vmm, identity, disks, slots, images, layout, faults, logger };
+  await recoverSandboxes(context, journal);
+
+  const link = new ControlPlaneLink(
+    {
+      events,
+      clock: systemClock,
+      logger,
+      onCutOff: async (reason) => logger.warn({ reason }, 'cut off from the control plane'),
+    },
+    {
+      controlPlaneUrl: config.controlPlaneUrl,
+      credentialsFile: layout.credentialsFile,
+      hostTokenFile: config.hostTokenFile,
+      dataDir: config.dataDir,
+      address: `http://${config.listen.host}:${config.listen.port}`,
+    },
+  );
+  const server = createServer({ context, checkCaller: (headers) => link.checkCaller(headers), logger });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(config.listen.port, config.listen.host, resolve);
+  });
+  cleanup.defer(() => closeServer(server));
+  link.start();
+  cleanup.use(link);
+  const { port } = server.address() as AddressInfo;
+  const owned = cleanup.move();
+  const url = `http://${config.listen.host}:${port}`;
+  logger.info({ url }, 'host agent ready');
+  return { url, context, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+const closeGraceMs = 5_000;
+
+/** Lets calls under way finish for a moment, then cuts their connections. What they started goes on by its record. */
+function closeServer(server: import('node:http2').Http2Server): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, closeGraceMs);
+    server.close(() => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
+}

@@ -1,0 +1,159 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { minimalTemplateId, newId, platformTeamId, type SandboxId } from '@aviary/core';
+import { HostAgent } from '@aviary/proto/hostagent';
+import { runProgram, waitFor } from '@aviary/service-kit';
+import { type Client, createClient } from '@connectrpc/connect';
+import { createConnectTransport } from '@connectrpc/connect-node';
+import { type ControlPlaneStub, startControlPlaneStub } from './control-plane-stub.ts';
+
+/** What a host holds on behalf of sandboxes, counted from the outside: the kernel and the disk are asked, not the agent. */
+export interface Holdings {
+  processes: string[];
+  namespaces: string[];
+  sandboxDirectories: string[];
+  records: string[];
+}
+
+/** A real host agent in a process of its own, with a data directory and names of its own. */
+export interface AgentHarness extends AsyncDisposable {
+  client: Client<typeof HostAgent>;
+  controlPlane: ControlPlaneStub;
+  dataDir: string;
+  pid(): number;
+  url(): string;
+  /** Starts the agent (again). `fault` is an AVIARY_FAULT setting. Resolves when it serves calls. */
+  start(fault?: string): Promise<void>;
+  /** Ends the agent the hard way (default) or politely, and waits for its end. */
+  stop(signal?: 'SIGKILL' | 'SIGTERM'): Promise<void>;
+  /** Resolves when the agent's process has ended by itself. */
+  waitExit(): Promise<void>;
+  holdings(): Promise<Holdings>;
+  log(): string;
+}
+
+const agentMain = path.resolve(import.meta.dirname, '../main.ts');
+
+/** `imagesFrom` is a data directory with built images; they are linked, not copied. */
+export async function startAgentHarness({ imagesFrom, settings = {} }: { imagesFrom: string; settings?: Record<string, string> }): Promise<AgentHarness> {
+  await using cleanup = new AsyncDisposableStack();
+  const dataDir = await mkdtemp(path.join(os.tmpdir(), 'aviary-agent-'));
+  cleanup.defer(() => rm(dataDir, { recursive: true, force: true, maxRetries: 5 }));
+  await writeFile(path.join(dataDir, 'token'), 'one-time-token');
+  await linkImages(path.join(imagesFrom, 'images'), path.join(dataDir, 'images'));
+  const controlPlane = cleanup.use(await startControlPlaneStub());
+  const networkPrefix = `t${Math.random().toString(36).slice(2, 5)}`;
+  const port = 19_000 + Math.floor(Math.random() * 900);
+  let child: ChildProcess | undefined;
+  let exited: Promise<void> = Promise.resolve();
+  let log = '';
+
+  const token = await controlPlane.signToken({ expiresIn: '2h' });
+  const transport = createConnectTransport({
+    baseUrl: `http://127.0.0.1:${port}`,
+    httpVersion: '2',
+    interceptors: [
+      (next) => (request) => {
+        request.header.set('Authorization', `Bearer ${token}`);
+        return next(request);
+      },
+    ],
+  });
+  const client = createClient(HostAgent, transport);
+
+  const harness: Omit<AgentHarness, typeof Symbol.asyncDispose> = {
+    client,
+    controlPlane,
+    dataDir,
+    pid: () => child?.pid ?? 0,
+    url: () => `http://127.0.0.1:${port}`,
+    async start(fault) {
+      child = spawn(process.execPath, [agentMain], {
+        stdio: ['ignore', 'ignore', 'pipe'],
+        env: {
+          PATH: process.env['PATH'],
+          AVIARY_DATA_DIR: dataDir,
+          AVIARY_CONTROL_PLANE_URL: controlPlane.url,
+          AVIARY_AGENT_PORT: String(port),
+          AVIARY_HOST_TOKEN_FILE: path.join(dataDir, 'token'),
+          AVIARY_NETWORK_PREFIX: networkPrefix,
+          AVIARY_READY_SLOTS: '1',
+          AVIARY_WARM_POOL: '0',
+          ...settings,
+          ...(fault === undefined ? {} : { AVIARY_FAULT: fault }),
+        },
+      });
+      child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+        log = (log + text).slice(-1_000_000);
+      });
+      const started = child;
+      exited = new Promise((resolve) => started.once('exit', () => resolve()));
+      await waitFor({ what: `the host agent's first answer; its log: ${log.slice(-2_000)}`, timeoutMs: 60_000, intervalMs: 50 }, async () => {
+        if (started.exitCode !== null) throw new Error(`the host agent ended: ${log.slice(-3_000)}`);
+        return client.listSandboxes({}, { timeoutMs: 1_000 }).then(
+          () => true,
+          () => false,
+        );
+      });
+    },
+    async stop(signal = 'SIGKILL') {
+      child?.kill(signal);
+      await exited;
+      child = undefined;
+    },
+    waitExit: () => exited,
+    async holdings() {
+      const list = (directory: string) => (existsSync(directory) ? readdir(directory) : Promise.resolve([]));
+      return {
+        processes: await processesMentioning(dataDir, child?.pid),
+        namespaces: (await list('/run/netns')).filter((name) => name.startsWith(`${networkPrefix}-`)),
+        sandboxDirectories: await list(path.join(dataDir, 'host/sandboxes')),
+        records: (await list(path.join(dataDir, 'host/journal'))).filter((name) => name.endsWith('.json')),
+      };
+    },
+    log: () => log,
+  };
+  cleanup.defer(async () => {
+    if (!child) await harness.start().catch(() => undefined);
+    const { sandboxes } = await client.listSandboxes({}, { timeoutMs: 5_000 }).catch(() => ({ sandboxes: [] }));
+    for (const { sandboxId } of sandboxes) await client.destroySandbox({ operationId: newId('operation'), sandboxId }).catch(() => undefined);
+    await harness.stop('SIGTERM');
+  });
+  await harness.start();
+  const owned = cleanup.move();
+  return { ...harness, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+/** A request for a small sandbox of the built-in template. */
+export function minimalRequest(sandboxId: SandboxId, overrides: { operationId?: string; diskMib?: number; timeoutSec?: number } = {}) {
+  return {
+    operationId: overrides.operationId ?? newId('operation'),
+    sandboxId,
+    teamId: newId('team'),
+    template: { teamId: platformTeamId, templateId: minimalTemplateId },
+    vcpus: 1,
+    memoryMib: 512,
+    diskMib: overrides.diskMib ?? 5_120,
+    timeoutSec: overrides.timeoutSec ?? 0,
+  };
+}
+
+/** Hard links where the file system allows them: images are immutable, and large. */
+async function linkImages(from: string, to: string): Promise<void> {
+  await mkdir(to, { recursive: true, mode: 0o711 });
+  const linked = await runProgram('cp', ['-al', `${from}/.`, to], { okExitCodes: [0, 1] });
+  if (linked.exitCode !== 0) await runProgram('cp', ['-a', '--sparse=always', `${from}/.`, to], { timeoutMs: 300_000 });
+}
+
+async function processesMentioning(text: string, except: number | undefined): Promise<string[]> {
+  const found: string[] = [];
+  for (const pid of await readdir('/proc')) {
+    if (!/^\d+$/.test(pid) || Number(pid) === except || Number(pid) === process.pid) continue;
+    const commandLine = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+    if (commandLine.includes(text)) found.push(`${pid} ${commandLine.replaceAll('\0', ' ').slice(0, 80)}`);
+  }
+  return found;
+}

@@ -1,0 +1,62 @@
+import http from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { formatId, type HostId, newId } from '@aviary/core';
+import { exportJWK, generateKeyPair, SignJWT } from 'jose';
+import type { SandboxEvent } from '../control-plane/event-outbox.ts';
+
+/** The control plane as a host agent sees it: registers one host, takes heartbeats and events, signs calls. */
+export interface ControlPlaneStub extends AsyncDisposable {
+  url: string;
+  hostId: HostId;
+  /** Events received, in order, duplicates included. */
+  events: SandboxEvent[];
+  /** A token that the registered host accepts. */
+  signToken(overrides?: { audience?: string; expiresIn?: string }): Promise<string>;
+}
+
+export async function startControlPlaneStub(): Promise<ControlPlaneStub> {
+  const hostId = newId('host');
+  const events: SandboxEvent[] = [];
+  const { publicKey, privateKey } = await generateKeyPair('EdDSA', { crv: 'Ed25519' });
+  const control_plane_public_key = await exportJWK(publicKey);
+  const server = http.createServer((request, response) => {
+    let body = '';
+    request.setEncoding('utf8').on('data', (text: string) => {
+      body += text;
+    });
+    request.on('end', () => {
+      if (request.url === '/v1/hosts/register') {
+        const credentials = {
+          host_id: formatId('host', hostId),
+          token: 'host-jwt',
+          token_expires_at: new Date(Date.now() + 7 * 86_400_000).toISOString(),
+          refresh_token: 'refresh',
+          control_plane_public_key,
+          epoch: 1,
+        };
+        response.writeHead(201, { 'Content-Type': 'application/json' }).end(JSON.stringify(credentials));
+        return;
+      }
+      if (request.url === '/v1/hosts/sandbox-events') events.push(...(JSON.parse(body) as { events: SandboxEvent[] }).events);
+      response.writeHead(204).end();
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    hostId,
+    events,
+    signToken: ({ audience = hostId, expiresIn = '10m' } = {}) =>
+      new SignJWT({})
+        .setProtectedHeader({ alg: 'EdDSA' })
+        .setIssuer('aviary')
+        .setAudience(audience)
+        .setIssuedAt()
+        .setExpirationTime(expiresIn)
+        .sign(privateKey),
+    [Symbol.asyncDispose]: async () => {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}

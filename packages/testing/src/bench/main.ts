@@ -1,0 +1,19 @@
+import { parseArgs } from 'node:util';
+import { benchLifecycle } from './lifecycle.ts';
+import { type BenchReport, formatTable } from './report.ts';
+
+const benches = { lifecycle: benchLifecycle } as const satisfies Record<string, (options: { samples: number }) => Promise<BenchReport>>;
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { json: { type: 'boolean', default: false }, samples: { type: 'string', default: '5' } },
+});
+const name = positionals[0] ?? '';
+const samples = Number(values.samples);
+if (!Object.hasOwn(benches, name) || !Number.isInteger(samples) || samples < 1) {
+  process.stderr.write(`usage: npm run bench -- ${Object.keys(benches).join('|')} [--json] [--samples N]\n`);
+  process.exit(2);
+}
+const report = await benches[name as keyof typeof benches]({ samples });
+process.stdout.write(`${values.json ? JSON.stringify(report) : formatTable(report)}\n`);
+process.exit(0);

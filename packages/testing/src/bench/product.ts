@@ -1,0 +1,88 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import net from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import { AviaryClient } from '@aviary/sdk';
+import { runProgram, waitFor } from '@aviary/service-kit';
+
+const repository = path.resolve(import.meta.dirname, '../../../..');
+
+/** The whole product in processes of its own, on a data directory of its own. */
+export interface Product extends AsyncDisposable {
+  client: AviaryClient;
+  dataDir: string;
+  /** Process id of the host agent. */
+  hostAgentPid(): Promise<number>;
+}
+
+/** Starts the platform as `aviary up` does. `imagesFrom` is a data directory with built images. */
+export async function startProduct({ imagesFrom, settings = {} }: { imagesFrom: string; settings?: Record<string, string> }): Promise<Product> {
+  await using cleanup = new AsyncDisposableStack();
+  const dataDir = await mkdtemp(path.join(os.tmpdir(), 'aviary-bench-'));
+  cleanup.defer(() => rm(dataDir, { recursive: true, force: true, maxRetries: 5 }));
+  await mkdir(path.join(dataDir, 'images'), { recursive: true, mode: 0o711 });
+  await runProgram('chmod', ['711', dataDir]);
+  await runProgram('cp', ['-al', `${imagesFrom}/images/.`, `${dataDir}/images`]);
+  const [port, agentPort] = [await freePort(), await freePort()];
+  const child = spawn(process.execPath, [path.join(repository, 'apps/cli/src/main.ts'), 'up'], {
+    stdio: ['pipe', 'ignore', 'pipe'],
+    env: {
+      ...process.env,
+      AVIARY_DATA_DIR: dataDir,
+      AVIARY_PORT: String(port),
+      AVIARY_AGENT_PORT: String(agentPort),
+      AVIARY_CONTROL_PLANE_URL: `http://127.0.0.1:${port}`,
+      AVIARY_NETWORK_PREFIX: `b${process.pid.toString(36).slice(-3)}`,
+      AVIARY_LOG_LEVEL: 'warn',
+      ...settings,
+    },
+  });
+  let log = '';
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    log = (log + text).slice(-20_000);
+  });
+  cleanup.defer(() => endProcess(child));
+  const apiUrl = `http://127.0.0.1:${port}`;
+  const apiKey = await waitFor({ what: 'the platform to start', timeoutMs: 120_000, intervalMs: 100 }, async () => {
+    if (child.exitCode !== null) throw new Error(`aviary up ended: ${log}`);
+    return readFile(path.join(dataDir, 'bootstrap/api-key'), 'utf8').catch(() => undefined);
+  });
+  const client = new AviaryClient({ apiUrl, apiKey: apiKey.trim() });
+  cleanup.defer(async () => {
+    for await (const { id } of client.sandboxes.list()) await client.sandboxes.delete(id, { waitSec: 60 });
+  });
+  await waitFor({ what: `a host to be online; ${log}`, timeoutMs: 120_000, intervalMs: 100 }, () => {
+    return readFile(path.join(dataDir, 'host/credentials.json'), 'utf8').then(
+      () => true,
+      () => false,
+    );
+  });
+  const owned = cleanup.move();
+  return {
+    client,
+    dataDir,
+    hostAgentPid: async () => {
+      const { stdout } = await runProgram('pgrep', ['-P', String(child.pid), '-f', 'host-agent/src/main.ts']);
+      return Number(stdout.trim().split('\n')[0]);
+    },
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+async function freePort(): Promise<number> {
+  const server = net.createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as net.AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+async function endProcess(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const ended = new Promise((resolve) => child.once('exit', resolve));
+  child.kill('SIGTERM');
+  const timer = setTimeout(() => child.kill('SIGKILL'), 20_000);
+  await ended;
+  clearTimeout(timer);
+}
