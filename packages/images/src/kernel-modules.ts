@@ -78,24 +78,19 @@ export function moduleDependencies(content: Buffer): readonly string[] {
     .map((name) => name.replaceAll('-', '_'));
 }
 
-/** modules.dep for modules that lie beside it: each with everything that it needs, nearest first, as depmod writes it. */
+/** modules.dep for modules that lie beside it: each with all that it needs, in the reverse of the order of loading, as depmod writes it. */
 export function modulesDep(modules: readonly KernelModule[]): string {
   const byName = new Map(modules.map((module) => [module.name, module]));
-  const all = (name: string, seen: Set<string>): Set<string> => {
+  const loadOrder = (name: string, loaded: Set<string>): Set<string> => {
     for (const dependency of must(byName.get(name), 'collected modules are closed under dependency').dependencies) {
-      all(dependency, seen);
-      seen.delete(dependency);
-      seen.add(dependency);
+      if (!loaded.has(dependency)) loadOrder(dependency, loaded).add(dependency);
     }
-    return seen;
+    return loaded;
   };
   return modules
-    .map(
-      ({ name }) =>
-        `${name}.ko:${[...all(name, new Set())]
-          .reverse()
-          .map((each) => ` ${each}.ko`)
-          .join('')}\n`,
-    )
+    .map(({ name }) => {
+      const needed = [...loadOrder(name, new Set())].reverse();
+      return `${name}.ko:${needed.map((each) => ` ${each}.ko`).join('')}\n`;
+    })
     .join('');
 }

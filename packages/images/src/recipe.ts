@@ -37,7 +37,7 @@ export function architectureFor(nodeName: string = process.arch): Architecture {
 }
 
 /** Bumped when a builder changes its output in a way that its other inputs do not show. */
-export const recipeVersions = { kernel: 1, initramfs: 1, toolbox: 1, minimal: 1 } as const;
+export const recipeVersions = { kernel: 1, initramfs: 2, toolbox: 1, minimal: 1 } as const;
 
 /** Kernel modules that /init loads, in order; what they depend on comes along. A built-in one is left out. */
 export const bootModules = ['virtio_mmio', 'virtio_blk', 'squashfs', 'virtio_net'] as const;
