@@ -22,12 +22,12 @@ export interface Extent {
 }
 
 /**
- * The parts of an open file that hold data, in order; all else reads as zeros without touching the disk. Moves the
+ * The parts of an open file's bytes [from, size) that hold data, in order; all else reads as zeros without touching the disk. Moves the
  * descriptor's own offset, so its user must read and write at explicit positions. A file system that cannot tell answers with
  * one extent, the whole file. Throws with the kernel's error code.
  */
-export function* dataExtents(fd: number, size: number): Generator<Extent> {
-  let position = 0;
+export function* dataExtents(fd: number, size: number, from = 0): Generator<Extent> {
+  let position = from;
   while (position < size) {
     const start = Number(lseek(fd, position, seekDataWhence));
     if (start < 0) {
