@@ -1,0 +1,2 @@
+export * from './file-extents.ts';
+export * from './kernel-error.ts';
