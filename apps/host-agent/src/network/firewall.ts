@@ -39,6 +39,8 @@ const forbiddenSet = `set forbidden {
 /**
  * The rules inside one slot's namespace, as one nft transaction. What no rule accepts is dropped. The chain `egress` is
  * where a sandbox's own lists go: it is asked for every new connection to the internet and lets everything pass while empty.
+ * Forbidden destinations are refused rather than ignored, so that a program that looks for a metadata service learns at
+ * once; TCP by a reset, because the kernel limits how many ICMP errors it sends.
  */
 export function slotRules(slot: SlotAddress): string {
   return `table inet aviary {
@@ -59,17 +61,21 @@ export function slotRules(slot: SlotAddress): string {
     iifname "${tapName}" oifname "${uplinkName}" goto outgoing
   }
   chain outgoing {
-    ip daddr @forbidden counter reject with icmpx type admin-prohibited
+    ip daddr @forbidden counter goto refuse
     ct count over ${maxGuestConnections} counter drop
     jump egress
     accept
   }
+  chain refuse {
+    meta l4proto tcp reject with tcp reset
+    reject with icmpx type admin-prohibited
+  }
   chain output { type filter hook output priority filter; policy accept; meta nfproto ipv6 drop; }
-  chain dnat {
+  chain nat_in {
     type nat hook prerouting priority dstnat; policy accept;
     iifname "${uplinkName}" ip saddr ${slot.vethHostAddress} ip daddr ${slot.hostAddress} dnat ip to ${guestAddress}
   }
-  chain snat {
+  chain nat_out {
     type nat hook postrouting priority srcnat; policy accept;
     oifname "${uplinkName}" ip saddr ${guestAddress} snat ip to ${slot.vethSlotAddress}
   }
