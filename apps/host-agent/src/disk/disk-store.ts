@@ -14,6 +14,11 @@ export interface DiskStore {
   createLayer(options: { path: string; base: DiskLayer; sizeMib: number; uid: number }): Promise<DiskLayer>;
   /** Flushes a layer to stable storage. The VMM that had it open has flushed or ended. */
   sync(layer: DiskLayer): Promise<void>;
+  /**
+   * Makes a layer immutable: flushed, owned by the agent, readable by every VMM and writable by none, so that layers of
+   * other sandboxes may be put on top of it. The directories above it decide who can reach it. The VMM that wrote it has ended.
+   */
+  freeze(layer: DiskLayer): Promise<void>;
   /** Bytes that a layer really takes. */
   allocatedBytes(layer: DiskLayer): Promise<number>;
   /** Size of the disk as the guest sees it, MiB. */

@@ -1,0 +1,234 @@
+import { constants, type FileHandle, open, realpath, rename, rm, statfs } from 'node:fs/promises';
+import path from 'node:path';
+import { AppError } from '@aviary/core';
+import { type runProgram, syncDirectory } from '@aviary/service-kit';
+import { fromDiskError } from './disk-errors.ts';
+import type { DiskLayer, DiskStore } from './disk-store.ts';
+import { clusterBits, emptyImage, maxHeaderBytes, parseHeader } from './qcow2-header.ts';
+
+const mib = 1024 * 1024;
+
+export interface Qcow2DiskStoreDeps {
+  run: typeof runProgram;
+}
+
+export interface Qcow2DiskStoreOptions {
+  /** Every layer and base lies under it. A layer that leads out of it, by name or by link, is refused. Absolute. */
+  dataDirectory: string;
+  /** Layers that one disk may consist of. Default 64: beyond that, reads get slow and descriptors many. Flatten before. */
+  maxChain?: number;
+  /** For flattening, which copies the whole disk. Default 600 000. */
+  flattenTimeoutMs?: number;
+}
+
+interface InspectedLayer {
+  virtualBytes: number;
+  /** The layer right below, checked to lie in the data directory. */
+  below: DiskLayer | undefined;
+}
+
+/**
+ * Layers as qcow2 files. New ones are written directly, because starting `qemu-img` takes far longer than the three small
+ * writes that an empty layer consists of; headers are read directly, because a tool that follows whatever name a header
+ * holds must not see it before it is checked.
+ */
+export class Qcow2DiskStore implements DiskStore {
+  readonly name = 'qcow2';
+  readonly #run: typeof runProgram;
+  readonly #options: Required<Qcow2DiskStoreOptions>;
+  #dataDirectory: Promise<string> | undefined;
+
+  constructor({ run }: Qcow2DiskStoreDeps, options: Qcow2DiskStoreOptions) {
+    this.#run = run;
+    this.#options = { maxChain: 64, flattenTimeoutMs: 600_000, ...options };
+  }
+
+  async createLayer(options: { path: string; base: DiskLayer; sizeMib: number; uid: number }): Promise<DiskLayer> {
+    const { path: file, base, sizeMib, uid } = options;
+    await this.#checkPlace(file);
+    const [lowest, ...others] = await this.#inspectChain(base);
+    if (others.length + 2 > this.#options.maxChain)
+      throw new AppError('invalid_state', `cannot put a layer on ${base.path}: its chain is full; flatten it first`);
+    if (!Number.isSafeInteger(sizeMib) || sizeMib < 1 || sizeMib * mib < lowest.virtualBytes)
+      throw new AppError(
+        'invalid_request',
+        `cannot make a disk of ${sizeMib} MiB: its base has ${Math.ceil(lowest.virtualBytes / mib)} MiB`,
+      );
+    const image = emptyImage({ virtualBytes: sizeMib * mib, backing: { name: base.path, format: base.format } });
+    await writeNewFile(file, async (handle) => {
+      for (const { offset, data } of image.parts) await handle.write(data, 0, data.length, offset);
+      await handle.truncate(image.fileBytes);
+      await handle.chown(uid, uid);
+    });
+    return { path: file, format: 'qcow2' };
+  }
+
+  async sync(layer: DiskLayer): Promise<void> {
+    await this.#withFile(layer.path, 'flush', (handle) => handle.sync());
+    await syncDirectory(path.dirname(layer.path));
+  }
+
+  async freeze(layer: DiskLayer): Promise<void> {
+    await this.#withFile(layer.path, 'freeze', async (handle) => {
+      await handle.chmod(0o444);
+      await handle.chown(process.getuid?.() ?? 0, process.getgid?.() ?? 0);
+      await handle.sync();
+    });
+    await syncDirectory(path.dirname(layer.path));
+  }
+
+  async allocatedBytes(layer: DiskLayer): Promise<number> {
+    return this.#withFile(layer.path, 'measure', async (handle) => (await handle.stat()).blocks * 512);
+  }
+
+  async virtualSizeMib(layer: DiskLayer): Promise<number> {
+    return Math.ceil((await this.#inspect(layer)).virtualBytes / mib);
+  }
+
+  async chain(layer: DiskLayer): Promise<DiskLayer[]> {
+    return (await this.#inspectChain(layer)).flatMap(({ below }) => (below ? [below] : []));
+  }
+
+  async flatten({ layer, path: file }: { layer: DiskLayer; path: string }): Promise<DiskLayer> {
+    await this.#checkPlace(file);
+    // Before qemu-img opens anything: it would follow the names in the headers wherever they lead.
+    await this.#inspectChain(layer);
+    const temporary = `${file}.part`;
+    // Taken first, so that two writers never share a file and nothing that exists is overwritten.
+    await writeNewFile(file, async () => undefined);
+    try {
+      await this.#convert(layer, temporary);
+      await this.#withFile(temporary, 'flush', (handle) => handle.sync());
+      await rename(temporary, file);
+      await syncDirectory(path.dirname(file));
+    } catch (error) {
+      await Promise.all([temporary, file].map((each) => rm(each, { force: true })));
+      throw fromDiskError(error, `flatten disk layer ${layer.path}`);
+    }
+    return { path: file, format: 'qcow2' };
+  }
+
+  async remove(layer: DiskLayer): Promise<void> {
+    try {
+      await this.#checkPlace(layer.path);
+      await rm(layer.path, { force: true });
+    } catch (error) {
+      const appError = fromDiskError(error, `remove disk layer ${layer.path}`);
+      if (appError.code !== 'not_found') throw appError; // its directory is gone: so is the layer
+    }
+  }
+
+  async #convert(layer: DiskLayer, target: string): Promise<void> {
+    const created = `cluster_size=${1 << clusterBits},extended_l2=on`;
+    const args = ['convert', '-f', layer.format, '-O', 'qcow2', '-o', created, '-S', '4k', layer.path, target];
+    try {
+      await this.#run('qemu-img', args, { timeoutMs: this.#options.flattenTimeoutMs });
+    } catch (error) {
+      // qemu-img tells why only in words. What it wrote so far is still there, so a full file system shows.
+      const { bavail, bsize } = await statfs(path.dirname(target));
+      if (bavail * bsize >= 4 * mib) throw error;
+      throw fromDiskError(
+        Object.assign(new Error('qemu-img ran out of space', { cause: error }), { code: 'ENOSPC' }),
+        `flatten disk layer ${layer.path}`,
+      );
+    }
+  }
+
+  /** `layer` first, then what is below it. Throws for a chain that is broken, too long, circular or leads out of the data directory. */
+  async #inspectChain(layer: DiskLayer): Promise<[InspectedLayer, ...InspectedLayer[]]> {
+    const first = await this.#inspect(layer);
+    const chain: [InspectedLayer, ...InspectedLayer[]] = [first];
+    for (let below = first.below; below; ) {
+      if (chain.length >= this.#options.maxChain)
+        throw new AppError(
+          'integrity',
+          `cannot use disk layer ${layer.path}: more than ${this.#options.maxChain} layers, or a circle of them`,
+        );
+      const next = await this.#inspect(below);
+      chain.push(next);
+      below = next.below;
+    }
+    return chain;
+  }
+
+  async #inspect(layer: DiskLayer): Promise<InspectedLayer> {
+    await this.#checkPlace(layer.path);
+    return this.#withFile(layer.path, 'open', async (handle) => {
+      const { size } = await handle.stat();
+      if (layer.format === 'raw') return { virtualBytes: size, below: undefined };
+      const { buffer, bytesRead } = await handle.read(Buffer.alloc(Math.min(size, maxHeaderBytes)), 0, undefined, 0);
+      const { virtualBytes, backing } = parseHeader(buffer.subarray(0, bytesRead), layer.path);
+      if (!backing) return { virtualBytes, below: undefined };
+      return { virtualBytes, below: await this.#checkBacking(layer, backing) };
+    });
+  }
+
+  /** A header could come from anywhere: its words are only believed when they name a file of ours and a format. */
+  async #checkBacking(
+    layer: DiskLayer,
+    { name, format }: { name: string; format: string | undefined },
+  ): Promise<DiskLayer> {
+    const refuse = (why: string) => new AppError('integrity', `cannot use disk layer ${layer.path}: ${why}`);
+    // Without a format QEMU would guess it from content that a guest may have written.
+    if (format !== 'qcow2' && format !== 'raw') throw refuse(`its base's format is ${format ?? 'not given'}`);
+    if (!path.isAbsolute(name)) throw refuse("its base's name is not an absolute path");
+    try {
+      await this.#checkPlace(name);
+    } catch (error) {
+      throw new AppError(
+        'integrity',
+        `cannot use disk layer ${layer.path}: its base is not one of this host's layers`,
+        { cause: error },
+      );
+    }
+    return { path: name, format };
+  }
+
+  /** Throws unless `file` is named absolutely and its directory lies in the data directory, links followed. */
+  async #checkPlace(file: string): Promise<void> {
+    this.#dataDirectory ??= realpath(this.#options.dataDirectory);
+    const root = await this.#dataDirectory;
+    const refuse = () =>
+      new AppError('invalid_request', `disk layer ${file} must be an absolute path in the data directory`);
+    if (!path.isAbsolute(file) || file.includes('\0') || path.normalize(file) !== file) throw refuse();
+    const directory = await realpath(path.dirname(file)).catch((error: unknown) => {
+      throw fromDiskError(error, `find the directory of disk layer ${file}`);
+    });
+    if (directory !== root && !directory.startsWith(`${root}${path.sep}`)) throw refuse();
+  }
+
+  /** Opens an existing layer. Never through a link: the check of its directory would say nothing about the file. */
+  async #withFile<T>(file: string, verb: string, work: (handle: FileHandle) => Promise<T>): Promise<T> {
+    try {
+      await this.#checkPlace(file);
+      const handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+      try {
+        if (!(await handle.stat()).isFile())
+          throw new AppError('integrity', `disk layer ${file} is not a regular file`);
+        return await work(handle);
+      } finally {
+        await handle.close();
+      }
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ELOOP')
+        throw new AppError('integrity', `cannot ${verb} disk layer ${file}: it is a symbolic link`, { cause: error });
+      throw fromDiskError(error, `${verb} disk layer ${file}`);
+    }
+  }
+}
+
+/** Creates `file` (0600) and fills it; removes it again on any error. Throws `already_exists` and leaves what is there. */
+async function writeNewFile(file: string, fill: (handle: FileHandle) => Promise<void>): Promise<void> {
+  const what = `create disk layer ${file}`;
+  const handle = await open(file, 'wx', 0o600).catch((error: unknown) => {
+    throw fromDiskError(error, what);
+  });
+  try {
+    await fill(handle);
+  } catch (error) {
+    await rm(file, { force: true });
+    throw fromDiskError(error, what);
+  } finally {
+    await handle.close();
+  }
+}
