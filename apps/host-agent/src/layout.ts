@@ -62,6 +62,11 @@ export class HostLayout {
     return path.join(this.hostDirectory, 'boot-snapshots');
   }
 
+  /** A toolbox drive by its content's hash. Older ones stay while saved states may refer to them. */
+  toolbox(id: string): string {
+    if (!/^[0-9a-f]{64}$/.test(id)) throw new AppError('integrity', 'the toolbox id is not a SHA-256');
+    return path.join(this.imagesDirectory, `toolbox-${id}.sqsh`);
+  }
   /** A template's directory. */
   template(teamId: string, name: string): string {
     return path.join(this.imagesDirectory, 'teams', asId('team', teamId), parseSafeName(name, 'template'));
@@ -91,6 +96,13 @@ export class HostLayout {
 
   generation(generationId: string): string {
     return path.join(this.generationsDirectory, asId('generation', generationId));
+  }
+  /** Which generation's part a file is; undefined for any other file. */
+  generationPart(file: string): { kind: 'generation'; generationId: string; part: string } | undefined {
+    const relative = path.relative(this.generationsDirectory, file).split(path.sep);
+    const [generationId, part] = relative;
+    if (relative.length !== 2 || !generationId || !part || generationId === '..') return undefined;
+    return { kind: 'generation', generationId, part };
   }
   /** Where a generation is built. The name starts with a dot, so it can never be taken for a generation. */
   generationDraft(generationId: string): string {

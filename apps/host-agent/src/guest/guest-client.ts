@@ -31,14 +31,14 @@ export interface GuestTokens {
 /** One guest's agent, as its host speaks to it. Holds kept-alive connections: dispose it before the guest is paused. */
 export class GuestClient implements Disposable {
   readonly #address: string;
-  readonly #tokens: GuestTokens;
+  #tokens: GuestTokens;
   readonly #agent = new http.Agent({ keepAlive: true, maxSockets: 256, maxFreeSockets: 8 });
   readonly processes: Client<typeof Process>;
   readonly filesystem: Client<typeof Filesystem>;
 
-  constructor(address: string, tokens: GuestTokens) {
+  constructor(address: string, { hostToken, accessToken }: GuestTokens) {
     this.#address = address;
-    this.#tokens = tokens;
+    this.#tokens = { hostToken, accessToken };
     const transport = createConnectTransport({
       baseUrl: `http://${address}:${guestAgentPort}`,
       httpVersion: '1.1',
@@ -46,13 +46,18 @@ export class GuestClient implements Disposable {
       readMaxBytes: 16 * 1024 * 1024,
       interceptors: [
         (next) => (request) => {
-          request.header.set('X-Access-Token', tokens.accessToken);
+          request.header.set('X-Access-Token', this.#tokens.accessToken);
           return next(request);
         },
       ],
     });
     this.processes = createClient(Process, transport);
     this.filesystem = createClient(Filesystem, transport);
+  }
+
+  /** Uses these from now on: the guest was told them. */
+  useTokens({ hostToken, accessToken }: GuestTokens): void {
+    this.#tokens = { hostToken, accessToken };
   }
 
   /** Waits until the agent answers. Throws `deadline_exceeded`. */
@@ -188,6 +193,11 @@ export class GuestClient implements Disposable {
         request.end(body);
       });
     });
+  }
+
+  /** Ends kept-alive connections; later calls open new ones. */
+  closeConnections(): void {
+    this.#agent.destroy();
   }
 
   [Symbol.dispose](): void {

@@ -19,10 +19,11 @@ export function destroySandbox(context: SandboxContext, { sandboxId, operationId
 
 /** Releases the microVM, removes the files, then forgets the record: in this order, so that a crash in between is finished later. */
 export async function releaseSandbox(context: SandboxContext, sandbox: Sandbox): Promise<void> {
-  const { registry, layout, faults } = context;
+  const { registry, layout, generations, faults } = context;
   await releaseMicroVm(context, sandbox);
   await faults.hit('destroy.after-release');
-  await rm(layout.sandbox(sandbox.record.sandboxId), { recursive: true, force: true });
+  await rm(layout.sandbox(sandbox.record.homeId), { recursive: true, force: true });
   await faults.hit('destroy.after-files');
+  await generations.forgetSandbox(sandbox.record.sandboxId);
   await registry.remove(sandbox.record.sandboxId);
 }

@@ -1,59 +1,78 @@
 import { errorText } from '@aviary/core';
 import { GuestClient } from '../guest/guest-client.ts';
+import type { MicroVm } from '../vmm/vmm.ts';
 import { releaseSandbox } from './destroy-sandbox.ts';
+import { finishPause, removeRunFiles } from './pause-sandbox.ts';
+import { releaseMicroVm } from './release-micro-vm.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { SandboxJournal } from './sandbox-journal.ts';
 import type { Sandbox } from './sandbox-registry.ts';
 import { markLost, watchExit } from './watch-exit.ts';
 
 /**
- * Brings this process and the machine to agree after a restart or a crash, before any command is served: running microVMs are
- * adopted, half-done creates are undone (the control plane asks again), half-done destroys are finished, and what nobody
- * knows is removed.
+ * Brings this process and the machine to agree after a restart, a crash or a reboot, before any command is served: running
+ * microVMs are adopted; half-done work is finished when its result is durable and undone otherwise (the control plane asks
+ * again); what nobody knows is removed.
  */
 export async function recoverSandboxes(context: SandboxContext, journal: SandboxJournal): Promise<void> {
-  const { registry, logger } = context;
+  const { registry, vmm, slots, logger } = context;
   const records = await journal.readAll((file, error) => logger.error({ file, error: errorText(error) }, 'ignoring a broken sandbox record'));
-  for (const record of records) registry.add(record);
-  for (const sandbox of registry.list()) await adoptMicroVm(context, sandbox);
-  const adopted = registry.list().filter((sandbox) => sandbox.running);
-  await context.vmm.removeStrays(new Set(adopted.map((sandbox) => sandbox.record.sandboxId)));
-  await context.slots.reclaim(new Set(adopted.map(({ running }) => running?.slot.index ?? 0)));
-  for (const sandbox of registry.list()) await settle(context, sandbox);
-}
-
-/** Takes the sandbox's microVM over if it still runs. */
-async function adoptMicroVm(context: SandboxContext, sandbox: Sandbox): Promise<void> {
-  const { record } = sandbox;
-  if (!record.vmm || record.slotIndex === undefined) return;
-  const vm = await context.vmm.attach(record.vmm);
-  if (!vm) return;
-  const slot = await context.slots.adopt(record.slotIndex);
-  const guest = new GuestClient(slot.hostAddress, { hostToken: record.hostToken, accessToken: record.accessToken });
-  sandbox.running = { vm, slot, guest };
+  const alive = new Map<Sandbox, { vm: MicroVm; slotIndex: number }>();
+  for (const record of records) {
+    const sandbox = registry.add(record);
+    const vm = record.vmm && record.slotIndex !== undefined ? await vmm.attach(record.vmm) : undefined;
+    if (vm && record.slotIndex !== undefined) alive.set(sandbox, { vm, slotIndex: record.slotIndex });
+  }
+  await vmm.removeStrays(new Set([...alive.values()].map(({ vm }) => vm.record.id)));
+  await slots.reclaim(new Set([...alive.values()].map(({ slotIndex }) => slotIndex)));
+  for (const [sandbox, { vm, slotIndex }] of alive) {
+    const slot = await slots.adopt(slotIndex);
+    sandbox.running = { vm, slot, guest: new GuestClient(slot.hostAddress, sandbox.record) };
+  }
+  for (const sandbox of registry.list()) {
+    await settle(context, sandbox).catch((error: unknown) => {
+      const { sandboxId, state } = sandbox.record;
+      logger.error({ sandboxId, state, error: errorText(error) }, 'cannot settle a sandbox; delete it, or restart the agent to try again');
+    });
+  }
 }
 
 /** Finishes or undoes what the last agent was doing with the sandbox. */
 async function settle(context: SandboxContext, sandbox: Sandbox): Promise<void> {
-  const { registry, logger } = context;
+  const { registry, generations, logger } = context;
   const { record } = sandbox;
-  try {
-    switch (record.state) {
-      case 'starting':
-      case 'stopping':
-        await releaseSandbox(context, sandbox);
-        if (record.state === 'stopping') await registry.events.push('sandbox.stopped', record.sandboxId);
-        return;
-      case 'running':
-        if (sandbox.running) {
-          watchExit(context, sandbox, sandbox.running.vm);
-          logger.info({ sandboxId: record.sandboxId, pid: record.vmm?.pid }, 'adopted a running microVM');
-        } else await markLost(context, sandbox, 'it was gone when the host agent started');
-        return;
-      default:
-        return;
+  switch (record.state) {
+    case 'starting':
+      await releaseSandbox(context, sandbox);
+      return;
+    case 'stopping':
+      await releaseSandbox(context, sandbox);
+      await registry.events.push('sandbox.stopped', record.sandboxId);
+      return;
+    case 'running':
+      if (!sandbox.running) return markLost(context, sandbox, 'it was gone when the host agent started');
+      watchExit(context, sandbox, sandbox.running.vm);
+      logger.info({ sandboxId: record.sandboxId, pid: record.vmm?.pid }, 'adopted a running microVM');
+      return;
+    case 'pausing': {
+      const generation = record.intent?.generationId ? generations.get(record.intent.generationId) : undefined;
+      if (generation && record.intent) return finishPause(context, sandbox, { generation, operationId: record.intent.operationId });
+      if (!sandbox.running) return markLost(context, sandbox, 'it ended while it was paused');
+      await sandbox.running.vm.resume();
+      await sandbox.running.guest.thaw({ timeoutMs: 30_000 });
+      delete record.intent;
+      await registry.save(sandbox, { state: 'running', reason: 'the last pause was interrupted: the host agent ended' });
+      watchExit(context, sandbox, sandbox.running.vm);
+      return;
     }
-  } catch (error) {
-    logger.error({ sandboxId: record.sandboxId, state: record.state, error: errorText(error) }, 'cannot settle a sandbox; its next command will');
+    case 'resuming':
+      await releaseMicroVm(context, sandbox);
+      await removeRunFiles(context, sandbox);
+      delete record.intent;
+      await registry.save(sandbox, { state: 'paused', reason: 'the last resume was interrupted: the host agent ended' });
+      return;
+    case 'paused':
+    case 'error':
+      return;
   }
 }

@@ -25,7 +25,7 @@ export async function releaseMicroVm(context: SandboxContext, sandbox: Sandbox, 
   const held = slot ?? running?.slot;
   // A slot whose VMM may still run is not given to anybody else.
   if (held && failures.length === 0) await attempt(() => context.slots.release(held));
-  await attempt(() => rm(context.layout.sandboxRun(record.sandboxId), { recursive: true, force: true }));
+  await attempt(() => rm(context.layout.sandboxRun(record.homeId), { recursive: true, force: true }));
   if (failures.length > 0) {
     throw new AppError('internal', `cannot release the microVM: ${failures.map(errorText).join('; ')}`, { cause: new AggregateError(failures) });
   }

@@ -1,5 +1,6 @@
 import type { GenerationId, SandboxId, TeamId, TemplateId } from '@aviary/core';
 import type { DiskLayer } from '../disk/disk-store.ts';
+import type { MemorySource } from '../generations/generation-draft.ts';
 import type { VmmRecord } from '../vmm/vmm.ts';
 
 export type HostSandboxState = 'starting' | 'running' | 'pausing' | 'paused' | 'resuming' | 'stopping' | 'error';
@@ -22,6 +23,10 @@ export interface SandboxIntent {
 export interface SandboxRecord {
   version: 1;
   sandboxId: SandboxId;
+  /** Names the directory below `host/sandboxes` with the run's files; another than `sandboxId` when the microVM came from the warm pool. */
+  homeId: SandboxId;
+  /** A microVM of the host's own: one that makes a boot snapshot, or waits in the warm pool. Never listed, removed at the next start. */
+  isInternal?: true;
   teamId: TeamId;
   template: { teamId: TeamId; templateId: TemplateId };
   vcpus: number;
@@ -45,7 +50,9 @@ export interface SandboxRecord {
   /** The writable layer of the current or last run. */
   disk?: DiskLayer;
   /** Guest RAM of the current run, and how it is mapped: a booted guest writes through, a restored one does not. */
-  memory?: { path: string; mapping: 'shared' | 'private'; generationId?: GenerationId };
+  memory?: { path: string; mapping: 'shared' } | { path: string; mapping: 'private'; source: MemorySource };
+  /** The generation that the current run's disk layer lies on. */
+  diskGenerationId?: GenerationId;
   /** The latest committed generation. */
   generationId?: GenerationId;
   startPath?: StartPath;

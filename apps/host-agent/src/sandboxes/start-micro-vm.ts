@@ -1,18 +1,22 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { chown, mkdir, open, rm } from 'node:fs/promises';
-import { errorText, newId, sandboxHostLabel } from '@aviary/core';
-import { GuestClient } from '../guest/guest-client.ts';
+import path from 'node:path';
+import { AppError, asId, errorText, newId, sandboxHostLabel } from '@aviary/core';
 import type { DiskLayer } from '../disk/disk-store.ts';
+import type { OpenedGeneration } from '../generations/generation-store.ts';
+import { GuestClient } from '../guest/guest-client.ts';
 import type { NetworkSlot } from '../network/network-slot.ts';
 import type { MachineSpec } from '../vmm/vmm.ts';
-import type { SandboxContext } from './sandbox-context.ts';
 import { releaseMicroVm } from './release-micro-vm.ts';
-import type { Sandbox } from './sandbox-registry.ts';
+import type { SandboxContext } from './sandbox-context.ts';
 import type { SandboxRecord } from './sandbox-record.ts';
-import { watchExit } from './watch-exit.ts';
+import type { RunningParts, Sandbox } from './sandbox-registry.ts';
 
 /** Longest a guest may take from power-on to its agent's first answer. Software CPUs on a busy machine are slow. */
 const bootTimeoutMs = 180_000;
+/** Longest a restored guest may take to its first answer. */
+const restoreTimeoutMs = 60_000;
+const startTimeoutMs = 60_000;
 
 /** A new secret of 256 bits, hex. */
 export function newToken(): string {
@@ -23,57 +27,87 @@ export function sha256Hex(text: string): string {
   return createHash('sha256').update(text).digest('hex');
 }
 
-/** The machine that a sandbox asks for, in the place that `slot` gives it. */
-export function machineSpec(context: SandboxContext, record: SandboxRecord, place: { slot: NetworkSlot; disk: DiskLayer; memoryPath: string }): MachineSpec {
-  const { images, layout } = context;
-  return {
-    id: record.sandboxId,
-    vcpus: record.vcpus,
-    memoryMib: record.memoryMib,
-    kernelPath: images.kernel.path,
-    initramfsPath: images.initramfs.path,
-    kernelParameters: [`aviary.host_token_sha256=${sha256Hex(record.hostToken)}`],
-    toolboxPath: images.toolbox.path,
-    disk: place.disk,
-    memoryPath: place.memoryPath,
-    network: { namespace: place.slot.namespace, tapName: place.slot.tapName, guestMac: place.slot.guestMac },
-    uid: place.slot.uid,
-    runDirectory: layout.sandboxRun(record.sandboxId),
-  };
+/**
+ * Boots a microVM for `sandbox` from its kernel, with a new disk layer on `base`, and waits until its guest has its identity. On any
+ * failure everything taken is released again and the error is thrown. Under the sandbox's lock.
+ */
+export async function bootMicroVm(context: SandboxContext, sandbox: Sandbox, base: DiskLayer): Promise<void> {
+  const { registry, vmm, images, layout, faults } = context;
+  const { record } = sandbox;
+  await startInSlot(context, sandbox, base, async (place) => {
+    const memoryPath = layout.sandboxMemory(record.homeId);
+    await createMemoryFile(memoryPath, place.slot.uid);
+    record.memory = { path: memoryPath, mapping: 'shared' };
+    const spec = machineSpec(context, record, { ...place, memoryPath, toolboxPath: images.toolbox.path });
+    const vm = await vmm.boot(spec, AbortSignal.timeout(startTimeoutMs));
+    await faults.hit('create.after-spawn');
+    const guest = new GuestClient(place.slot.hostAddress, record);
+    sandbox.running = { vm, slot: place.slot, guest };
+    await registry.save(sandbox, { vmm: vm.record });
+    await endsWith(sandbox.running, async (signal) => {
+      await guest.waitHealthy({ timeoutMs: bootTimeoutMs, signal });
+      await guest.init(guestIdentity(record), { timeoutMs: 15_000 });
+    });
+  });
 }
 
 /**
- * Boots a microVM for `sandbox` from its kernel, with a new disk layer on `base`, and waits until its guest agent has its
- * identity. On any failure everything taken is released again and the error is thrown.
+ * Restores a microVM for `sandbox` from a generation with memory, on a new disk layer. The guest gets a new identity before its
+ * user processes go on. On any failure everything taken is released again and the error is thrown. Under the sandbox's lock.
  */
-export async function bootMicroVm(context: SandboxContext, sandbox: Sandbox, base: DiskLayer): Promise<void> {
-  const { registry, slots, vmm, disks, layout, faults } = context;
+export async function restoreMicroVm(context: SandboxContext, sandbox: Sandbox, from: OpenedGeneration): Promise<void> {
+  const { registry, vmm, layout, faults } = context;
+  const { record } = sandbox;
+  const { memory, manifest } = from;
+  if (!memory || memory.kind !== 'full') throw new AppError('invalid_state', 'a restore needs a generation with a full memory image');
+  await startInSlot(context, sandbox, from.disk, async (place) => {
+    record.memory = { path: memory.path, mapping: 'private', source: memory };
+    record.diskGenerationId = asId('generation', manifest.id);
+    const toolboxPath = layout.toolbox(manifest.toolboxId);
+    const spec = machineSpec(context, record, { ...place, memoryPath: memory.path, toolboxPath });
+    const vm = await vmm.restore(spec, { statePath: memory.statePath }, AbortSignal.timeout(startTimeoutMs));
+    await faults.hit('resume.after-spawn');
+    await vm.resume();
+    // The saved guest knows the tokens of when it was saved; it gets this run's with its identity.
+    const guest = new GuestClient(place.slot.hostAddress, { hostToken: manifest.guestAgentToken, accessToken: record.accessToken });
+    sandbox.running = { vm, slot: place.slot, guest };
+    const saved = registry.save(sandbox, { vmm: vm.record });
+    await endsWith(sandbox.running, () => takeOver(sandbox, guest)).finally(() => saved);
+    await faults.hit('resume.after-init');
+  });
+}
+
+/** Gives a restored guest its identity and secrets, then lets its user processes go on. */
+async function takeOver(sandbox: Sandbox, guest: GuestClient): Promise<void> {
+  const { record } = sandbox;
+  await guest.init({ ...guestIdentity(record), hostTokenSha256: sha256Hex(record.hostToken) }, { timeoutMs: restoreTimeoutMs });
+  guest.useTokens(record);
+  await guest.thaw({ timeoutMs: 10_000 });
+}
+
+interface Place {
+  slot: NetworkSlot;
+  disk: DiskLayer;
+}
+
+/** Takes a slot, makes the run's files, and runs `start` there. Gives all of it back when anything fails. */
+async function startInSlot(context: SandboxContext, sandbox: Sandbox, base: DiskLayer, start: (place: Place) => Promise<void>): Promise<void> {
+  const { registry, slots, disks, layout, faults } = context;
   const { record } = sandbox;
   const slot = await slots.acquire();
   try {
     await faults.hit('create.after-slot');
     await registry.save(sandbox, { slotIndex: slot.index });
-    await faults.hit('create.after-journal');
-    const runDirectory = layout.sandboxRun(record.sandboxId);
-    await mkdir(layout.sandbox(record.sandboxId), { recursive: true, mode: 0o711 });
+    for (const directory of [layout.sandbox(record.homeId), layout.sandboxDisk(record.homeId)]) await mkdir(directory, { recursive: true, mode: 0o711 });
+    const runDirectory = layout.sandboxRun(record.homeId);
     await mkdir(runDirectory, { recursive: true, mode: 0o700 });
     await chown(runDirectory, slot.uid, slot.uid);
-    await mkdir(layout.sandboxDisk(record.sandboxId), { recursive: true, mode: 0o711 });
-    const path = layout.sandboxLayer(record.sandboxId, newId('generation'));
-    const disk = await disks.createLayer({ path, base, sizeMib: record.diskMib, uid: slot.uid });
+    const layer = layout.sandboxLayer(record.homeId, newId('generation'));
+    const disk = await disks.createLayer({ path: layer, base, sizeMib: record.diskMib, uid: slot.uid });
+    record.disk = disk;
     await faults.hit('create.after-disk');
-    const memoryPath = layout.sandboxMemory(record.sandboxId);
-    await createMemoryFile(memoryPath, slot.uid);
-    await registry.save(sandbox, { disk, memory: { path: memoryPath, mapping: 'shared' } });
-    const vm = await vmm.boot(machineSpec(context, record, { slot, disk, memoryPath }), AbortSignal.timeout(60_000));
-    await faults.hit('create.after-spawn');
-    const guest = new GuestClient(slot.hostAddress, { hostToken: record.hostToken, accessToken: record.accessToken });
-    sandbox.running = { vm, slot, guest };
-    await registry.save(sandbox, { vmm: vm.record });
-    await faults.hit('create.after-boot');
-    await reachGuest(sandbox, bootTimeoutMs);
+    await start({ slot, disk });
     await faults.hit('create.after-init');
-    watchExit(context, sandbox, vm);
   } catch (error) {
     await releaseMicroVm(context, sandbox, { slot }).catch((releaseError: unknown) => {
       context.logger.error({ sandboxId: record.sandboxId, error: errorText(releaseError) }, 'cannot release everything of a failed start');
@@ -82,29 +116,50 @@ export async function bootMicroVm(context: SandboxContext, sandbox: Sandbox, bas
   }
 }
 
+/** The machine that a sandbox asks for, in its place. */
+function machineSpec(
+  { images, layout }: SandboxContext,
+  record: SandboxRecord,
+  { slot, disk, memoryPath, toolboxPath }: Place & { memoryPath: string; toolboxPath: string },
+): MachineSpec {
+  return {
+    id: record.homeId,
+    vcpus: record.vcpus,
+    memoryMib: record.memoryMib,
+    kernelPath: images.kernel.path,
+    initramfsPath: images.initramfs.path,
+    kernelParameters: [`aviary.host_token_sha256=${sha256Hex(record.hostToken)}`],
+    toolboxPath,
+    disk,
+    memoryPath,
+    network: { namespace: slot.namespace, tapName: slot.tapName, guestMac: slot.guestMac },
+    uid: slot.uid,
+    runDirectory: layout.sandboxRun(record.homeId),
+  };
+}
+
+/** Runs `work` in the guest; when the microVM ends meanwhile, fails at once with the reason and the console's last words. */
+async function endsWith(running: RunningParts, work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  const gone = new AbortController();
+  const died = running.vm.exited.then(async ({ reason }) => {
+    const error = new AppError('internal', `the microVM ended while starting: ${reason}`);
+    gone.abort(error);
+    throw error;
+  });
+  died.catch(() => undefined); // seen through the race, if it comes first
+  await Promise.race([work(gone.signal), died]);
+}
+
 /** An empty file for guest RAM that nobody but the VMM may read; the VMM gives it its size. */
-async function createMemoryFile(path: string, uid: number): Promise<void> {
-  await rm(path, { force: true });
-  const handle = await open(path, 'wx', 0o600);
+async function createMemoryFile(file: string, uid: number): Promise<void> {
+  await mkdir(path.dirname(file), { recursive: true, mode: 0o711 });
+  await rm(file, { force: true });
+  const handle = await open(file, 'wx', 0o600);
   try {
     await handle.chown(uid, uid);
   } finally {
     await handle.close();
   }
-}
-
-/** Waits for the guest's agent and gives the guest its identity. Fails at once, with the reason, when the microVM ends instead. */
-export async function reachGuest(sandbox: Sandbox, timeoutMs: number): Promise<void> {
-  const { record, running } = sandbox;
-  if (!running) throw new Error('the sandbox has no microVM');
-  const gone = new AbortController();
-  let isReached = false;
-  void running.vm.exited.then(({ reason }) => {
-    if (!isReached) gone.abort(new Error(`the microVM ended while starting: ${reason}`));
-  });
-  await running.guest.waitHealthy({ timeoutMs, signal: gone.signal });
-  await running.guest.init(guestIdentity(record), { timeoutMs: 15_000 });
-  isReached = true;
 }
 
 /** Who a guest is told to be: its own name, machine id and secrets, different from those of whatever it was copied from. */

@@ -1,0 +1,119 @@
+import { AppError, asId, errorText, type GenerationId, type SandboxId } from '@aviary/core';
+import { Semaphore } from '@aviary/service-kit';
+import type { OpenedGeneration } from '../generations/generation-store.ts';
+import type { GenerationManifest } from '../generations/manifest.ts';
+import { checkpoint } from './checkpoint-sandbox.ts';
+import { releaseSandbox } from './destroy-sandbox.ts';
+import { machineFacts } from './machine-facts.ts';
+import { openForRestore } from './resume-sandbox.ts';
+import type { SandboxContext } from './sandbox-context.ts';
+import type { SandboxRecord } from './sandbox-record.ts';
+import type { Sandbox } from './sandbox-registry.ts';
+import { newToken, restoreMicroVm } from './start-micro-vm.ts';
+import { watchExit } from './watch-exit.ts';
+
+/** Copies restored at once: more would only wait for the processors. */
+const forkConcurrency = 4;
+
+export interface ForkOptions {
+  operationId: string;
+  sandboxId: SandboxId;
+  targets: readonly SandboxId[];
+  timeoutSec: number;
+}
+
+export interface ForkResult {
+  sandboxId: SandboxId;
+  sandbox?: Sandbox;
+  /** Why this copy failed; the others are not affected. */
+  error?: string;
+}
+
+/** Starts copies of a running sandbox's live state (it goes on) or of a paused one's. Asked again with the same id, starts only what is missing. */
+export async function forkSandbox(context: SandboxContext, options: ForkOptions): Promise<{ results: ForkResult[]; generation: GenerationManifest }> {
+  const { registry } = context;
+  const done = options.targets.map((id) => registry.find(id)).find((target) => target?.record.lastOperationId === options.operationId);
+  const generation = await registry.lock(options.sandboxId, async () => {
+    const source = registry.get(options.sandboxId);
+    if (done?.record.diskGenerationId) return openForRestore(context, done.record.diskGenerationId);
+    if (source.record.state === 'paused' && source.record.generationId) return openForRestore(context, source.record.generationId);
+    const { id } = await checkpoint(context, registry.getRunning(options.sandboxId), 'fork');
+    return openForRestore(context, asId('generation', id));
+  });
+  const source = registry.get(options.sandboxId).record;
+  const semaphore = new Semaphore(forkConcurrency);
+  const results = await Promise.all(
+    options.targets.map((sandboxId) =>
+      semaphore.run(async (): Promise<ForkResult> => {
+        try {
+          return { sandboxId, sandbox: await startCopy(context, source, generation, { ...options, sandboxId }) };
+        } catch (error) {
+          return { sandboxId, error: errorText(error) };
+        }
+      }),
+    ),
+  );
+  return { results, generation: generation.manifest };
+}
+
+/** Starts a new sandbox from a generation of another's. On failure nothing of it is left. */
+function startCopy(
+  context: SandboxContext,
+  source: SandboxRecord,
+  generation: OpenedGeneration,
+  { operationId, sandboxId, timeoutSec }: { operationId: string; sandboxId: SandboxId; timeoutSec: number },
+): Promise<Sandbox> {
+  const { registry, faults } = context;
+  return registry.lock(sandboxId, async () => {
+    const existing = registry.find(sandboxId);
+    if (existing?.record.lastOperationId === operationId) return existing;
+    if (existing) throw new AppError('already_exists', 'a sandbox with this id is on this host already');
+    const now = registry.clock.now();
+    const sandbox = registry.add({
+      version: 1,
+      sandboxId,
+      homeId: sandboxId,
+      teamId: source.teamId,
+      template: source.template,
+      vcpus: generation.manifest.vcpus,
+      memoryMib: generation.manifest.memoryMib,
+      diskMib: generation.manifest.diskMib,
+      timeoutSec,
+      defaultUser: source.defaultUser,
+      envs: source.envs,
+      state: 'starting',
+      reason: '',
+      intent: { operationId, kind: 'create' },
+      hostToken: newToken(),
+      accessToken: newToken(),
+      generationId: asGeneration(generation.manifest.id),
+      metadata: machineFacts(context),
+      createdAtMs: now,
+      startedAtMs: 0,
+      lastActiveAtMs: now,
+      lastActivity: 'start',
+    });
+    try {
+      await faults.hit('fork.before-restore');
+      await restoreMicroVm(context, sandbox, generation);
+      delete sandbox.record.intent;
+      await registry.save(sandbox, {
+        state: 'running',
+        startPath: 'restore',
+        lastOperationId: operationId,
+        startedAtMs: registry.clock.now(),
+        lastActiveAtMs: registry.clock.now(),
+      });
+    } catch (error) {
+      await releaseSandbox(context, sandbox);
+      throw error;
+    }
+    if (sandbox.running) watchExit(context, sandbox, sandbox.running.vm);
+    await registry.events.push('sandbox.started', sandboxId, { start_path: 'restore' });
+    return sandbox;
+  });
+}
+
+function asGeneration(id: string): GenerationId {
+  return asId('generation', id);
+}

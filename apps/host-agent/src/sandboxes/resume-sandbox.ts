@@ -1,0 +1,118 @@
+import { AppError, asId, errorText, type GenerationId, type SandboxId } from '@aviary/core';
+import type { OpenedGeneration } from '../generations/generation-store.ts';
+import { restoreMismatches } from '../generations/manifest.ts';
+import { machineFacts } from './machine-facts.ts';
+import { removeRunFiles } from './pause-sandbox.ts';
+import type { SandboxContext } from './sandbox-context.ts';
+import type { Sandbox } from './sandbox-registry.ts';
+import { bootMicroVm, newToken, restoreMicroVm } from './start-micro-vm.ts';
+import { watchExit } from './watch-exit.ts';
+
+export interface ResumeOptions {
+  sandboxId: SandboxId;
+  operationId: string;
+  timeoutSec: number;
+  /** Unset means the current one. An older one rewinds. */
+  generationId?: GenerationId;
+  /** Start from the disk alone. */
+  isCold: boolean;
+}
+
+/**
+ * Starts a paused sandbox (or one in `error` that has something to start from) again, in a new network slot. When it throws, the
+ * sandbox is paused as before. Throws `integrity` when saved files are damaged; `details.disk_intact` says whether a cold start can
+ * still be had. Memory that this machine cannot restore is left aside: the sandbox starts from its disk and says why.
+ */
+export function resumeSandbox(context: SandboxContext, options: ResumeOptions): Promise<Sandbox> {
+  const { registry, generations, faults } = context;
+  const { sandboxId, operationId } = options;
+  return registry.lock(sandboxId, async () => {
+    const sandbox = registry.get(sandboxId);
+    const { record } = sandbox;
+    if (record.lastOperationId === operationId) return sandbox;
+    if (record.state !== 'paused' && record.state !== 'error') {
+      throw new AppError('invalid_state', `the sandbox is ${record.state}, not paused`, { details: { state: record.state } });
+    }
+    const generationId = options.generationId ?? asOptionalGeneration(generations.current(sandboxId)) ?? record.generationId;
+    const before = { state: record.state, reason: record.reason };
+    await registry.save(sandbox, {
+      state: 'resuming',
+      reason: '',
+      timeoutSec: options.timeoutSec,
+      hostToken: newToken(),
+      accessToken: newToken(),
+      intent: { operationId, kind: 'resume', ...(generationId === undefined ? {} : { generationId }) },
+    });
+    try {
+      await faults.hit('resume.after-journal');
+      const fallback = await startFrom(context, sandbox, generationId, options.isCold);
+      await faults.hit('resume.before-running');
+      if (options.generationId !== undefined) await generations.setCurrent(sandboxId, options.generationId);
+      delete record.intent;
+      const now = registry.clock.now();
+      await registry.save(sandbox, {
+        state: 'running',
+        reason: fallback ?? '',
+        startPath: fallback === undefined ? 'resume' : 'cold_fallback',
+        lastOperationId: operationId,
+        startedAtMs: now,
+        lastActiveAtMs: now,
+        lastActivity: 'start',
+        metadata: machineFacts(context),
+        ...(generationId === undefined ? {} : { generationId }),
+      });
+    } catch (error) {
+      delete record.intent;
+      if (before.state === 'paused') await removeRunFiles(context, sandbox);
+      await registry.save(sandbox, { ...before, reason: `the last resume failed: ${errorText(error)}` });
+      await registry.events.push('sandbox.resume_failed', sandboxId, { reason: errorText(error) });
+      throw error;
+    }
+    if (sandbox.running) watchExit(context, sandbox, sandbox.running.vm);
+    await registry.events.push('sandbox.resumed', sandboxId, { start_path: record.startPath ?? 'resume', reason: record.reason });
+    return sandbox;
+  });
+}
+
+/** Starts the microVM; resolves with the reason when it had to leave the memory aside. */
+async function startFrom(context: SandboxContext, sandbox: Sandbox, generationId: GenerationId | undefined, isCold: boolean): Promise<string | undefined> {
+  const { generations } = context;
+  if (generationId === undefined) {
+    // It never paused, but its last disk layer is still there: what reached the disk is not lost.
+    const { disk } = sandbox.record;
+    if (!disk) throw new AppError('invalid_state', 'the sandbox has nothing to start from: it never paused, and its disk is gone');
+    await bootMicroVm(context, sandbox, disk);
+    return 'it had no saved generation: started from its disk as the lost microVM left it';
+  }
+  const manifest = generations.get(generationId);
+  if (!manifest) throw new AppError('not_found', `there is no generation ${generationId} on this host`);
+  const mismatches = isCold ? ['a cold start was asked for'] : restoreMismatches(manifest, restoreFacts(context));
+  if (mismatches.length === 0) {
+    await generations.ensureFullImage(generationId);
+    await restoreMicroVm(context, sandbox, await generations.open(generationId, { need: 'memory' }));
+    return undefined;
+  }
+  await bootMicroVm(context, sandbox, (await generations.open(generationId, { need: 'disk' })).disk);
+  return `started from its disk, memory left aside: ${mismatches.join('; ')}`;
+}
+
+/** What this host offers a restore. An older toolbox that is still on the disk counts as offered. */
+export function restoreFacts({ identity, images }: SandboxContext) {
+  const { vmm, version, machineType, cpuModel, accelerator } = identity;
+  return { vmm, version, machineType, cpuModel, accelerator, kernelId: images.kernel.version, initramfsId: images.initramfs.id, toolboxId: images.toolbox.id };
+}
+
+/** Opens a generation for restoring, its memory in one image. Throws `integrity`, or `invalid_state` naming what differs on this host. */
+export async function openForRestore(context: SandboxContext, generationId: GenerationId): Promise<OpenedGeneration> {
+  const { generations } = context;
+  const manifest = generations.get(generationId);
+  if (!manifest) throw new AppError('not_found', `there is no generation ${generationId} on this host`);
+  const mismatches = restoreMismatches(manifest, restoreFacts(context));
+  if (mismatches.length > 0) throw new AppError('invalid_state', `cannot restore on this host: ${mismatches.join('; ')}`);
+  await generations.ensureFullImage(generationId);
+  return generations.open(generationId, { need: 'memory' });
+}
+
+function asOptionalGeneration(id: string | undefined): GenerationId | undefined {
+  return id === undefined ? undefined : asId('generation', id);
+}

@@ -1,0 +1,39 @@
+import { asId, type SandboxId, type TeamId, type TemplateId } from '@aviary/core';
+import type { GenerationManifest } from '../generations/manifest.ts';
+import { checkpoint } from '../sandboxes/checkpoint-sandbox.ts';
+import type { SandboxContext } from '../sandboxes/sandbox-context.ts';
+
+export interface SnapshotOptions {
+  operationId: string;
+  sandboxId: SandboxId;
+  template: { teamId: TeamId; templateId: TemplateId };
+}
+
+/** Makes a template of a running sandbox (which goes on) or of a paused one's latest generation. Replaces an older template of that id. */
+export function snapshotSandbox(context: SandboxContext, { operationId, sandboxId, template }: SnapshotOptions): Promise<GenerationManifest> {
+  const { registry, templates, generations, faults } = context;
+  return registry.lock(sandboxId, async () => {
+    const done = templates.find(template);
+    const made = done?.operationId === operationId ? generations.get(done.generationId) : undefined;
+    if (made) return made;
+    const sandbox = registry.get(sandboxId);
+    const { state, generationId } = sandbox.record;
+    const saved = state === 'paused' && generationId ? generations.get(generationId) : undefined;
+    const manifest = saved ?? (await checkpoint(context, registry.getRunning(sandboxId), 'template'));
+    await faults.hit('snapshot.before-template');
+    await templates.save({ ...template, generationId: asId('generation', manifest.id), operationId });
+    context.prepareResume(asId('generation', manifest.id));
+    return manifest;
+  });
+}
+
+/** Deletes a template. True when sandboxes still use its files, which go with the last of them. */
+export async function deleteTemplate(context: SandboxContext, template: { teamId: TeamId; templateId: TemplateId }): Promise<boolean> {
+  const { templates, generations, faults } = context;
+  const known = templates.find(template);
+  if (!known) return false;
+  await faults.hit('template-delete.before-remove');
+  await templates.remove(template);
+  await context.collectGarbage();
+  return generations.get(known.generationId) !== undefined;
+}
