@@ -32,6 +32,8 @@ export interface BuildImagesDeps {
   missingPackages: () => Promise<readonly HostPackage[]>;
   faults: FaultPoints;
   elapsed: () => number;
+  /** Files of the root file system belong to users that only root may give them to. */
+  isRoot: boolean;
 }
 
 const systemDeps: BuildImagesDeps = {
@@ -40,6 +42,7 @@ const systemDeps: BuildImagesDeps = {
   missingPackages: () => missingHostPackages({ purposes: ['images'] }),
   faults: new FaultPoints(),
   elapsed: () => performance.now(),
+  isRoot: process.getuid?.() === 0,
 };
 
 /**
@@ -93,7 +96,7 @@ export async function buildImages(
       const toolbox = await buildToolbox(context, { guestAgentEntry, architecture, files });
       return { kernel, initramfs, toolbox };
     },
-    () => buildMinimalRootFs(context),
+    () => buildMinimalRootFs(context, deps),
   ]);
   await rm(layout.temporary, { recursive: true, force: true });
   const images: ImageSet = {

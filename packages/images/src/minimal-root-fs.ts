@@ -13,14 +13,14 @@ const formatTimeoutMs = 10 * 60_000;
  * user. mkfs fills the image, so nothing is ever mounted. Each build has an id of its own: two builds differ, and a disk
  * layer fits only the one that it was made on.
  */
-export async function buildMinimalRootFs(context: StepContext): Promise<StepOutput> {
+export async function buildMinimalRootFs(context: StepContext, { isRoot }: { isRoot: boolean }): Promise<StepOutput> {
   return await runStep(context, {
     step: 'minimal',
     detail: `root file system (Debian ${minimalRootFs.suite})`,
     inputs: { recipe: recipeVersions.minimal, rootFs: minimalRootFs, fileSystem: fileSystemOptions },
     followsPackages: true,
     build: async (work) => {
-      if (process.getuid?.() !== 0) {
+      if (!isRoot) {
         throw new AppError('forbidden', 'cannot make the root file system: its files belong to root; run this as root');
       }
       const root = path.join(work, 'root');

@@ -58,6 +58,8 @@ export const minimalRootFs = {
     'git',
     'iproute2',
     'less',
+    // Resolves the sandbox's own name, whatever it is set to: sudo looks it up.
+    'libnss-myhostname',
     'openssh-client',
     'procps',
     'python3',

@@ -1,0 +1,210 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import http from 'node:http';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { must } from '@aviary/core';
+import { runProgram, waitFor } from '@aviary/service-kit';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { buildImages } from './build-images.ts';
+import { missingHostPackages } from './host-packages.ts';
+import { type ImageSet, loadImages } from './image-set.ts';
+import { imagesLayout } from './layout.ts';
+import type { ImageProgress } from './progress.ts';
+import { architectureFor } from './recipe.ts';
+
+const guestAgentEntry = path.join(import.meta.dirname, '../fixtures/http-guest.ts');
+let directory: string;
+let dataDir: string;
+let images: ImageSet;
+let resumed: ImageProgress[];
+
+const build = async (onProgress: (progress: ImageProgress) => void = () => undefined) =>
+  await buildImages({ dataDir, guestAgentEntry, onProgress });
+const made = (progress: readonly ImageProgress[]) =>
+  progress.flatMap((each) => (each.type === 'finished' && !each.isCached ? [each.step] : [])).sort();
+
+beforeAll(async () => {
+  expect(await missingHostPackages({ purposes: ['images', 'vmm'] })).toEqual([]);
+  directory = await mkdtemp(path.join(process.env['AVIARY_TEST_DATA_DIR'] ?? tmpdir(), 'aviary-images-'));
+  dataDir = path.join(directory, 'data');
+  await killBuildAfterToolbox();
+  resumed = [];
+  images = await build((each) => resumed.push(each));
+});
+afterAll(async () => {
+  if (directory) await rm(directory, { recursive: true, force: true });
+});
+
+/** Starts a build as a user does and kills it while it makes the root file system. */
+async function killBuildAfterToolbox(): Promise<void> {
+  const args = [path.join(import.meta.dirname, 'main.ts'), '--data-dir', dataDir, '--agent', guestAgentEntry];
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  const exited = new Promise((resolve) => child.once('close', resolve));
+  let output = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    output += text;
+    if (output.includes('toolbox')) child.kill('SIGKILL');
+  });
+  await exited;
+  expect(output).toMatch(/toolbox .*: built/);
+  expect(await loadImages(dataDir)).toBeUndefined();
+  await waitFor(
+    { what: 'the end of the killed build’s programs', timeoutMs: 10_000 },
+    async () => (await programsNaming(dataDir)).length === 0,
+  );
+}
+
+async function programsNaming(text: string): Promise<readonly string[]> {
+  const commands: string[] = [];
+  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+    const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => ''); // it may have ended meanwhile
+    if (command.includes(text)) commands.push(command.replaceAll('\0', ' '));
+  }
+  return commands;
+}
+
+test('a killed build goes on with what it had finished', async () => {
+  expect(made(resumed)).toEqual(['minimal']);
+  expect(await loadImages(dataDir)).toEqual(images);
+  expect(existsSync(imagesLayout(dataDir).temporary)).toBe(false);
+});
+
+test('a second build makes nothing', async () => {
+  const progress: ImageProgress[] = [];
+  expect(await build((each) => progress.push(each))).toEqual(images);
+  expect(made(progress)).toEqual([]);
+});
+
+test('the kernel lies with the images, and none was installed', async () => {
+  expect(images.kernel.path.startsWith(dataDir)).toBe(true);
+  const release = must(images.kernel.version.split('_')[0], 'a version starts with the release');
+  expect(existsSync(`/boot/vmlinuz-${release}`)).toBe(false);
+});
+
+test('the root file system has the account and nothing of the machine that made it', async () => {
+  const read = async (file: string) =>
+    (await runProgram('/usr/sbin/debugfs', ['-R', `cat ${file}`, images.minimal.rootfsPath])).stdout;
+  expect(await read('/etc/passwd')).toMatch(/^user:x:1000:1000:[^:]*:\/home\/user:\/bin\/bash$/m);
+  expect(await read('/etc/hostname')).toBe('sandbox\n');
+  expect(await read('/etc/machine-id')).toBe('');
+  expect(await read('/etc/resolv.conf')).toBe('');
+  const { stdout } = await runProgram('du', ['--block-size=1M', images.minimal.rootfsPath]);
+  expect(Number(stdout.split('\t')[0])).toBeLessThan(400);
+});
+
+test('the same inputs give the same toolbox', async () => {
+  await rm(images.toolbox.path);
+  await rm(imagesLayout(dataDir).stepRecord('toolbox'));
+  const progress: ImageProgress[] = [];
+  const again = await build((each) => progress.push(each));
+  expect(made(progress)).toEqual(['toolbox']);
+  expect(again.toolbox).toEqual(images.toolbox);
+});
+
+test('a guest boots, on a larger drive and with the drives in the other order, and its agent answers', async () => {
+  await using guest = await bootGuest({ drives: ['toolbox', 'root'], kernelParameters: 'aviary.hostname=nest' });
+  const answer = await guest.exec(
+    [
+      'hostname; stat -f -c %T /sys/fs/cgroup; stat -c %a /dev/shm; readlink /dev/fd',
+      'sudo -u user sudo -n id -u; df --output=size --block-size=G / | tail -1',
+      'cat /etc/resolv.conf; touch /.aviary/x 2>&1; ls /.aviary; locale | head -1',
+    ].join('; '),
+  );
+  expect(answer.split('\n').map((line) => line.trim())).toEqual([
+    ...['nest', 'cgroup2fs', '1777', '/proc/self/fd', '0', '8G'],
+    ...['nameserver 1.1.1.1', 'nameserver 8.8.8.8'],
+    ...["touch: cannot touch '/.aviary/x': Read-only file system", 'agent', 'bin', 'lib', 'LANG=C.UTF-8', ''],
+  ]);
+});
+
+test('a guest without its toolbox says so on the console and ends', async () => {
+  await using guest = await bootGuest({ drives: ['root'] });
+  await waitFor({ what: 'the end of the guest', timeoutMs: 60_000 }, () => guest.vmm.exitCode !== null);
+  expect(guest.console()).toContain('aviary-init: needs two virtio drives');
+});
+
+interface Guest extends AsyncDisposable {
+  vmm: ChildProcess;
+  console: () => string;
+  /** What a shell command in the guest printed. Waits for the agent. */
+  exec: (command: string) => Promise<string>;
+}
+
+async function bootGuest(options: {
+  drives: readonly ('root' | 'toolbox')[];
+  kernelParameters?: string;
+}): Promise<Guest> {
+  const layer = path.join(directory, 'layer.qcow2');
+  await runProgram('qemu-img', [
+    ...['create', '-q', '-f', 'qcow2', '-b', images.minimal.rootfsPath, '-F', 'raw', layer, '8G'],
+  ]);
+  const drives = {
+    root: `driver=qcow2,node-name=root,file.driver=file,file.filename=${layer}`,
+    toolbox: `driver=raw,node-name=toolbox,read-only=on,file.driver=file,file.filename=${images.toolbox.path}`,
+  };
+  const port = await freePort();
+  const parameters = `console=ttyS0 reboot=t panic=-1 quiet ${options.kernelParameters ?? ''}`;
+  const forward = `hostfwd=tcp:127.0.0.1:${port}-169.254.0.21:49983`;
+  const vmm = spawn(
+    architectureFor().qemuProgram,
+    [
+      ...['-M', 'microvm', '-accel', 'tcg,tb-size=64', '-cpu', 'max', '-smp', '1', '-m', '512', '-no-reboot'],
+      ...['-nodefaults', '-no-user-config', '-nographic', '-serial', 'stdio'],
+      ...['-kernel', images.kernel.path, '-initrd', images.initramfs.path, '-append', parameters],
+      ...options.drives.flatMap((name) => ['-blockdev', drives[name], '-device', `virtio-blk-device,drive=${name}`]),
+      ...['-netdev', `user,id=net,restrict=on,net=169.254.0.20/30,host=169.254.0.22,dhcpstart=169.254.0.21,${forward}`],
+      ...['-device', 'virtio-net-device,netdev=net'],
+    ],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  let output = '';
+  vmm.stdout.setEncoding('utf8').on('data', (text: string) => {
+    output += text;
+  });
+  const exited = new Promise((resolve) => vmm.once('close', resolve));
+  return {
+    vmm,
+    console: () => output,
+    exec: (command) =>
+      waitFor({ what: `an answer of the guest's agent`, timeoutMs: 90_000, intervalMs: 100 }, async () => {
+        if (vmm.exitCode !== null) throw new Error(`the guest ended: ${output.slice(-2_000)}`);
+        return await execInGuest(port, command).catch(() => undefined);
+      }),
+    [Symbol.asyncDispose]: async () => {
+      vmm.kill('SIGKILL');
+      await exited;
+    },
+  };
+}
+
+function execInGuest(port: number, command: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const request = http.get({
+      host: '127.0.0.1',
+      port,
+      path: `/exec?c=${encodeURIComponent(command)}`,
+      timeout: 20_000,
+    });
+    request.once('error', reject);
+    request.once('timeout', () => request.destroy(new Error('no answer')));
+    request.once('response', (response) => {
+      let body = '';
+      response.setEncoding('utf8').on('data', (text: string) => {
+        body += text;
+      });
+      response.once('error', reject);
+      response.once('end', () => resolve((JSON.parse(body) as { stdout: string }).stdout));
+    });
+  });
+}
+
+async function freePort(): Promise<number> {
+  const server = net.createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as net.AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
