@@ -3,7 +3,7 @@ import { type Clock, silentLogger, waitFor } from '@aviary/service-kit';
 import { expect, test } from 'vitest';
 import type { NetworkSlot } from './network-slot.ts';
 import { slotAddress } from './slot-address.ts';
-import { KernelSlotPool, type SlotBuilder, type SlotPoolOptions } from './slot-pool.ts';
+import { PrebuiltSlotPool, type SlotBuilder, type SlotPoolOptions } from './slot-pool.ts';
 
 /** A kernel in memory: builds wait for `gate` while it is set, and fail as often as `failures` says. */
 class FakeKernel implements SlotBuilder {
@@ -91,7 +91,7 @@ function setUp(options: SlotPoolOptions = {}) {
   const prepareHost = async () => {
     calls.prepareHost++;
   };
-  const pool = new KernelSlotPool({ builder, prepareHost, clock, logger: silentLogger }, { size: 2, ...options });
+  const pool = new PrebuiltSlotPool({ builder, prepareHost, clock, logger: silentLogger }, { size: 2, ...options });
   return { builder, clock, pool, calls };
 }
 

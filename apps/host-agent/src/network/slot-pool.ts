@@ -43,7 +43,7 @@ interface Waiter {
 }
 
 /** The pool over a builder. Call `reclaim` first: it prepares the host and starts the filling. */
-export class KernelSlotPool implements SlotPool {
+export class PrebuiltSlotPool implements SlotPool {
   readonly #deps: SlotPoolDeps;
   readonly #options: Required<SlotPoolOptions>;
   readonly #ready: NetworkSlot[] = [];
