@@ -3,13 +3,13 @@ import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { type ProgramResult, type RunProgramOptions, runProgram, silentLogger, systemClock } from '@aviary/service-kit';
+import { type ProgramResult, type RunProgramOptions, runProgram, silentLogger } from '@aviary/service-kit';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createSlotPool } from './create-slot-pool.ts';
 import { prepareHost } from './host-network.ts';
+import type { SlotPool } from './network-slot.ts';
 import { KernelSlots } from './slot.ts';
 import { guestMac, type SlotAddress, slotIndexOf } from './slot-address.ts';
-import type { PrebuiltSlotPool } from './slot-pool.ts';
+import { createSlotPool } from './slot-pool.ts';
 
 // Nothing here touches the machine's own network: `nthost` plays the host, `ntnet` the internet behind it, `ntguest1` and
 // `ntguest2` the guests, each at the other end of a veth pair where a microVM would be at the other end of a tap.
@@ -365,9 +365,8 @@ route add 10.11.0.0/16 via ${hostPublicAddress}
   });
 });
 
-function newPool(options: { size: number; firstIndex: number; maxSlots: number }): PrebuiltSlotPool {
-  const deps = { run: runProgram, clock: systemClock, logger: silentLogger };
-  return createSlotPool(deps, { prefix: 'nt', hostNamespace: host, tunDevice, ...options });
+function newPool(options: { size: number; firstIndex: number; maxSlots: number }): SlotPool {
+  return createSlotPool({ logger: silentLogger }, { prefix: 'nt', hostNamespace: host, tunDevice, ...options });
 }
 
 function recordInputs(inputs: string[]): typeof runProgram {

@@ -2,8 +2,8 @@ import { AppError } from '@aviary/core';
 import { type Clock, silentLogger, waitFor } from '@aviary/service-kit';
 import { expect, test } from 'vitest';
 import type { NetworkSlot } from './network-slot.ts';
+import { PrebuiltSlotPool, type SlotBuilder, type SlotPoolOptions } from './prebuilt-slot-pool.ts';
 import { slotAddress } from './slot-address.ts';
-import { PrebuiltSlotPool, type SlotBuilder, type SlotPoolOptions } from './slot-pool.ts';
 
 /** A kernel in memory: builds wait for `gate` while it is set, and fail as often as `failures` says. */
 class FakeKernel implements SlotBuilder {
@@ -193,6 +193,16 @@ test('reclaim removes what nobody keeps, and a kept slot is adopted once', async
   await expect(pool.adopt(7)).rejects.toMatchObject({ code: 'conflict' });
   await pool.release(builder.describe(7));
   expect(builder.built).toEqual(new Set([1]));
+});
+
+test('a slot adopted before reclaim stays adopted, and what is no slot takes no room', async () => {
+  const { builder, pool } = setUp({ size: 0, maxSlots: 2 });
+  builder.built.add(2);
+  await pool.adopt(2);
+  await pool.reclaim(new Set([0, 2]));
+  await expect(pool.adopt(2)).rejects.toMatchObject({ code: 'conflict' });
+  expect((await pool.acquire()).index).toBe(1);
+  expect(builder.built).toEqual(new Set([1, 2]));
 });
 
 test('refuses to adopt a slot that the kernel does not have', async () => {
