@@ -23,7 +23,7 @@ class FakeKernel implements SlotBuilder {
         this.failures--;
         throw new Error(`no room for ${index}`);
       }
-      if (this.built.has(index)) throw new Error(`slot ${index} is there already`);
+      if (this.built.has(index)) throw new AppError('already_exists', `slot ${index} is there already`);
       this.built.add(index);
       this.log.push(`build ${index}`);
       return this.describe(index);
@@ -203,6 +203,14 @@ test('a slot adopted before reclaim stays adopted, and what is no slot takes no 
   await expect(pool.adopt(2)).rejects.toMatchObject({ code: 'conflict' });
   expect((await pool.acquire()).index).toBe(1);
   expect(builder.built).toEqual(new Set([1, 2]));
+});
+
+test('leaves a slot alone that somebody else has, and goes on with the next at once', async () => {
+  const { builder, pool } = setUp({ size: 0, maxSlots: 2 });
+  builder.built.add(1);
+  expect((await pool.acquire()).index).toBe(2);
+  await expect(pool.acquire()).rejects.toMatchObject({ code: 'no_capacity' });
+  expect(builder.log).toEqual(['build 2']);
 });
 
 test('refuses to adopt a slot that the kernel does not have', async () => {

@@ -49,7 +49,7 @@ export class PrebuiltSlotPool implements SlotPool {
   readonly #ready: NetworkSlot[] = [];
   /** Given out, or kept for a microVM that runs since before this agent. */
   readonly #used = new Set<number>();
-  /** Of those in use, the ones that `reclaim` kept and nobody adopted yet. */
+  /** Of those in use, the ones that nobody adopted: kept by `reclaim`, or found to exist when they were to be built. */
   readonly #kept = new Set<number>();
   /** Being built or taken apart: nobody else may touch them. */
   readonly #busy = new Set<number>();
@@ -224,7 +224,7 @@ export class PrebuiltSlotPool implements SlotPool {
   }
 
   async #buildOne(index: number): Promise<void> {
-    const { builder, logger } = this.#deps;
+    const { builder } = this.#deps;
     try {
       if (this.#suspect.has(index)) await builder.remove(index);
       const slot = await builder.build(index);
@@ -235,16 +235,28 @@ export class PrebuiltSlotPool implements SlotPool {
       if (waiter) waiter.give(slot);
       else this.#ready.push(slot);
     } catch (error) {
-      this.#suspect.add(index);
-      this.#failures++;
-      this.#lastError = error;
-      logger.warn({ index, failures: this.#failures, error: errorText(error) }, 'cannot build a network slot');
+      this.#noteFailure(index, error);
     } finally {
       this.#busy.delete(index);
       this.#building--;
     }
     if (this.#lastError !== undefined) void this.#track(this.#backOff());
     else this.#fill();
+  }
+
+  #noteFailure(index: number, error: unknown): void {
+    const { logger } = this.#deps;
+    if (error instanceof AppError && error.code === 'already_exists') {
+      // Somebody may live in it: nothing for this pool to take apart, and no reason to wait with the next.
+      this.#used.add(index);
+      this.#kept.add(index);
+      logger.warn({ index, error: error.message }, 'a network slot is taken by somebody else');
+      return;
+    }
+    this.#suspect.add(index);
+    this.#failures++;
+    this.#lastError = error;
+    logger.warn({ index, failures: this.#failures, error: errorText(error) }, 'cannot build a network slot');
   }
 
   async #backOff(): Promise<void> {
