@@ -1,20 +1,18 @@
 import { constants, type FileHandle, open, realpath, rename, rm, statfs } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError } from '@aviary/core';
-import { type runProgram, syncDirectory } from '@aviary/service-kit';
+import { runProgram, syncDirectory } from '@aviary/service-kit';
 import { fromDiskError } from './disk-errors.ts';
 import type { DiskLayer, DiskStore } from './disk-store.ts';
 import { clusterBits, emptyImage, maxHeaderBytes, parseHeader } from './qcow2-header.ts';
 
 const mib = 1024 * 1024;
 
-export interface Qcow2DiskStoreDeps {
-  run: typeof runProgram;
-}
-
 export interface Qcow2DiskStoreOptions {
   /** Every layer and base lies under it. A layer that leads out of it, by name or by link, is refused. Absolute. */
-  dataDirectory: string;
+  dataDir: string;
+  /** Starts `qemu-img`. */
+  run?: typeof runProgram;
   /** Layers that one disk may consist of. Default 64: beyond that, reads get slow and descriptors many. Flatten before. */
   maxChain?: number;
   /** For flattening, which copies the whole disk. Default 600 000. */
@@ -34,13 +32,11 @@ interface InspectedLayer {
  */
 export class Qcow2DiskStore implements DiskStore {
   readonly name = 'qcow2';
-  readonly #run: typeof runProgram;
   readonly #options: Required<Qcow2DiskStoreOptions>;
   #dataDirectory: Promise<string> | undefined;
 
-  constructor({ run }: Qcow2DiskStoreDeps, options: Qcow2DiskStoreOptions) {
-    this.#run = run;
-    this.#options = { maxChain: 64, flattenTimeoutMs: 600_000, ...options };
+  constructor(options: Qcow2DiskStoreOptions) {
+    this.#options = { run: runProgram, maxChain: 64, flattenTimeoutMs: 600_000, ...options };
   }
 
   async createLayer(options: { path: string; base: DiskLayer; sizeMib: number; uid: number }): Promise<DiskLayer> {
@@ -122,7 +118,7 @@ export class Qcow2DiskStore implements DiskStore {
     const created = `cluster_size=${1 << clusterBits},extended_l2=on`;
     const args = ['convert', '-f', layer.format, '-O', 'qcow2', '-o', created, '-S', '4k', layer.path, target];
     try {
-      await this.#run('qemu-img', args, { timeoutMs: this.#options.flattenTimeoutMs });
+      await this.#options.run('qemu-img', args, { timeoutMs: this.#options.flattenTimeoutMs });
     } catch (error) {
       // qemu-img tells why only in words. What it wrote so far is still there, so a full file system shows.
       const { bavail, bsize } = await statfs(path.dirname(target));
@@ -186,7 +182,7 @@ export class Qcow2DiskStore implements DiskStore {
 
   /** Throws unless `file` is named absolutely and its directory lies in the data directory, links followed. */
   async #checkPlace(file: string): Promise<void> {
-    this.#dataDirectory ??= realpath(this.#options.dataDirectory);
+    this.#dataDirectory ??= realpath(this.#options.dataDir);
     const root = await this.#dataDirectory;
     const refuse = () =>
       new AppError('invalid_request', `disk layer ${file} must be an absolute path in the data directory`);

@@ -16,7 +16,7 @@ const newDirectory = () => mkdtemp(path.join(tmpdir(), 'aviary-disk-'));
 
 async function setUp(): Promise<DiskStoreSubject> {
   const directory = await newDirectory();
-  const store = new Qcow2DiskStore({ run: runProgram }, { dataDirectory: directory });
+  const store = new Qcow2DiskStore({ dataDir: directory });
   const access = async (
     verb: string,
     { path: file, format }: DiskLayer,
@@ -52,7 +52,7 @@ describe.runIf(isRoot || process.env['REQUIRE_VM'])('qcow2', () => {
 
   beforeAll(async () => {
     directory = await newDirectory();
-    store = new Qcow2DiskStore({ run: runProgram }, { dataDirectory: directory, maxChain: 6 });
+    store = new Qcow2DiskStore({ dataDir: directory, maxChain: 6 });
     base = { path: at('base.raw'), format: 'raw' };
     await writeFile(base.path, Buffer.alloc(2 * mib, 0xb0));
   });

@@ -1,3 +1,5 @@
+import { chmod, stat } from 'node:fs/promises';
+import { AppError } from '@aviary/core';
 import type { Logger } from '@aviary/service-kit';
 import { hostRules, hostTable } from './firewall.ts';
 import type { KernelSlots } from './slot.ts';
@@ -56,4 +58,19 @@ function matchesLink(chainJson: string, key: string, links: string): boolean {
   return nftables.some(({ rule }) =>
     rule?.expr.some(({ match }) => match?.left?.meta?.key === key && match.right === links),
   );
+}
+
+/**
+ * Lets unprivileged VMMs open their taps, as udev's own rules do (mode 0666): the kernel asks for the tap's owner, and for
+ * a privilege to make new ones, so the device itself protects nothing. Hosts without udev leave it to root alone.
+ */
+export async function openTunDevice(file: string): Promise<void> {
+  try {
+    const { mode } = await stat(file);
+    if ((mode & 0o666) !== 0o666) await chmod(file, 0o666);
+  } catch (error) {
+    throw new AppError('host_unavailable', `cannot use ${file} for taps: load the kernel module 'tun' as root`, {
+      cause: error,
+    });
+  }
 }

@@ -2,8 +2,8 @@ import { AppError } from '@aviary/core';
 import { type Clock, silentLogger, waitFor } from '@aviary/service-kit';
 import { expect, test } from 'vitest';
 import type { NetworkSlot } from './network-slot.ts';
+import { PrebuiltSlotPool, type SlotBuilder, type SlotPoolOptions } from './prebuilt-slot-pool.ts';
 import { slotAddress } from './slot-address.ts';
-import { KernelSlotPool, type SlotBuilder, type SlotPoolOptions } from './slot-pool.ts';
 
 /** A kernel in memory: builds wait for `gate` while it is set, and fail as often as `failures` says. */
 class FakeKernel implements SlotBuilder {
@@ -23,7 +23,7 @@ class FakeKernel implements SlotBuilder {
         this.failures--;
         throw new Error(`no room for ${index}`);
       }
-      if (this.built.has(index)) throw new Error(`slot ${index} is there already`);
+      if (this.built.has(index)) throw new AppError('already_exists', `slot ${index} is there already`);
       this.built.add(index);
       this.log.push(`build ${index}`);
       return this.describe(index);
@@ -91,7 +91,7 @@ function setUp(options: SlotPoolOptions = {}) {
   const prepareHost = async () => {
     calls.prepareHost++;
   };
-  const pool = new KernelSlotPool({ builder, prepareHost, clock, logger: silentLogger }, { size: 2, ...options });
+  const pool = new PrebuiltSlotPool({ builder, prepareHost, clock, logger: silentLogger }, { size: 2, ...options });
   return { builder, clock, pool, calls };
 }
 
@@ -193,6 +193,24 @@ test('reclaim removes what nobody keeps, and a kept slot is adopted once', async
   await expect(pool.adopt(7)).rejects.toMatchObject({ code: 'conflict' });
   await pool.release(builder.describe(7));
   expect(builder.built).toEqual(new Set([1]));
+});
+
+test('a slot adopted before reclaim stays adopted, and what is no slot takes no room', async () => {
+  const { builder, pool } = setUp({ size: 0, maxSlots: 2 });
+  builder.built.add(2);
+  await pool.adopt(2);
+  await pool.reclaim(new Set([0, 2]));
+  await expect(pool.adopt(2)).rejects.toMatchObject({ code: 'conflict' });
+  expect((await pool.acquire()).index).toBe(1);
+  expect(builder.built).toEqual(new Set([1, 2]));
+});
+
+test('leaves a slot alone that somebody else has, and goes on with the next at once', async () => {
+  const { builder, pool } = setUp({ size: 0, maxSlots: 2 });
+  builder.built.add(1);
+  expect((await pool.acquire()).index).toBe(2);
+  await expect(pool.acquire()).rejects.toMatchObject({ code: 'no_capacity' });
+  expect(builder.log).toEqual(['build 2']);
 });
 
 test('refuses to adopt a slot that the kernel does not have', async () => {
