@@ -136,11 +136,7 @@ describe('memory diff', () => {
       const merged = await mergeDiffs(at(id), facts, locate);
       expect(storagesOf(merged.mapping).toSorted()).toEqual((keepId === undefined ? [id] : [baseId, id]).toSorted());
       const image = at(`image-of-${id}`);
-      await materialise(
-        image,
-        merged.mapping.length ? { mapping: merged.mapping, memoryBytes } : { mapping, memoryBytes },
-        locate,
-      );
+      await materialise(image, { mapping: merged.mapping, memoryBytes }, locate);
       expect((await readFile(image)).equals(memory)).toBe(true);
       expect(merged.sha256).toBe(await hashOf(at(id)));
     }
