@@ -111,6 +111,15 @@ export class GenerationStore {
     return new GenerationStore(deps, options, { index, labels });
   }
 
+  /**
+   * Removes the sandbox's own name of a part that was adopted by link, once the microVM is gone. Removing it in another way is
+   * harmless, but makes the next resume read and hash the whole part. No error when it is gone already.
+   */
+  async releaseSource(generationId: string, { part, path: source }: { part: string; path: string }): Promise<void> {
+    const file = path.join(this.#deps.layout.generation(generationId), parseSafeName(part, 'part'));
+    await this.#verified.keepTrust(file, () => rm(source, { force: true }));
+  }
+
   /** A generation's manifest, without looking at its files; undefined when there is none, or only parts of it are left. */
   get(generationId: string): GenerationManifest | undefined {
     const found = this.#index.generations.get(generationId);

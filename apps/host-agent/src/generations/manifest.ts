@@ -125,10 +125,11 @@ function openEnvelope(text: string, kind: 'generation' | 'merged'): JsonFields {
       details: { version },
     });
   const expected = envelope.string('sha256', sha256);
+  const manifest = envelope.object('manifest');
   // A parsed and re-formatted object gives the same text: JSON keeps the order of keys, and none of ours are numbers.
   if (digest(JSON.stringify((value as { manifest?: unknown }).manifest)) !== expected)
     throw new AppError('integrity', `${manifestFile} does not match its checksum`);
-  return envelope.object('manifest');
+  return manifest;
 }
 
 function readPart(value: unknown, what: string): PartFacts {

@@ -1,5 +1,5 @@
 import type { BigIntStats } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, open, stat } from 'node:fs/promises';
 import { AppError } from '@aviary/core';
 import { hashFile } from '../memory/content-hash.ts';
 import type { PartFacts } from './manifest.ts';
@@ -31,6 +31,20 @@ export class VerifiedParts {
 
   isTrusted(file: string, stat: BigIntStats): boolean {
     return this.#records.get(file) === recordOf(stat);
+  }
+
+  /**
+   * Makes a change of ours to a file's names (removing one moves ctime) without losing the trust in it: content changes would have moved
+   * mtime or the size.
+   */
+  async keepTrust(file: string, change: () => Promise<void>): Promise<void> {
+    const before = await stat(file, { bigint: true });
+    const wasTrusted = this.isTrusted(file, before);
+    await change();
+    if (!wasTrusted) return;
+    const after = await stat(file, { bigint: true });
+    if (after.ino === before.ino && after.size === before.size && after.mtimeNs === before.mtimeNs)
+      this.remember(file, after);
   }
 
   forget(file: string): void {
