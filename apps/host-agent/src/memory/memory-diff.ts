@@ -31,9 +31,12 @@ export interface WrittenDiff {
   mapping: Mapping;
 }
 
+/** What is written and hashed at once: several chunks, so that both have work for every thread. */
+const stageBytes = 8 * hashChunkBytes;
+
 /**
- * Writes one diff file as the ranges come, in two chunks' memory, hashing on the way: when the last range has arrived only the
- * table, the first chunk and an fsync are left. Ranges come in order and do not overlap.
+ * Writes one diff file as the ranges come, in two buffers' memory, hashing on the way: when the last range has arrived only the
+ * table, the first buffer and an fsync are left. Ranges come in order and do not overlap.
  */
 class DiffWriter {
   readonly #file: FileHandle;
@@ -41,8 +44,8 @@ class DiffWriter {
   readonly #entries: MappingEntry[] = [];
   readonly #digests: Buffer[] = [];
   /** Kept until the end: the header in it is known only then. */
-  readonly #firstChunk = new Uint8Array(hashChunkBytes);
-  readonly #laterChunk = new Uint8Array(hashChunkBytes);
+  readonly #firstStage = new Uint8Array(stageBytes);
+  readonly #laterStage = new Uint8Array(stageBytes);
   #storageOffset = blockSize;
   #memoryOffset = 0;
   #dirtyBytes = 0;
@@ -76,10 +79,10 @@ class DiffWriter {
     const { header, table } = encode({ id, baseId, generationNumber, memoryBytes, mapping }, this.#storageOffset);
     await this.#store(table);
     const bytes = this.#storageOffset;
-    const tail = bytes % hashChunkBytes;
-    if (bytes > hashChunkBytes && tail !== 0) await this.#flush(this.#laterChunk.subarray(0, tail), bytes - tail);
-    this.#firstChunk.set(header);
-    await this.#flush(this.#firstChunk.subarray(0, Math.min(bytes, hashChunkBytes)), 0);
+    const tail = bytes % stageBytes;
+    if (bytes > stageBytes && tail !== 0) await this.#flush(this.#laterStage.subarray(0, tail), bytes - tail);
+    this.#firstStage.set(header);
+    await this.#flush(this.#firstStage.subarray(0, Math.min(bytes, stageBytes)), 0);
     await this.#file.sync();
     return { bytes, sha256: combineDigests(bytes, this.#digests), dirtyBytes: this.#dirtyBytes, mapping };
   }
@@ -114,20 +117,23 @@ class DiffWriter {
   async #store(data: Uint8Array): Promise<void> {
     let done = 0;
     while (done < data.length) {
-      const within = this.#storageOffset % hashChunkBytes;
-      const chunk = this.#storageOffset < hashChunkBytes ? this.#firstChunk : this.#laterChunk;
-      const piece = data.subarray(done, done + hashChunkBytes - within);
-      chunk.set(piece, within);
+      const within = this.#storageOffset % stageBytes;
+      const stage = this.#storageOffset < stageBytes ? this.#firstStage : this.#laterStage;
+      const piece = data.subarray(done, done + stageBytes - within);
+      stage.set(piece, within);
       done += piece.length;
       this.#storageOffset += piece.length;
-      const isFull = this.#storageOffset % hashChunkBytes === 0;
-      if (isFull && chunk === this.#laterChunk) await this.#flush(chunk, this.#storageOffset - hashChunkBytes);
+      const isFull = this.#storageOffset % stageBytes === 0;
+      if (isFull && stage === this.#laterStage) await this.#flush(stage, this.#storageOffset - stageBytes);
     }
   }
 
-  async #flush(chunk: Uint8Array<ArrayBuffer>, position: number): Promise<void> {
-    const [digest] = await Promise.all([chunkDigest(chunk), writeFully(this.#file, chunk, position)]);
-    this.#digests[position / hashChunkBytes] = digest;
+  async #flush(stage: Uint8Array<ArrayBuffer>, position: number): Promise<void> {
+    const digesting: Promise<Buffer>[] = [];
+    for (let at = 0; at < stage.length; at += hashChunkBytes)
+      digesting.push(chunkDigest(stage.subarray(at, Math.min(at + hashChunkBytes, stage.length))));
+    const [digests] = await Promise.all([Promise.all(digesting), writeFully(this.#file, stage, position)]);
+    for (const [index, digest] of digests.entries()) this.#digests[position / hashChunkBytes + index] = digest;
   }
 }
 
@@ -216,7 +222,7 @@ async function copyBlocks(
   target: FileHandle,
   { from, to, length }: { from: number; to: number; length: number },
 ): Promise<void> {
-  const buffer = Buffer.alloc(Math.min(copyBytes, length));
+  const buffer = Buffer.allocUnsafe(Math.min(copyBytes, length));
   for (let done = 0; done < length; done += buffer.length) {
     const part = buffer.subarray(0, Math.min(buffer.length, length - done));
     if (!(await readFully(source, part, from + done)))
@@ -321,7 +327,7 @@ export async function mergeDiffs(
         continue;
       }
       const storage = await storages.get(generationId);
-      const buffer = Buffer.alloc(Math.min(copyBytes, length));
+      const buffer = Buffer.allocUnsafe(Math.min(copyBytes, length));
       for (let done = 0; done < length; done += buffer.length) {
         const data = buffer.subarray(0, Math.min(buffer.length, length - done));
         if (!(await readFully(storage, data, storageOffset + done)))

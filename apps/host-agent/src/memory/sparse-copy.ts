@@ -5,6 +5,8 @@ import { readFully } from './content-hash.ts';
 import { blockSize } from './mapping.ts';
 
 const bufferBytes = 1024 * 1024;
+/** A range up to this length (a run of a diff, mostly) is read without asking the kernel where its holes are. */
+const unaskedBytes = 64 * 1024;
 const zeroBlock = Buffer.alloc(blockSize);
 
 /** A run of whole blocks within a buffer, all of them zero or none of them. */
@@ -53,7 +55,7 @@ export async function copyRange(
   target: FileHandle,
   { from, to, length }: { from: number; to: number; length: number },
 ): Promise<void> {
-  const buffer = Buffer.alloc(Math.min(bufferBytes, length));
+  const buffer = Buffer.allocUnsafe(Math.min(bufferBytes, length));
   const end = from + length;
   for (const extent of dataExtentsFrom(source, from, end)) {
     const extentEnd = extent.offset + extent.length;
@@ -69,8 +71,7 @@ export async function copyRange(
 }
 
 function* dataExtentsFrom(source: FileHandle, from: number, end: number): Generator<Extent> {
-  // A short range (one run of a diff) is cheaper to read than to ask about.
-  if (end - from <= bufferBytes) yield { offset: from, length: end - from };
+  if (end - from <= unaskedBytes) yield { offset: from, length: end - from };
   else yield* dataExtents(source.fd, end, from);
 }
 

@@ -1,0 +1,57 @@
+import { link, open } from 'node:fs/promises';
+import { copyDurably } from '../memory/sparse-copy.ts';
+
+/**
+ * How a file that a running microVM writes becomes part of a generation.
+ *
+ *   1. vCPUs stopped, VMM's caches flushed: nobody writes the file from here on.
+ *   2. `adoptFile`: the draft gets a second name of the same file (or a copy). The sandbox still has its own.
+ *   3. The draft flushes and hashes it, then commits.
+ *   4. `freezeFile`: read-only, the VMM's uid no longer owns it.
+ *   5. The VMM is killed (SIGKILL: on a clean exit QEMU would write to the image once more), the sandbox's own name removed,
+ *      and a resume makes a new layer on top.
+ *
+ * A crash or an error before the commit leaves the sandbox's own name as it was: only the draft's name goes, and the microVM may
+ * run on. After the commit the generation has the file, whether or not the sandbox's name is gone yet.
+ */
+export type AdoptBy =
+  /** A second name of the same file. For a microVM that ends after this. */
+  | 'link'
+  /** A copy, sharing blocks where the file system can. For a microVM that goes on writing (checkpoint). */
+  | 'copy';
+
+/** Gives `source` the second name `target`, or copies it there; across file systems always the latter. `target` must not exist. */
+export async function adoptFile(source: string, target: string, by: AdoptBy): Promise<void> {
+  if (by === 'link') {
+    try {
+      await link(source, target);
+      return;
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 'EXDEV')) throw error;
+    }
+  }
+  await copyDurably(source, target);
+}
+
+/** Mode of a committed part: for its owner and the VMMs' group to read, for nobody to write. */
+const frozenMode = 0o440;
+
+/**
+ * Takes a committed part away from whoever wrote it: root's, readable by `readerGid`. A crash before it leaves a whole part with
+ * another mode; the store does this again when it opens. True when anything had to be changed.
+ */
+export async function freezeFile(file: string, readerGid: number | undefined): Promise<boolean> {
+  const handle = await open(file, 'r');
+  try {
+    const { mode, uid, gid } = await handle.stat();
+    const [wantedUid, wantedGid] = [process.getuid?.() ?? uid, readerGid ?? process.getgid?.() ?? gid];
+    const isFrozen = (mode & 0o7777) === frozenMode && uid === wantedUid && gid === wantedGid;
+    if (isFrozen) return false;
+    // The owner first: changing it may clear mode bits.
+    await handle.chown(wantedUid, wantedGid);
+    await handle.chmod(frozenMode);
+    return true;
+  } finally {
+    await handle.close();
+  }
+}

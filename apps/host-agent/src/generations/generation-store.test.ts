@@ -1,0 +1,399 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  access,
+  chmod,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  truncate,
+  writeFile,
+} from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { must } from '@aviary/core';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { HostLayout } from '../layout.ts';
+import {
+  type childSteps,
+  contentOf,
+  expectedMemory,
+  fixtureSandboxId,
+  makeChain,
+  makeGeneration,
+  openFixtureStore,
+} from './generation-fixture.ts';
+import type { GenerationNode, GenerationStore } from './generation-store.ts';
+import { type GenerationManifest, restoreMismatches } from './manifest.ts';
+
+let directory: string;
+let layout: HostLayout;
+beforeEach(async () => {
+  directory = await mkdtemp(path.join(tmpdir(), 'generations-'));
+  layout = new HostLayout(directory);
+});
+afterEach(() => rm(directory, { recursive: true }));
+
+const fixtureUrl = new URL('./generation-fixture.ts', import.meta.url).href;
+
+/** Runs a step in a process of its own and returns the signal that ended it. */
+async function runChild(step: keyof typeof childSteps, fault: string): Promise<string | null> {
+  const script = `const { runChild } = await import(${JSON.stringify(fixtureUrl)}); await runChild(...process.argv.slice(1));`;
+  const args = ['--input-type=module', '-e', script, directory, step, fault];
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  child.stderr.setEncoding('utf8');
+  let errors = '';
+  child.stderr.on('data', (text: string) => {
+    errors += text;
+  });
+  const [code, signal] = await once(child, 'close');
+  if (code !== null && code !== 0) throw new Error(`child failed: ${errors}`);
+  return signal;
+}
+
+const seeds = (count: number) => Array.from({ length: count }, (_, index) => index + 1);
+
+/** The oracle: generation number n of a chain reads back as made, whatever happened around it. */
+async function expectIntact(store: GenerationStore, { id, number }: GenerationManifest): Promise<void> {
+  const content = await contentOf(store, layout, id);
+  expect(content.state).toBe(`state ${number}`);
+  expect(content.disk).toBe(`disk ${number}`);
+  expect(content.memory.equals(expectedMemory(seeds(number))), `memory of generation ${number}`).toBe(true);
+}
+
+const flatten = (nodes: readonly GenerationNode[]): GenerationNode[] =>
+  nodes.flatMap((node) => [node, ...flatten(node.children)]);
+const numbersOf = (store: GenerationStore) =>
+  flatten(store.list(fixtureSandboxId)).map(({ manifest }) => manifest.number);
+const entries = async () => ({
+  generations: (await readdir(layout.generationsDirectory)).toSorted(),
+  merged: (await readdir(layout.mergedDirectory)).toSorted(),
+});
+
+async function flipBit(file: string, position: number): Promise<void> {
+  await chmod(file, 0o640);
+  const handle = await open(file, 'r+');
+  const byte = Buffer.alloc(1);
+  await handle.read(byte, 0, 1, position);
+  byte.writeUInt8(byte.readUInt8() ^ 4);
+  await handle.write(byte, 0, 1, position);
+  await handle.close();
+}
+
+describe('generation store', () => {
+  it('gives back each generation of a chain of twelve, also after a restart and after merges', async () => {
+    const store = await openFixtureStore(directory);
+    const made = await makeChain(store, layout, 12);
+    for (const one of made) await expectIntact(store, one);
+    expect(store.longChains().length).toBeGreaterThan(0);
+    await store.mergeLongChains(new AbortController().signal);
+    expect(store.longChains()).toEqual([]);
+    await store.ensureFullImage(must(made[4], 'twelve').id);
+    const again = await openFixtureStore(directory);
+    for (const one of made) await expectIntact(again, one);
+    expect((await again.open(must(made[4], 'twelve').id)).memory?.kind).toBe('full');
+  });
+
+  it('freezes parts, keeps the secret manifest to itself, and leaves the source layer its own name', async () => {
+    const store = await openFixtureStore(directory);
+    const [first] = await makeChain(store, layout, 1);
+    const home = layout.generation(must(first, 'one').id);
+    for (const part of ['state.bin', 'memory.img', 'disk.qcow2'])
+      expect((await stat(path.join(home, part))).mode & 0o777, part).toBe(0o440);
+    expect((await stat(path.join(home, 'manifest.json'))).mode & 0o777).toBe(0o600);
+    const layer = await stat(layout.sandboxLayer(fixtureSandboxId, 'top-1'));
+    expect(layer.ino).toBe((await stat(path.join(home, 'disk.qcow2'))).ino);
+  });
+
+  it('resumes from the newest, from where a rewind put it, and from what is made after that', async () => {
+    const store = await openFixtureStore(directory);
+    const [one, two, three] = await makeChain(store, layout, 3);
+    if (!one || !two || !three) throw new Error('three generations');
+    expect(store.current(fixtureSandboxId)).toBe(three.id);
+    await store.setCurrent(fixtureSandboxId, one.id);
+    const again = await openFixtureStore(directory);
+    expect(again.current(fixtureSandboxId)).toBe(one.id);
+    const branch = await makeGeneration(again, layout, { seed: 9, from: await again.open(one.id) });
+    expect(branch.number).toBe(4);
+    expect(again.current(fixtureSandboxId)).toBe(branch.id);
+    const [root] = again.list(fixtureSandboxId);
+    expect(root?.manifest.id).toBe(one.id);
+    expect(root?.children.map(({ manifest, isCurrent }) => [manifest.number, isCurrent])).toEqual([
+      [2, false],
+      [4, true],
+    ]);
+  });
+
+  it('names and pins in a file of its own; names are unique', async () => {
+    const store = await openFixtureStore(directory);
+    const [one, two] = await makeChain(store, layout, 2);
+    if (!one || !two) throw new Error('two generations');
+    const manifest = await readFile(path.join(layout.generation(one.id), 'manifest.json'), 'utf8');
+    await store.label(one.id, { name: 'before-upgrade', isPinned: true });
+    await expect(store.label(two.id, { name: 'before-upgrade' })).rejects.toMatchObject({ code: 'already_exists' });
+    await expect(store.label(two.id, { name: '../x' })).rejects.toMatchObject({ code: 'invalid_request' });
+    const again = await openFixtureStore(directory);
+    expect(again.list(fixtureSandboxId)[0]).toMatchObject({ name: 'before-upgrade', isPinned: true });
+    await again.label(one.id, { name: '' });
+    expect(again.list(fixtureSandboxId)[0]?.name).toBeUndefined();
+    expect(await readFile(path.join(layout.generation(one.id), 'manifest.json'), 'utf8')).toBe(manifest);
+  });
+});
+
+describe('integrity', () => {
+  const damage: [string, (file: string) => Promise<void>][] = [
+    ['bit-flipped', (file) => flipBit(file, 3)],
+    ['truncated', (file) => truncate(file, 2)],
+    ['emptied', (file) => truncate(file, 0)],
+    ['missing', (file) => rm(file)],
+  ];
+  for (const [what, harm] of damage)
+    it.each(['state.bin', 'memory.diff', 'manifest.json'])(`refuses a ${what} %s and offers the disk`, async (part) => {
+      const store = await openFixtureStore(directory);
+      const [, two] = await makeChain(store, layout, 2);
+      if (!two) throw new Error('two generations');
+      await harm(path.join(layout.generation(two.id), part));
+      await expect(store.open(two.id)).rejects.toMatchObject({
+        code: 'integrity',
+        details: { generation_id: two.id, disk_intact: true },
+      });
+      if (part === 'manifest.json') return;
+      expect((await store.open(two.id, { need: 'disk' })).disk.path).toBe(
+        path.join(layout.generation(two.id), 'disk.qcow2'),
+      );
+      await expect((await openFixtureStore(directory)).open(two.id)).rejects.toMatchObject({ code: 'integrity' });
+    });
+
+  it('refuses damage to the base of a diff, and to a disk layer below, saying that the disk is not intact', async () => {
+    const store = await openFixtureStore(directory);
+    const [one, two] = await makeChain(store, layout, 2);
+    if (!one || !two) throw new Error('two generations');
+    await flipBit(path.join(layout.generation(one.id), 'memory.img'), 100_000);
+    await expect(store.open(two.id)).rejects.toMatchObject({ code: 'integrity', details: { disk_intact: true } });
+    await flipBit(path.join(layout.generation(one.id), 'disk.qcow2'), 1);
+    await expect(store.open(two.id, { need: 'disk' })).rejects.toMatchObject({ details: { disk_intact: false } });
+  });
+
+  it('refuses files swapped between two sandboxes, and directories swapped whole', async () => {
+    const store = await openFixtureStore(directory);
+    const other = '0190c2d4-0000-7000-8000-00000000bbbb';
+    const one = await makeGeneration(store, layout, { seed: 1 });
+    const two = await makeGeneration(store, layout, { seed: 2, sandboxId: other });
+    const swap = async (a: string, b: string) => {
+      await rename(a, `${a}.swap`);
+      await rename(b, a);
+      await rename(`${a}.swap`, b);
+    };
+    const at = ({ id }: GenerationManifest) => layout.generation(id);
+    await swap(path.join(at(one), 'memory.img'), path.join(at(two), 'memory.img'));
+    for (const { id } of [one, two]) await expect(store.open(id)).rejects.toMatchObject({ code: 'integrity' });
+    await swap(path.join(at(one), 'memory.img'), path.join(at(two), 'memory.img'));
+    for (const { id } of [one, two]) await store.open(id);
+    await swap(at(one), at(two));
+    for (const { id } of [one, two]) await expect(store.open(id)).rejects.toMatchObject({ code: 'integrity' });
+  });
+
+  it('falls back to the chain when a merged image is damaged', async () => {
+    const store = await openFixtureStore(directory);
+    const made = await makeChain(store, layout, 3);
+    const last = must(made.at(-1), 'three');
+    await store.ensureFullImage(last.id);
+    const [name = ''] = await readdir(layout.mergedDirectory);
+    await flipBit(path.join(layout.mergedDirectory, name, 'memory.img'), 5);
+    await expectIntact(store, last);
+    expect(await readdir(layout.mergedDirectory)).toEqual([]);
+  });
+
+  it('does not offer a draft, and does not commit a part that is written meanwhile', async () => {
+    const store = await openFixtureStore(directory);
+    await using draft = await store.begin(fixtureSandboxId);
+    await expect(store.open(draft.id)).rejects.toMatchObject({ code: 'not_found' });
+    await writeFile(draft.path('disk.qcow2'), 'disk');
+    await draft.sealPart('disk.qcow2');
+    await writeFile(draft.path('disk.qcow2'), 'DISK');
+    const first = await makeGeneration(store, layout, { seed: 1 });
+    const { id: _id, sandboxId: _s, number: _n, parts: _p, memory: _m, ...facts } = first;
+    await expect(draft.commit(facts)).rejects.toMatchObject({ code: 'conflict' });
+    await draft[Symbol.asyncDispose]();
+    expect((await entries()).generations).toEqual([first.id]);
+  });
+
+  it('names each difference of a host that cannot restore', async () => {
+    const store = await openFixtureStore(directory);
+    const [one] = await makeChain(store, layout, 1);
+    const { vmm, kernelId, initramfsId, toolboxId, ...rest } = must(one, 'one');
+    const facts = { ...must(vmm, 'it has memory'), kernelId, initramfsId, toolboxId };
+    expect(restoreMismatches(must(one, 'one'), facts)).toEqual([]);
+    expect(restoreMismatches(must(one, 'one'), { ...facts, version: '9.1', kernelId: 'new' })).toEqual([
+      'version was 7.2, is 9.1',
+      'kernelId was kernel, is new',
+    ]);
+    const diskOnly = { ...rest, kernelId, initramfsId, toolboxId, memory: { kind: 'none' } as const };
+    expect(restoreMismatches(diskOnly, facts)).toHaveLength(1);
+  });
+});
+
+describe('garbage', () => {
+  it('keeps the newest, pinned and used ones, and of others only what these read', async () => {
+    const store = await openFixtureStore(directory, { keptGenerations: 2 });
+    const made = await makeChain(store, layout, 6);
+    const [one, two, three] = made;
+    if (!one || !two || !three) throw new Error('six generations');
+    await store.label(two.id, { isPinned: true });
+    await store.collectGarbage([{ generationId: three.id }]);
+    expect(numbersOf(store)).toEqual([2, 3, 5, 6]);
+    for (const one of made.filter(({ number }) => [2, 3, 5, 6].includes(number))) await expectIntact(store, one);
+    await expect(store.open(one.id)).rejects.toMatchObject({ code: 'not_found' });
+    await expect(access(path.join(layout.generation(one.id), 'state.bin'))).rejects.toMatchObject({ code: 'ENOENT' });
+    const again = await openFixtureStore(directory, { keptGenerations: 2 });
+    for (const one of made.filter(({ number }) => [2, 3, 5, 6].includes(number))) await expectIntact(again, one);
+  });
+
+  it('lets go of a base image once the chain is merged', async () => {
+    const store = await openFixtureStore(directory, { keptGenerations: 1 });
+    const made = await makeChain(store, layout, 3);
+    const [one, , three] = made;
+    if (!one || !three) throw new Error('three generations');
+    await store.collectGarbage([]);
+    await access(path.join(layout.generation(one.id), 'memory.img'));
+    await store.ensureFullImage(three.id);
+    await store.collectGarbage([]);
+    await expect(access(path.join(layout.generation(one.id), 'memory.img'))).rejects.toMatchObject({ code: 'ENOENT' });
+    await expectIntact(await openFixtureStore(directory), three);
+  });
+
+  it('keeps the memory file that a running sandbox was restored from, although a merged one replaced it', async () => {
+    const store = await openFixtureStore(directory, { keptGenerations: 1 });
+    const [, , three] = await makeChain(store, layout, 3);
+    if (!three) throw new Error('three generations');
+    const from = await store.open(three.id);
+    await store.ensureFullImage(three.id);
+    await store.collectGarbage([{ generationId: three.id, storageId: must(from.memory, 'it has').storage.storageId }]);
+    await expectIntact(store, await makeGeneration(store, layout, { seed: 4, from }));
+  });
+
+  it('refuses to delete what is current or used, defers what others need, removes the rest', async () => {
+    const store = await openFixtureStore(directory);
+    const [one, two] = await makeChain(store, layout, 2);
+    if (!one || !two) throw new Error('two generations');
+    await expect(store.delete(two.id, [])).rejects.toMatchObject({ code: 'invalid_state' });
+    await expect(store.delete(one.id, [{ generationId: one.id }])).rejects.toMatchObject({ code: 'invalid_state' });
+    expect(await store.delete(one.id, [])).toBe('deferred');
+    expect(numbersOf(store)).toEqual([2]);
+    await expectIntact(store, two);
+    await store.setCurrent(fixtureSandboxId, two.id);
+    const lone = await makeGeneration(store, layout, { seed: 3 });
+    await store.setCurrent(fixtureSandboxId, two.id);
+    expect(await store.delete(lone.id, [])).toBe('removed');
+  });
+
+  it('keeps what a fork came from after its parent sandbox is deleted, and nothing after both are', async () => {
+    const store = await openFixtureStore(directory);
+    const fork = '0190c2d4-0000-7000-8000-00000000cccc';
+    const made = await makeChain(store, layout, 3);
+    const last = must(made.at(-1), 'three');
+    await store.setCurrent(fork, last.id);
+    await store.forgetSandbox(fixtureSandboxId);
+    await store.collectGarbage([]);
+    expect((await openFixtureStore(directory)).current(fork)).toBe(last.id);
+    await expectIntact(store, last);
+    await store.forgetSandbox(fork);
+    await store.collectGarbage([]);
+    expect(await entries()).toEqual({ generations: [], merged: [] });
+    expect(await readdir(layout.labelsDirectory)).toEqual([]);
+  });
+
+  it('removes nothing of a sandbox whose labels cannot be read', async () => {
+    const made = await makeChain(await openFixtureStore(directory), layout, 3);
+    await writeFile(layout.labels(fixtureSandboxId), '{"version":1,');
+    const store = await openFixtureStore(directory, { keptGenerations: 1 });
+    await store.collectGarbage([]);
+    for (const one of made) await expectIntact(store, one);
+    await expect(store.label(must(made[0], 'three').id, { name: 'x' })).rejects.toMatchObject({ code: 'integrity' });
+  });
+});
+
+const commitPoints = [
+  'generation.before-fsync',
+  'generation.before-manifest',
+  'generation.before-rename',
+  'generation.after-rename',
+];
+const mergePoints = ['merge.before-write', 'merge.before-manifest', 'merge.before-rename', 'merge.after-rename'];
+const collectPoints = ['gc.before-retire', 'gc.after-retire', 'gc.before-rename', 'gc.before-remove'];
+
+describe('a crash', () => {
+  it.each(commitPoints)('at %s leaves the old state or the new one, whole', async (point) => {
+    const made = await makeChain(await openFixtureStore(directory), layout, 3);
+    expect(await runChild('commit', `${point}:kill`)).toBe('SIGKILL');
+    const store = await openFixtureStore(directory);
+    const hasNew = point === 'generation.after-rename';
+    expect(numbersOf(store)).toEqual(hasNew ? [1, 2, 3, 4] : [1, 2, 3]);
+    for (const one of made) await expectIntact(store, one);
+    const current = must(store.current(fixtureSandboxId), 'something is current');
+    await expectIntact(store, must(store.get(current), 'the current one is there'));
+    if (hasNew) expect((await stat(path.join(layout.generation(current), 'disk.qcow2'))).mode & 0o777).toBe(0o440);
+    expect((await entries()).generations).toHaveLength(hasNew ? 4 : 3);
+    // The sandbox's own layer is not the store's to remove.
+    expect(await readFile(layout.sandboxLayer(fixtureSandboxId, 'top-3'), 'utf8')).toBe('disk 3');
+  });
+
+  it.each(mergePoints)('at %s leaves the chain or its merged form', async (point) => {
+    const made = await makeChain(await openFixtureStore(directory), layout, 3);
+    expect(await runChild('merge', `${point}:kill`)).toBe('SIGKILL');
+    const store = await openFixtureStore(directory);
+    expect((await entries()).merged).toHaveLength(point === 'merge.after-rename' ? 1 : 0);
+    for (const one of made) await expectIntact(store, one);
+    await store.ensureFullImage(must(made.at(-1), 'three').id);
+    for (const one of made) await expectIntact(store, one);
+    expect((await entries()).merged).toHaveLength(1);
+  });
+
+  it.each(collectPoints)('at %s loses nothing that is kept, and the next collection finishes', async (point) => {
+    const first = await openFixtureStore(directory);
+    const made = await makeChain(first, layout, 3);
+    await first.ensureFullImage(must(made.at(-1), 'three').id);
+    // One that can go whole, besides two of which the disk layers stay.
+    const other = '0190c2d4-0000-7000-8000-00000000bbbb';
+    await makeGeneration(first, layout, { seed: 7, sandboxId: other });
+    await first.forgetSandbox(other);
+    expect(await runChild('collect', `${point}:kill`)).toBe('SIGKILL');
+    const store = await openFixtureStore(directory, { keptGenerations: 1 });
+    await store.collectGarbage([]);
+    await expectIntact(store, must(made.at(-1), 'three'));
+    expect((await entries()).generations).toEqual(made.map(({ id }) => id).toSorted());
+    for (const { id } of made.slice(0, 2))
+      expect((await readdir(layout.generation(id))).toSorted()).toEqual([
+        'disk.qcow2',
+        'manifest.json',
+        'retired.json',
+      ]);
+  });
+});
+
+describe('a full disk', () => {
+  it.each(commitPoints)('at %s is a clear error that leaves nothing new', async (point) => {
+    const made = await makeChain(await openFixtureStore(directory), layout, 2);
+    const before = await entries();
+    const store = await openFixtureStore(directory, { fault: `${point}:enospc` });
+    const from = await store.open(must(made.at(-1), 'two').id);
+    await expect(makeGeneration(store, layout, { seed: 3, from })).rejects.toMatchObject({ code: 'disk_full' });
+    expect(await entries()).toEqual(before);
+    for (const one of made) await expectIntact(store, one);
+    await expectIntact(store, { ...(await makeGeneration(store, layout, { seed: 3, from })), number: 3 });
+  });
+
+  it.each(mergePoints)('at %s leaves the chain in use', async (point) => {
+    const made = await makeChain(await openFixtureStore(directory), layout, 3);
+    const before = await entries();
+    const store = await openFixtureStore(directory, { fault: `${point}:enospc` });
+    const last = must(made.at(-1), 'three');
+    await expect(store.ensureFullImage(last.id)).rejects.toMatchObject({ code: 'disk_full' });
+    expect(await entries()).toEqual(before);
+    await expectIntact(store, last);
+  });
+});
