@@ -1,5 +1,6 @@
 import { AviaryError } from './aviary-error.ts';
 import { Files } from './files.ts';
+import { Hosts } from './hosts.ts';
 import { defaultRetryPolicy, type RetryPolicy } from './retry-policy.ts';
 import { Sandboxes } from './sandboxes.ts';
 import { Generations, Snapshots } from './saved-states.ts';
@@ -28,6 +29,7 @@ export class AviaryClient {
   readonly files: Files;
   readonly generations: Generations;
   readonly snapshots: Snapshots;
+  readonly hosts: Hosts;
   readonly #transport: Transport;
 
   /** Throws AviaryError `invalid_request` when `apiUrl` is not an http(s) URL. */
@@ -45,6 +47,7 @@ export class AviaryClient {
     this.files = new Files(this.#transport);
     this.generations = new Generations(this.#transport);
     this.snapshots = new Snapshots(this.#transport);
+    this.hosts = new Hosts(this.#transport);
   }
 
   /** Resolves when the API answers and is healthy. Throws AviaryError. */

@@ -57,19 +57,24 @@ export class Files {
     path: string,
     { user, depth, ...call }: FileOptions & { depth?: number } = {},
   ): Promise<FileEntry[]> {
-    const answer = await this.#transport.json<{ items?: FileEntry[]; entries?: FileEntry[] }>({
+    const { entries } = await this.#transport.json<{ entries: FileEntry[] }>({
       method: 'POST',
       path: sandboxPath(sandboxId, '/files/list'),
       json: { path, depth, user },
       ...call,
     });
-    return answer.items ?? answer.entries ?? [];
+    return entries;
   }
 
   /** Makes a directory, and those above it. */
-  async mkdir(sandboxId: string, path: string, { user, ...call }: FileOptions = {}): Promise<void> {
-    const url = sandboxPath(sandboxId, '/files/mkdir');
-    await this.#transport.json({ method: 'POST', path: url, json: { path, user }, ...call });
+  async mkdir(sandboxId: string, path: string, { user, ...call }: FileOptions = {}): Promise<FileEntry> {
+    const { entry } = await this.#transport.json<{ entry: FileEntry }>({
+      method: 'POST',
+      path: sandboxPath(sandboxId, '/files/mkdir'),
+      json: { path, user },
+      ...call,
+    });
+    return entry;
   }
 
   /** Removes a file, or a directory with all that is in it. */

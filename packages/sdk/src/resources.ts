@@ -19,13 +19,13 @@ export interface Sandbox {
   metadata: Record<string, string>;
   /** How it last came to run, e.g. `cold`; null before its first start. */
   start_path: string | null;
-  host_id: string | null;
+  host_id: string;
+  generation_id: string | null;
   created_at: string;
   started_at: string | null;
   last_active_at: string | null;
   last_activity: string | null;
   updated_at: string;
-  generation_id: string | null;
 }
 
 export interface CreateSandbox {
@@ -42,7 +42,7 @@ export interface CreateSandbox {
 
 export interface ListSandboxes {
   status?: readonly SandboxStatus[];
-  /** Items fetched per request, 1 to 100. The iterator goes on over all pages. */
+  /** Items fetched per request, 1 to 200. The iterator goes on over all pages. */
   pageSize?: number;
 }
 
@@ -85,23 +85,60 @@ export type ExecEvent =
 export interface FileEntry {
   name: string;
   path: string;
-  type: string;
+  type: 'file' | 'directory' | 'symlink' | 'unknown';
   size: number;
-  [field: string]: unknown;
+  /** Permission bits, as in stat(2). */
+  mode: number;
+  /** The same as text, `rwxr-xr-x`. */
+  permissions: string;
+  owner: string;
+  group: string;
+  /** Unix seconds. */
+  modified_at: number;
+  symlink_target: string | null;
 }
 
 /** An immutable saved state of a sandbox. */
 export interface Generation {
   id: string;
-  name?: string | null;
-  pinned?: boolean;
+  parent_id: string | null;
+  name: string | null;
+  pinned: boolean;
+  /** Why it was saved, e.g. `pause`. */
+  cause: string;
+  /** True for the one that the sandbox goes on from. */
+  current: boolean;
+  has_memory: boolean;
+  memory_bytes: number;
+  disk_bytes: number;
   created_at: string;
-  [field: string]: unknown;
 }
 
-/** A named generation from which sandboxes can be made. */
+/** A named state from which sandboxes can be made, by giving its name as their template. */
 export interface Snapshot {
+  id: string;
   name: string;
+  kind: 'base' | 'snapshot';
+  status: 'creating' | 'ready' | 'deleting' | 'error';
+  status_reason: string | null;
+  /** True for those that come with the platform. */
+  platform: boolean;
+  vcpus: number;
+  memory_mb: number;
+  disk_size_mb: number;
+  size_bytes: number;
   created_at: string;
-  [field: string]: unknown;
+}
+
+/** A machine that runs sandboxes. */
+export interface Host {
+  id: string;
+  status: 'pending' | 'online' | 'unreachable' | 'draining';
+  address: string;
+  arch: string;
+  cpu_cores: number;
+  memory_mb: number;
+  disk_gb: number;
+  agent_version: string;
+  last_heartbeat_at: string | null;
 }

@@ -34,25 +34,17 @@ export class Sandboxes {
   }
 
   /** All sandboxes that match, newest first, fetched page by page as they are asked for. */
-  async *list(
-    { status, pageSize }: ListSandboxes = {},
-    options: CallOptions = {},
-  ): AsyncGenerator<Sandbox, void, undefined> {
-    let cursor: string | undefined;
-    do {
-      const page: { items: Sandbox[]; next_cursor?: string | null } = await this.#transport.json({
-        method: 'GET',
-        path: '/v1/sandboxes',
-        query: { limit: pageSize, cursor, status: status?.length ? status.join(',') : undefined },
-        ...options,
-      });
-      yield* page.items;
-      cursor = page.next_cursor ?? undefined;
-    } while (cursor !== undefined);
+  list({ status, pageSize }: ListSandboxes = {}, options: CallOptions = {}): AsyncGenerator<Sandbox, void, undefined> {
+    return this.#transport.pages({
+      method: 'GET',
+      path: '/v1/sandboxes',
+      query: { limit: pageSize, status: status?.length ? status.join(',') : undefined },
+      ...options,
+    });
   }
 
-  /** Destroys a sandbox, its disk and its saved states. Answers undefined once it is gone, the sandbox while it stops. */
-  async delete(sandboxId: string, options: WaitOptions = {}): Promise<Sandbox | undefined> {
+  /** Destroys a sandbox, its disk and its saved states. Answers it as it is then: `stopping`, or `stopped` with `waitSec`. */
+  async delete(sandboxId: string, options: WaitOptions = {}): Promise<Sandbox> {
     return await this.#transport.json({ method: 'DELETE', path: sandboxPath(sandboxId), ...waiting(options) });
   }
 

@@ -42,13 +42,9 @@ export class Snapshots {
     return await this.#transport.json({ method: 'POST', path: '/v1/snapshots', json: snapshot, ...waiting(options) });
   }
 
-  async list(options: CallOptions = {}): Promise<Snapshot[]> {
-    const { items } = await this.#transport.json<{ items: Snapshot[] }>({
-      method: 'GET',
-      path: '/v1/snapshots',
-      ...options,
-    });
-    return items;
+  /** The team's snapshots and the platform's templates. */
+  list(options: CallOptions = {}): AsyncGenerator<Snapshot, void, undefined> {
+    return this.#transport.pages({ method: 'GET', path: '/v1/snapshots', ...options });
   }
 
   async delete(name: string, options: CallOptions = {}): Promise<void> {

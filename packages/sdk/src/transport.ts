@@ -64,6 +64,19 @@ export class Transport {
     });
   }
 
+  /** Everything in a list, page after page as it is asked for. Throws AviaryError. */
+  async *pages<T>(request: ApiRequest): AsyncGenerator<T, void, undefined> {
+    let cursor: string | undefined;
+    do {
+      const page: { items: T[]; next_cursor?: string | null } = await this.json({
+        ...request,
+        query: { ...request.query, cursor },
+      });
+      yield* page.items;
+      cursor = page.next_cursor ?? undefined;
+    } while (cursor !== undefined);
+  }
+
   /** The bytes of the answer. Throws AviaryError. */
   async bytes(request: ApiRequest): Promise<Uint8Array> {
     return await this.#run(request, async (response) => new Uint8Array(await response.arrayBuffer()));

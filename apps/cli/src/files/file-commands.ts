@@ -81,7 +81,12 @@ async function openLocal(file: string): Promise<Blob> {
 
 function renderEntries(entries: readonly FileEntry[]): string {
   return renderTable(
-    ['TYPE', 'SIZE', 'PATH'],
-    entries.map(({ type, size, path, name }) => [type, String(size), path ?? name]),
+    ['MODE', 'OWNER', 'SIZE', 'PATH'],
+    entries.map(({ permissions, owner, size, path, type }) => [
+      permissions,
+      owner,
+      String(size),
+      type === 'directory' ? `${path}/` : path,
+    ]),
   );
 }

@@ -1,5 +1,4 @@
-import { access, mkdir, readFile } from 'node:fs/promises';
-import path from 'node:path';
+import { mkdir, readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { AppError } from '@aviary/core';
 import { AviaryClient } from '@aviary/sdk';
@@ -100,7 +99,7 @@ function platformServices(config: CliConfig): Service[] {
   const apiUrl = localUrl(config.controlPlaneHost, config.controlPlanePort);
   const client = new AviaryClient({ apiUrl });
   const agent: Address = { host: config.agentHost, port: config.agentPort };
-  const credentials = path.join(config.dataDir, 'host', 'credentials.json');
+  const { apiKey: apiKeyFile, hostToken } = bootstrapFiles(config.dataDir);
   const { AVIARY_API_KEY: _key, AVIARY_API_URL: _url, ...inherited } = config.env;
   const env = { ...inherited, AVIARY_DATA_DIR: config.dataDir };
   return [
@@ -123,12 +122,14 @@ function platformServices(config: CliConfig): Service[] {
         AVIARY_CONTROL_PLANE_URL: apiUrl,
         AVIARY_AGENT_HOST: agent.host,
         AVIARY_AGENT_PORT: String(agent.port),
-        AVIARY_HOST_TOKEN_FILE: bootstrapFiles(config.dataDir).hostToken,
+        AVIARY_HOST_TOKEN_FILE: hostToken,
       },
-      // It writes its credentials once the control plane knows it, and listens once it has reconciled.
+      // It listens once it has reconciled, and is online once the control plane has heard of it.
       isReady: async (signal) => {
-        await access(credentials);
-        return await isListening(agent, signal);
+        if (!(await isListening(agent, signal))) return false;
+        const known = new AviaryClient({ apiUrl, apiKey: await readApiKey({ apiKeyFile }) });
+        const hosts = await known.hosts.list({ signal, timeoutMs: 2_000 });
+        return hosts.some(({ status }) => status === 'online');
       },
       readyTimeoutMs: readyTimeoutMs.hostAgent,
       stopTimeoutMs: stopTimeoutMs.hostAgent,

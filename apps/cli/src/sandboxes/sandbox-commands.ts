@@ -80,8 +80,7 @@ export const sandboxCommands: readonly Command[] = [
     examples: ['aviary sandbox rm sb-…'],
     async run(context, { args: [id = ''], flags }) {
       const sandbox = await context.client().sandboxes.delete(id, waitOptions(context, flags));
-      const status = sandbox?.status ?? 'stopped';
-      context.output.result({ id, status }, () => `${id} ${status}`);
+      context.output.result(sandbox, () => `${id} ${sandbox.status}`);
     },
   },
   {

@@ -26,8 +26,15 @@ export const savedStateCommands: readonly Command[] = [
       const generations = await client().generations.list(id, { signal });
       output.result({ items: generations }, () =>
         renderTable(
-          ['ID', 'NAME', 'PINNED', 'CREATED'],
-          generations.map(({ id, name, pinned, created_at }) => [id, name ?? '', pinned ? 'yes' : '', created_at]),
+          ['ID', 'NAME', 'CAUSE', 'PINNED', 'CURRENT', 'CREATED'],
+          generations.map((one) => [
+            one.id,
+            one.name ?? '',
+            one.cause,
+            one.pinned ? 'yes' : '',
+            one.current ? 'yes' : '',
+            one.created_at,
+          ]),
         ),
       );
     },

@@ -1,23 +1,28 @@
 import { type AviaryClient, AviaryError, type CreateSandbox, type Sandbox } from '@aviary/sdk';
+import { waitFor } from '@aviary/service-kit';
 
-/** Makes a sandbox and waits until it runs. Throws AviaryError; a sandbox that did not come to run is destroyed. */
+/**
+ * Makes a sandbox and waits until it runs. Throws AviaryError, or the signal's reason; no sandbox is left behind then.
+ * The order itself is not interrupted: its answer comes at once, and says what to clean up.
+ */
 export async function createRunning(
   client: AviaryClient,
   request: CreateSandbox,
   { waitSec, signal }: { waitSec: number; signal: AbortSignal },
 ): Promise<Sandbox> {
-  const idempotencyKey = crypto.randomUUID();
+  signal.throwIfAborted();
+  const { id } = await client.sandboxes.create(request);
   try {
-    const sandbox = await client.sandboxes.create(request, { waitSec, signal, idempotencyKey });
-    if (sandbox.status === 'running') return sandbox;
-    await destroy(client, sandbox.id);
-    const reason = sandbox.status_reason ? `: ${sandbox.status_reason}` : '';
-    throw new AviaryError(
-      'timeout',
-      `sandbox ${sandbox.id} is ${sandbox.status}, not running, after ${waitSec} s${reason}`,
-    );
+    const wait = { what: `start of sandbox ${id}`, timeoutMs: waitSec * 1_000, intervalMs: 50, signal };
+    return await waitFor(wait, async () => {
+      const sandbox = await client.sandboxes.get(id, { signal });
+      if (sandbox.status === 'running') return sandbox;
+      if (sandbox.status === 'pending' || sandbox.status === 'starting') return undefined;
+      const reason = sandbox.status_reason ?? 'no reason was given';
+      throw new AviaryError('internal', `sandbox ${id} did not start, it is ${sandbox.status}: ${reason}`);
+    });
   } catch (error) {
-    if (signal.aborted) await destroyAccepted(client, request, idempotencyKey);
+    await destroy(client, id);
     throw error;
   }
 }
@@ -32,11 +37,4 @@ export async function destroy(client: AviaryClient, sandboxId: string): Promise<
   } catch (error) {
     if (!(error instanceof AviaryError && error.code === 'not_found')) throw error;
   }
-}
-
-// An interrupt may fall between the server's acceptance and its answer. The same key answers which sandbox that was,
-// or makes one now that is destroyed at once: either way none is left behind.
-async function destroyAccepted(client: AviaryClient, request: CreateSandbox, idempotencyKey: string): Promise<void> {
-  const sandbox = await client.sandboxes.create(request, { idempotencyKey, timeoutMs: cleanUpTimeoutMs });
-  await destroy(client, sandbox.id);
 }
