@@ -129,7 +129,7 @@ function platformServices(config: CliConfig): Service[] {
         if (!(await isListening(agent, signal))) return false;
         const known = new AviaryClient({ apiUrl, apiKey: await readApiKey({ apiKeyFile }) });
         const hosts = await known.hosts.list({ signal, timeoutMs: 2_000 });
-        return hosts.some(({ status }) => status === 'online');
+        return hosts.some(({ status, address }) => status === 'online' && address.endsWith(`:${agent.port}`));
       },
       readyTimeoutMs: readyTimeoutMs.hostAgent,
       stopTimeoutMs: stopTimeoutMs.hostAgent,
