@@ -5,6 +5,7 @@ import path from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { FakeApi, fakeApiKey, send } from './fake-api.ts';
+import { runCli } from './run-cli.ts';
 
 const main = path.join(import.meta.dirname, 'main.ts');
 let api: FakeApi;
@@ -242,9 +243,15 @@ describe('what goes wrong', () => {
     [['run', 'ls'], "put the guest's command after --"],
     [['run', '-e', 'NOVALUE', '--', 'ls'], '--env must look like KEY=VALUE'],
   ])('%j is a usage error', async (args, message) => {
-    const { code, stdout, stderr } = await aviary(...args);
-    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
-    expect(stderr).toContain(message);
+    const written = { stdout: '', stderr: '' };
+    const stream = (name: keyof typeof written) => ({
+      write: (data: string | Uint8Array) => {
+        written[name] += String(data);
+      },
+    });
+    const code = await runCli({ argv: args, env: {}, stdout: stream('stdout'), stderr: stream('stderr') });
+    expect({ code, stdout: written.stdout }).toEqual({ code: 2, stdout: '' });
+    expect(written.stderr).toContain(message);
   });
 });
 
