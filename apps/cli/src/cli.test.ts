@@ -1,0 +1,277 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { text } from 'node:stream/consumers';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { FakeApi, fakeApiKey, send } from './fake-api.ts';
+import { runCli } from './run-cli.ts';
+
+const main = path.join(import.meta.dirname, 'main.ts');
+let api: FakeApi;
+let directory: string;
+
+beforeEach(async () => {
+  api = await FakeApi.start();
+  directory = await mkdtemp(path.join(tmpdir(), 'aviary-cli-'));
+});
+
+afterEach(async () => {
+  await api[Symbol.asyncDispose]();
+  await rm(directory, { recursive: true });
+});
+
+interface Outcome {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+function start(
+  args: readonly string[],
+  env: Record<string, string> = {},
+): { child: ChildProcess; ended: Promise<Outcome> } {
+  const child = spawn(process.execPath, [main, ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: {
+      PATH: process.env['PATH'],
+      AVIARY_API_URL: api.url,
+      AVIARY_API_KEY: fakeApiKey,
+      AVIARY_DATA_DIR: directory,
+      ...env,
+    },
+  });
+  const closed = new Promise<number | null>((resolve) => child.on('close', resolve));
+  const ended = Promise.all([closed, text(child.stdout), text(child.stderr)]).then(([code, stdout, stderr]) => ({
+    code,
+    stdout,
+    stderr,
+  }));
+  return { child, ended };
+}
+
+const aviary = (...args: string[]) => start(args).ended;
+const base64 = (content: string) => Buffer.from(content).toString('base64');
+
+describe('aviary run', () => {
+  it('streams both outputs, ends with the command, and destroys the sandbox', async () => {
+    api.script = (socket) => {
+      send(socket, { type: 'start', pid: 9 });
+      send(socket, { type: 'stdout', data: base64('to out\n') });
+      send(socket, { type: 'stderr', data: base64('to err\n') });
+      send(socket, { type: 'exit', exit_code: 42 });
+    };
+    const { code, stdout, stderr } = await aviary('run', '--memory', '256', '-e', 'A=1', '--', 'prog', '--flag', 'x y');
+    expect({ code, stdout }).toEqual({ code: 42, stdout: 'to out\n' });
+    expect(stderr).toContain('to err\n');
+    expect(api.frames[0]).toEqual({
+      type: 'start',
+      cmd: 'prog',
+      args: ['--flag', 'x y'],
+      envs: { A: '1' },
+      timeout_sec: 0,
+    });
+    expect(JSON.parse(api.requests[0]?.body ?? '')).toEqual({ memory_mb: 256, envs: { A: '1' } });
+    expect([...api.sandboxes.values()].map(({ status }) => status)).toEqual(['stopped']);
+  });
+
+  it('gives one JSON object with --json, and keeps the sandbox with --keep', async () => {
+    api.script = (socket) => {
+      send(socket, { type: 'stdout', data: base64('hi') });
+      send(socket, { type: 'exit', exit_code: 0 });
+    };
+    const { code, stdout } = await aviary('run', '--json', '--keep', '--', 'echo hi | cat');
+    expect(code).toBe(0);
+    const [sandbox] = api.sandboxes.values();
+    expect(JSON.parse(stdout)).toEqual({
+      sandbox_id: sandbox?.id,
+      exit_code: 0,
+      duration_ms: expect.any(Number),
+      stdout: 'hi',
+      stderr: '',
+      truncated: false,
+    });
+    expect(api.frames[0]).toEqual({ type: 'start', cmd: 'echo hi | cat', timeout_sec: 0 });
+    expect(sandbox?.status).toBe('running');
+  });
+
+  it('ends with 124 when the command took too long', async () => {
+    api.script = (socket) => send(socket, { type: 'error', code: 'deadline_exceeded', message: 'killed after 1 s' });
+    const { code, stderr } = await aviary('run', '--timeout', '1', '--', 'sleep 9');
+    expect(code).toBe(124);
+    expect(stderr).toContain('killed after 1 s');
+    expect([...api.sandboxes.values()].map(({ status }) => status)).toEqual(['stopped']);
+  });
+
+  it.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('stops the command and destroys the sandbox on %s', async (signal, expected) => {
+    const running = Promise.withResolvers<void>();
+    api.script = () => running.resolve();
+    const { child, ended } = start(['run', '--', 'sleep 99']);
+    await running.promise;
+    child.kill(signal);
+    expect((await ended).code).toBe(expected);
+    expect(api.frames.at(-1)).toEqual({ type: 'stop' });
+    expect([...api.sandboxes.values()].map(({ status }) => status)).toEqual(['stopped']);
+  });
+
+  it('destroys a sandbox that was still starting when interrupted', async () => {
+    api.created = { status: 'starting', status_reason: null };
+    const { child, ended } = start(['run', '--', 'true']);
+    await expect.poll(() => api.requests.filter(({ method }) => method === 'GET').length).toBeGreaterThan(0);
+    child.kill('SIGINT');
+    expect((await ended).code).toBe(130);
+    expect([...api.sandboxes.values()].map(({ status }) => status)).toEqual(['stopped']);
+  });
+
+  it('tells why a sandbox did not start', async () => {
+    api.created = { status: 'error', status_reason: 'the guest did not boot' };
+    const { code, stderr } = await aviary('run', '--', 'true');
+    expect(code).toBe(1);
+    expect(stderr).toContain('it is error: the guest did not boot');
+  });
+});
+
+describe('aviary sandbox', () => {
+  it('lists what is not stopped, as a table or as JSON', async () => {
+    const { id } = api.addSandbox({ status: 'paused' });
+    api.addSandbox({ status: 'stopped' });
+    const table = await aviary('sandbox', 'list');
+    expect(table).toMatchObject({ code: 0, stderr: '' });
+    expect(table.stdout.split('\n')).toEqual([
+      'ID                                       STATUS  TEMPLATE  VCPUS  MEMORY   CREATED',
+      `${id}  paused  minimal   1      512 MiB  2026-01-01T00:00:00.000Z`,
+      '',
+    ]);
+    const json = await aviary('sandbox', 'list', '--json', '--status', 'paused,stopped');
+    expect(JSON.parse(json.stdout).items).toHaveLength(2);
+  });
+
+  it('pauses, and tells a state in which it cannot', async () => {
+    const { id } = api.addSandbox();
+    const paused = await aviary('sandbox', 'pause', id, '--json');
+    expect(JSON.parse(paused.stdout)).toMatchObject({ id, status: 'paused' });
+    const again = await aviary('sandbox', 'pause', id);
+    expect(again).toMatchObject({ code: 6, stdout: '' });
+    expect(again.stderr).toContain('it is paused');
+  });
+
+  it('creates with the flags given and says when it does not come to run', async () => {
+    api.created = { status: 'starting', status_reason: null };
+    const args = ['--vcpus', '2', '--disk', '2048', '--idle-timeout', '60', '--metadata', 'a=b=c', '--wait', '1'];
+    const { code, stdout, stderr } = await aviary('sandbox', 'create', ...args);
+    expect(JSON.parse(api.requests[0]?.body ?? '')).toEqual({
+      vcpus: 2,
+      disk_size_mb: 2_048,
+      timeout_sec: 60,
+      metadata: { a: 'b=c' },
+    });
+    expect(code).toBe(124);
+    expect(stdout).toContain('starting');
+    expect(stderr).toContain('it is starting, not running');
+  });
+
+  it('forks, executes and removes', async () => {
+    const { id } = api.addSandbox();
+    const forked = await aviary('sandbox', 'fork', id, '--count', '2', '--json');
+    expect(JSON.parse(forked.stdout).items).toHaveLength(2);
+    api.script = (socket) => send(socket, { type: 'exit', exit_code: 7 });
+    expect(await aviary('sandbox', 'exec', id, '--user', 'root', '--', 'false')).toMatchObject({ code: 7 });
+    expect(api.frames[0]).toMatchObject({ cmd: 'false', user: 'root' });
+    expect(await aviary('sandbox', 'rm', id)).toMatchObject({ code: 0, stdout: `${id} stopped\n` });
+  });
+});
+
+describe('aviary files', () => {
+  it('carries bytes there and back unchanged', async () => {
+    const { id } = api.addSandbox();
+    const data = Buffer.from(Array.from({ length: 70_000 }, (_, index) => (index * 7) % 256));
+    const source = path.join(directory, 'source.bin');
+    await writeFile(source, data);
+    const put = await aviary('files', 'put', id, source, '/tmp/');
+    expect(put).toMatchObject({ code: 0, stdout: '/tmp/source.bin 70000 bytes\n' });
+    const target = path.join(directory, 'target.bin');
+    expect(await aviary('files', 'get', id, '/tmp/source.bin', target)).toMatchObject({ code: 0 });
+    expect(Buffer.compare(await readFile(target), data)).toBe(0);
+    const json = await aviary('files', 'get', id, '/tmp/source.bin', '--json');
+    expect(JSON.parse(json.stdout).content_base64).toBe(data.toString('base64'));
+  });
+
+  it('says which local file cannot be read', async () => {
+    const { id } = api.addSandbox();
+    const { code, stderr } = await aviary('files', 'put', id, '/nowhere/x', '/tmp/x');
+    expect(code).toBe(2);
+    expect(stderr).toContain('cannot read /nowhere/x');
+  });
+});
+
+describe('what goes wrong', () => {
+  it('is told with a code of its own, and with what to do', async () => {
+    const missing = await aviary('sandbox', 'get', 'sb-none');
+    expect(missing).toMatchObject({ code: 3, stdout: '' });
+    expect(missing.stderr).toBe('aviary: there is no sandbox sb-none\n  request id: req-7\n');
+    const refused = await start(['sandbox', 'list'], { AVIARY_API_KEY: 'avy_wrong' }).ended;
+    expect(refused.code).toBe(5);
+    expect(refused.stderr).toContain('check AVIARY_API_KEY');
+    const absent = await start(['sandbox', 'list'], { AVIARY_API_URL: 'http://127.0.0.1:1' }).ended;
+    expect(absent.code).toBe(4);
+    expect(absent.stderr).toContain("'aviary up'");
+    const keyless = await start(['sandbox', 'list'], { AVIARY_API_KEY: '' }).ended;
+    expect(keyless.code).toBe(5);
+    expect(keyless.stderr).toContain('set AVIARY_API_KEY');
+  });
+
+  it('is JSON with --json', async () => {
+    const { code, stdout, stderr } = await aviary('sandbox', 'get', 'sb-none', '--json');
+    expect({ code, stdout }).toEqual({ code: 3, stdout: '' });
+    expect(JSON.parse(stderr)).toEqual({
+      error: { code: 'not_found', message: 'there is no sandbox sb-none', request_id: 'req-7' },
+    });
+  });
+
+  it.each([
+    [['frob'], 'there is no command "frob"'],
+    [['sandbox'], "'aviary sandbox' needs one of: create, list"],
+    [['sandbox', 'get'], 'needs ID'],
+    [['sandbox', 'get', 'a', 'b'], 'does not know what to do with "b"'],
+    [['sandbox', 'create', '--vcpus', '0'], '--vcpus must be a whole number of at least 1'],
+    [['sandbox', 'create', '--wat'], "Unknown option '--wat'"],
+    [['sandbox', 'list', '--status', 'sleepy'], '--status must be one of'],
+    [['sandbox', 'list', '--', 'x'], 'takes nothing after --'],
+    [['run', 'ls'], "put the guest's command after --"],
+    [['run', '-e', 'NOVALUE', '--', 'ls'], '--env must look like KEY=VALUE'],
+  ])('%j is a usage error', async (args, message) => {
+    const written = { stdout: '', stderr: '' };
+    const stream = (name: keyof typeof written) => ({
+      write: (data: string | Uint8Array) => {
+        written[name] += String(data);
+      },
+    });
+    const code = await runCli({ argv: args, env: {}, stdout: stream('stdout'), stderr: stream('stderr') });
+    expect({ code, stdout: written.stdout }).toEqual({ code: 2, stdout: '' });
+    expect(written.stderr).toContain(message);
+  });
+});
+
+describe('help and version', () => {
+  it('needs neither API nor key', async () => {
+    const env = { AVIARY_API_URL: 'http://127.0.0.1:1', AVIARY_API_KEY: '' };
+    const overview = await start(['--help'], env).ended;
+    expect(overview).toMatchObject({ code: 0, stderr: '' });
+    expect(overview.stdout).toContain('sandbox rewind');
+    const one = await start(['run', '--help'], env).ended;
+    expect(one.stdout).toContain('Usage: aviary run [FLAGS] -- COMMAND');
+    const version = await start(['version', '--json'], env).ended;
+    expect(JSON.parse(version.stdout)).toEqual({
+      version: expect.stringMatching(/^\d+\.\d+\.\d+$/),
+      node: process.version,
+    });
+  });
+
+  it("leaves the guest's own flags alone", async () => {
+    await aviary('run', '--', 'prog', '--help', '--json');
+    expect(api.frames[0]).toMatchObject({ cmd: 'prog', args: ['--help', '--json'] });
+  });
+});

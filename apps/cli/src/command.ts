@@ -1,0 +1,166 @@
+import { parseArgs } from 'node:util';
+import type { AviaryClient } from '@aviary/sdk';
+import type { CliConfig } from './config.ts';
+import { UsageError } from './exit-codes.ts';
+import type { Output } from './output.ts';
+
+export interface Flag {
+  type: 'string' | 'boolean' | 'integer';
+  summary: string;
+  short?: string;
+  /** What stands for the value in the help text. */
+  placeholder?: string;
+  /** May be given several times. */
+  isMultiple?: boolean;
+  /** Smallest integer allowed. Default 0. */
+  min?: number;
+}
+
+export interface Argument {
+  name: string;
+  summary: string;
+  isOptional?: boolean;
+}
+
+/** Parsed flags: absent ones are undefined, booleans false, multiple ones []. */
+export class Flags {
+  readonly #values: Readonly<Record<string, unknown>>;
+
+  constructor(values: Readonly<Record<string, unknown>>) {
+    this.#values = values;
+  }
+
+  string(name: string): string | undefined {
+    const value = this.#values[name];
+    return typeof value === 'string' ? value : undefined;
+  }
+
+  integer(name: string): number | undefined {
+    const value = this.#values[name];
+    return typeof value === 'number' ? value : undefined;
+  }
+
+  boolean(name: string): boolean {
+    return this.#values[name] === true;
+  }
+
+  strings(name: string): readonly string[] {
+    const value = this.#values[name];
+    return Array.isArray(value) ? (value as string[]) : [];
+  }
+}
+
+export interface Invocation {
+  args: readonly string[];
+  flags: Flags;
+  /** What follows `--`: a guest command, passed on as it is. */
+  rest: readonly string[];
+}
+
+export interface CommandContext {
+  config: CliConfig;
+  output: Output;
+  /** Aborts with the first SIGINT or SIGTERM; its reason is the signal's name. */
+  signal: AbortSignal;
+  /** Made on first use: not every command needs the API. */
+  client(): AviaryClient;
+}
+
+/** One command as data: help, parsing and the reference are made from it. */
+export interface Command {
+  /** `noun verb`, or one word. */
+  name: string;
+  summary: string;
+  /** More than the summary, for the command's own help. */
+  details?: string;
+  args?: readonly Argument[];
+  /** Set when a guest command follows `--`. */
+  rest?: { summary: string };
+  flags?: Readonly<Record<string, Flag>>;
+  examples: readonly string[];
+  run(context: CommandContext, invocation: Invocation): Promise<void>;
+}
+
+/** Flags that every command has. */
+export const commonFlags = {
+  json: { type: 'boolean', summary: 'print the result as one line of JSON' },
+  help: { type: 'boolean', short: 'h', summary: 'show this help' },
+} as const satisfies Record<string, Flag>;
+
+/** The longest command whose words `argv` begins with, and what is left of `argv`. */
+export function findCommand(
+  commands: readonly Command[],
+  argv: readonly string[],
+): { command: Command; argv: readonly string[] } | undefined {
+  const matches = commands
+    .map((command) => ({ command, words: command.name.split(' ') }))
+    .filter(({ words }) => words.every((word, index) => argv[index] === word))
+    .sort((a, b) => b.words.length - a.words.length);
+  const best = matches[0];
+  return best && { command: best.command, argv: argv.slice(best.words.length) };
+}
+
+/** Reads a command's arguments and flags. Throws UsageError. */
+export function parseInvocation(command: Command, argv: readonly string[]): Invocation {
+  const flags: Readonly<Record<string, Flag>> = { ...command.flags, ...commonFlags };
+  const separator = argv.indexOf('--');
+  const own = separator < 0 ? argv : argv.slice(0, separator);
+  const rest = separator < 0 ? [] : argv.slice(separator + 1);
+  if (rest.length > 0 && !command.rest) throw new UsageError(`'aviary ${command.name}' takes nothing after --`);
+  const parsed = parseFlags(own, flags);
+  const values: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(parsed.values)) values[name] = readValue(name, flags[name], value);
+  if (values['help'] !== true) checkArguments(command, parsed.positionals, rest);
+  return { args: parsed.positionals, flags: new Flags(values), rest };
+}
+
+function parseFlags(argv: readonly string[], flags: Readonly<Record<string, Flag>>) {
+  const options = Object.fromEntries(
+    Object.entries(flags).map(([name, flag]) => [
+      name,
+      {
+        type: flag.type === 'boolean' ? ('boolean' as const) : ('string' as const),
+        ...(flag.short ? { short: flag.short } : {}),
+        ...(flag.isMultiple ? { multiple: true } : {}),
+      },
+    ]),
+  );
+  try {
+    return parseArgs({ args: [...argv], options, allowPositionals: true, strict: true });
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? (error.message.split('. ')[0] ?? error.message) : String(error));
+  }
+}
+
+function readValue(name: string, flag: Flag | undefined, value: unknown): unknown {
+  if (flag?.type !== 'integer') return value;
+  const number = Number(value);
+  const min = flag.min ?? 0;
+  if (!Number.isSafeInteger(number) || number < min || String(value).trim() === '') {
+    throw new UsageError(`--${name} must be a whole number of at least ${min}, not ${JSON.stringify(value)}`);
+  }
+  return number;
+}
+
+function checkArguments(command: Command, given: readonly string[], rest: readonly string[]): void {
+  const args = command.args ?? [];
+  const missing = args.slice(given.length).find((arg) => !arg.isOptional);
+  if (missing) throw new UsageError(`'aviary ${command.name}' needs ${missing.name.toUpperCase()}: ${missing.summary}`);
+  const extra = given[args.length];
+  if (extra !== undefined) {
+    const hint = command.rest ? `; put the guest's command after --` : '';
+    throw new UsageError(`'aviary ${command.name}' does not know what to do with ${JSON.stringify(extra)}${hint}`);
+  }
+  if (command.rest && rest.length === 0) throw new UsageError(`'aviary ${command.name}' needs a command after --`);
+}
+
+/** Reads repeated `KEY=VALUE` flags. Throws UsageError. */
+export function parsePairs(flag: string, pairs: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    pairs.map((pair) => {
+      const at = pair.indexOf('=');
+      if (at < 1) throw new UsageError(`--${flag} must look like KEY=VALUE, not ${JSON.stringify(pair)}`);
+      return [pair.slice(0, at), pair.slice(at + 1)];
+    }),
+  );
+}

@@ -1,0 +1,45 @@
+import type { Command } from './command.ts';
+import { doctorCommand } from './doctor/doctor-command.ts';
+import { UsageError } from './exit-codes.ts';
+import { fileCommands } from './files/file-commands.ts';
+import { renderHelp, renderOverview } from './help.ts';
+import { upCommand } from './platform/up-command.ts';
+import { execCommand } from './sandboxes/exec-command.ts';
+import { runCommand } from './sandboxes/run-command.ts';
+import { sandboxCommands } from './sandboxes/sandbox-commands.ts';
+import { savedStateCommands } from './sandboxes/saved-state-commands.ts';
+import { versionCommand } from './version-command.ts';
+
+const helpCommand: Command = {
+  name: 'help',
+  summary: 'Show all commands, or one',
+  args: [
+    { name: 'noun', summary: 'a command or its first word', isOptional: true },
+    { name: 'verb', summary: 'its second word', isOptional: true },
+  ],
+  examples: ['aviary help', 'aviary help sandbox create'],
+  async run({ output }, { args }) {
+    const name = args.join(' ');
+    const chosen = commands.filter((command) => command.name === name || command.name.startsWith(`${name} `));
+    if (name && chosen.length === 0) throw new UsageError(`there is no command ${JSON.stringify(name)}`);
+    const shown = name ? chosen : commands;
+    const only = shown.length === 1 ? shown[0] : undefined;
+    output.result(
+      shown.map(({ name, summary }) => ({ name, summary })),
+      () => (only ? renderHelp(only) : renderOverview(shown)),
+    );
+  },
+};
+
+/** Every command of the program. */
+export const commands: readonly Command[] = [
+  upCommand,
+  doctorCommand,
+  runCommand,
+  ...sandboxCommands,
+  execCommand,
+  ...savedStateCommands,
+  ...fileCommands,
+  helpCommand,
+  versionCommand,
+];

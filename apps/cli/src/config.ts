@@ -1,0 +1,48 @@
+import path from 'node:path';
+import { EnvReader } from '@aviary/service-kit';
+
+/** What the command line program takes from its environment. */
+export interface CliConfig {
+  apiUrl: string;
+  /** From AVIARY_API_KEY; else the key that `aviary up` left in the data directory is used. */
+  apiKey: string | undefined;
+  dataDir: string;
+  /** Where `aviary up` lets the control plane and the host agent listen. */
+  controlPlaneHost: string;
+  controlPlanePort: number;
+  agentHost: string;
+  agentPort: number;
+  isColorWanted: boolean;
+  /** Everything, for the programs that this one starts. */
+  env: Readonly<Record<string, string | undefined>>;
+}
+
+/** Files through which the control plane hands secrets to programs on the same machine. */
+export function bootstrapFiles(dataDir: string): { apiKey: string; hostToken: string } {
+  const directory = path.join(dataDir, 'bootstrap');
+  return { apiKey: path.join(directory, 'api-key'), hostToken: path.join(directory, 'host-token') };
+}
+
+/** Reads the settings. Throws `invalid_request` naming the variable at fault. */
+export function loadConfig(env: Readonly<Record<string, string | undefined>>): CliConfig {
+  const reader = new EnvReader(env);
+  const controlPlaneHost = reader.string('AVIARY_HOST', '127.0.0.1');
+  const controlPlanePort = reader.integer('AVIARY_PORT', { fallback: 7070, min: 1, max: 65_535 });
+  return {
+    apiUrl: reader.string('AVIARY_API_URL', localUrl(controlPlaneHost, controlPlanePort)),
+    apiKey: reader.optional('AVIARY_API_KEY'),
+    dataDir: path.resolve(reader.string('AVIARY_DATA_DIR', '/var/lib/aviary')),
+    controlPlaneHost,
+    controlPlanePort,
+    agentHost: reader.string('AVIARY_AGENT_HOST', '127.0.0.1'),
+    agentPort: reader.integer('AVIARY_AGENT_PORT', { fallback: 7071, min: 1, max: 65_535 }),
+    isColorWanted: reader.optional('NO_COLOR') === undefined && reader.optional('TERM') !== 'dumb',
+    env,
+  };
+}
+
+/** How a program on this machine reaches a server that listens on `host`. */
+export function localUrl(host: string, port: number): string {
+  const reachable = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host;
+  return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
+}

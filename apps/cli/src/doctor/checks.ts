@@ -1,0 +1,171 @@
+import path from 'node:path';
+import { type CliConfig, localUrl } from '../config.ts';
+import type { Machine } from './machine.ts';
+
+export interface Finding {
+  status: 'ok' | 'warn' | 'fail';
+  detail: string;
+  /** What to do about it; absent when nothing is to be done. */
+  fix?: string;
+}
+
+/** One thing that must be right on a machine that runs Aviary. */
+export interface Check {
+  name: string;
+  run(machine: Machine, config: CliConfig): Promise<Finding>;
+}
+
+const ok = (detail: string): Finding => ({ status: 'ok', detail });
+const warn = (detail: string, fix: string): Finding => ({ status: 'warn', detail, fix });
+const fail = (detail: string, fix: string): Finding => ({ status: 'fail', detail, fix });
+
+const neededNodeMajor = 24;
+/** Images and their build take 3 GiB; a sandbox's disk and saved states come on top. */
+const diskMib = { needed: 4_096, comfortable: 10_240 };
+/** The platform itself takes some 400 MiB, the smallest sandbox 256. */
+const memoryMib = { needed: 1_024, comfortable: 2_048 };
+const neededControllers = ['cpu', 'memory', 'pids'];
+
+/** All checks, in the order in which a newcomer would fix things. */
+export const checks: readonly Check[] = [
+  {
+    name: 'node',
+    async run({ nodeVersion }) {
+      const major = Number(nodeVersion.split('.')[0]);
+      if (major >= neededNodeMajor) return ok(`Node ${nodeVersion}`);
+      return fail(`Node ${nodeVersion} is too old: ${neededNodeMajor} is needed`, 'npm ci, then npx aviary doctor');
+    },
+  },
+  {
+    name: 'root',
+    async run(machine) {
+      if (machine.uid === 0) return ok('running as root');
+      const sudo = await machine.exitCodeOf('sudo', ['-n', 'true']);
+      if (sudo === 0) return ok('not root; sudo works without a password');
+      if (sudo === undefined)
+        return fail("not root, and sudo is not installed: 'aviary up' cannot run", 'run it as root');
+      return warn("not root; sudo wants a password, which 'aviary up' will ask for", 'sudo -v');
+    },
+  },
+  {
+    name: 'packages',
+    async run(machine) {
+      const missing = await machine.missingPackages();
+      if (missing.length === 0) return ok('all installed');
+      return fail(`missing: ${missing.join(' ')}`, `sudo apt-get install -y ${missing.join(' ')}`);
+    },
+  },
+  { name: 'accelerator', run: checkAccelerator },
+  {
+    name: 'cgroups',
+    async run(machine) {
+      const text = await machine.readText('/sys/fs/cgroup/cgroup.controllers');
+      if (text === undefined) {
+        const fix = 'boot with systemd.unified_cgroup_hierarchy=1, or mount cgroup2 at /sys/fs/cgroup';
+        return warn('no cgroup v2 hierarchy: sandboxes run without limits on CPU and memory of their VMM', fix);
+      }
+      const missing = neededControllers.filter((name) => !text.trim().split(/\s+/).includes(name));
+      if (missing.length === 0) return ok(`version 2 with ${text.trim()}`);
+      const fix = 'enable them in cgroup.subtree_control of the parent, or boot without cgroup_disable=';
+      return warn(`version 2 without the controllers ${missing.join(', ')}`, fix);
+    },
+  },
+  {
+    name: 'nftables',
+    async run(machine) {
+      const exitCode = await machine.exitCodeOf('nft', ['list', 'tables']);
+      if (exitCode === 0) return ok('nft works');
+      if (exitCode === undefined) return fail('nft is not installed', 'sudo apt-get install -y nftables');
+      if (machine.uid !== 0) return ok('nft is installed; whether it works is seen as root only');
+      return fail('nft cannot reach the kernel', 'load the module: modprobe nf_tables');
+    },
+  },
+  {
+    name: 'ip-forwarding',
+    async run(machine) {
+      const text = await machine.readText('/proc/sys/net/ipv4/ip_forward');
+      if (text?.trim() === '1') return ok('on');
+      return warn('off: sandboxes reach the internet only once it is on', 'sudo sysctl -w net.ipv4.ip_forward=1');
+    },
+  },
+  {
+    name: 'data-dir',
+    async run(machine, { dataDir }) {
+      const code = await machine.writeError(dataDir);
+      if (code === undefined) return ok(`${dataDir} can be written`);
+      if (machine.uid !== 0 && code === 'EACCES') return ok(`${dataDir} belongs to root, as it should`);
+      return fail(`${dataDir} cannot be written (${code})`, 'set AVIARY_DATA_DIR to a directory that can be');
+    },
+  },
+  {
+    name: 'disk-space',
+    async run(machine, { dataDir }) {
+      const free = await machine.freeMib(dataDir);
+      const detail = `${free} MiB free for ${dataDir}`;
+      const fix = 'free some, or set AVIARY_DATA_DIR to a larger disk';
+      if (free < diskMib.needed) return fail(`${detail}; ${diskMib.needed} are needed`, fix);
+      return free < diskMib.comfortable ? warn(`${detail}: room for few sandboxes`, fix) : ok(detail);
+    },
+  },
+  {
+    name: 'memory',
+    async run({ totalMemoryMib }) {
+      const detail = `${totalMemoryMib} MiB`;
+      const fix = 'use a machine with more memory';
+      if (totalMemoryMib < memoryMib.needed) return fail(`${detail}; ${memoryMib.needed} are needed`, fix);
+      return totalMemoryMib < memoryMib.comfortable ? warn(`${detail}: room for few sandboxes`, fix) : ok(detail);
+    },
+  },
+  {
+    name: 'images',
+    async run(machine, { dataDir }) {
+      if (await machine.hasImages(dataDir)) return ok(`built, in ${path.join(dataDir, 'images')}`);
+      return warn('not built yet', "'aviary up' builds them at its first start");
+    },
+  },
+  { name: 'api', run: checkApi },
+];
+
+async function checkAccelerator(machine: Machine, { dataDir }: CliConfig): Promise<Finding> {
+  const probe = await readProbe(machine, dataDir);
+  const slow = 'use a machine with KVM; in a cloud, one with nested virtualization';
+  if (probe?.accelerator === 'kvm') return ok('KVM, tried by the host agent');
+  if (probe) return warn('software CPU, as the host agent found KVM unusable: it works, and is slow', slow);
+  const later = 'the host agent tries it at its first start';
+  const code = await machine.openError('/dev/kvm');
+  if (code === undefined) return ok(`/dev/kvm can be opened; ${later}`);
+  if (code === 'ENOENT')
+    return warn('no /dev/kvm: sandboxes will run on a software CPU, which works, and is slow', slow);
+  if (machine.uid !== 0) return ok(`/dev/kvm is there, for root only; ${later}`);
+  return warn(`/dev/kvm cannot be opened (${code}): sandboxes will run on a software CPU, slowly`, slow);
+}
+
+/** The host agent's note about its VMM, in the part that matters here; undefined before its first start. */
+async function readProbe(machine: Machine, dataDir: string): Promise<{ accelerator: string } | undefined> {
+  const text = await machine.readText(path.join(dataDir, 'host', 'vmm-probe.json'));
+  if (text === undefined) return undefined;
+  try {
+    const { accelerator } = JSON.parse(text) as { accelerator?: unknown };
+    return typeof accelerator === 'string' ? { accelerator } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+async function checkApi(machine: Machine, config: CliConfig): Promise<Finding> {
+  if (await machine.isApiHealthy(config.apiUrl)) return ok(`healthy at ${config.apiUrl}`);
+  const places = [
+    { host: config.controlPlaneHost, port: config.controlPlanePort, variable: 'AVIARY_PORT' },
+    { host: config.agentHost, port: config.agentPort, variable: 'AVIARY_AGENT_PORT' },
+  ];
+  for (const { variable, ...address } of places) {
+    if (await machine.isPortFree(address)) continue;
+    const holder = await machine.portHolder(address.port);
+    const who = holder ? ` by ${holder}` : '';
+    return fail(`port ${address.port} is in use${who}, not by a healthy Aviary`, `stop that, or set ${variable}`);
+  }
+  if (config.apiUrl !== localUrl(config.controlPlaneHost, config.controlPlanePort)) {
+    return fail(`no healthy API at ${config.apiUrl}`, 'check AVIARY_API_URL');
+  }
+  return ok(`not running; its ports ${places.map(({ port }) => port).join(' and ')} are free`);
+}

@@ -1,0 +1,87 @@
+import { styleText } from 'node:util';
+
+export type Style = 'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'cyan';
+
+export interface OutputStream {
+  write(data: string | Uint8Array): unknown;
+  isTTY?: boolean;
+  columns?: number;
+}
+
+export interface OutputOptions {
+  stdout: OutputStream;
+  stderr: OutputStream;
+  isJson: boolean;
+  isColorWanted: boolean;
+}
+
+/** Where a command speaks: results to standard output, progress and complaints to standard error. */
+export class Output {
+  readonly isJson: boolean;
+  readonly #stdout: OutputStream;
+  readonly #stderr: OutputStream;
+  readonly #isColorWanted: boolean;
+  #isProgressOpen = false;
+
+  constructor({ stdout, stderr, isJson, isColorWanted }: OutputOptions) {
+    this.#stdout = stdout;
+    this.#stderr = stderr;
+    this.isJson = isJson;
+    this.#isColorWanted = isColorWanted;
+  }
+
+  /** The command's result: `value` as one line of JSON with --json, else the lines that `render` makes of it. */
+  result(value: unknown, render: () => string): void {
+    this.#endProgress();
+    this.#stdout.write(`${this.isJson ? JSON.stringify(value) : render()}\n`);
+  }
+
+  /** Bytes of a file or of a guest's command, unchanged. */
+  raw(target: 'stdout' | 'stderr', data: Uint8Array): void {
+    this.#endProgress();
+    (target === 'stdout' ? this.#stdout : this.#stderr).write(data);
+  }
+
+  /** A line about what is going on; never part of the result. */
+  note(text: string): void {
+    this.#endProgress();
+    this.#stderr.write(`${text}\n`);
+  }
+
+  /** Replaces the previous progress line on a terminal; elsewhere only `isLast` lines are written. */
+  progress(text: string, isLast = false): void {
+    if (!this.#stderr.isTTY) {
+      if (isLast) this.#stderr.write(`${text}\n`);
+      return;
+    }
+    const line = text.slice(0, Math.max(10, (this.#stderr.columns ?? 80) - 1));
+    this.#stderr.write(`\r\u001b[2K${line}${isLast ? '\n' : ''}`);
+    this.#isProgressOpen = !isLast;
+  }
+
+  /** `text` in a colour where standard error is a terminal that wants one. */
+  paint(style: Style, text: string, target: 'stdout' | 'stderr' = 'stderr'): string {
+    const stream = target === 'stdout' ? this.#stdout : this.#stderr;
+    return this.#isColorWanted && stream.isTTY ? styleText(style, text, { validateStream: false }) : text;
+  }
+
+  #endProgress(): void {
+    if (!this.#isProgressOpen) return;
+    this.#isProgressOpen = false;
+    this.#stderr.write('\r\u001b[2K');
+  }
+}
+
+/** Columns aligned under their headings, two spaces apart. */
+export function renderTable(headings: readonly string[], rows: readonly (readonly string[])[]): string {
+  const lines = [headings, ...rows];
+  const widths = headings.map((_, column) => Math.max(...lines.map((line) => (line[column] ?? '').length)));
+  return lines
+    .map((line) =>
+      line
+        .map((cell, column) => (column === line.length - 1 ? cell : cell.padEnd(widths[column] ?? 0)))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
+}

@@ -1,0 +1,68 @@
+import type { Readable } from 'node:stream';
+
+/** Longest line passed on; the rest of a longer one follows as lines of its own. */
+const maxLineLength = 16_384;
+
+/** Calls `onLine` with each line of a stream, and with an unfinished last one at its end. */
+export function forEachLine(stream: Readable, onLine: (line: string) => void): void {
+  let pending = '';
+  stream.setEncoding('utf8');
+  stream.on('data', (text: string) => {
+    const lines = (pending + text).split('\n');
+    pending = lines.pop() ?? '';
+    for (const line of lines) onLine(line);
+    for (; pending.length > maxLineLength; pending = pending.slice(maxLineLength)) {
+      onLine(pending.slice(0, maxLineLength));
+    }
+  });
+  stream.on('end', () => {
+    if (pending !== '') onLine(pending);
+  });
+}
+
+/** The last lines of something long. */
+export class LineTail {
+  readonly #lines: string[] = [];
+  readonly #limit: number;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  add(line: string): void {
+    this.#lines.push(line);
+    if (this.#lines.length > this.#limit) this.#lines.shift();
+  }
+
+  lines(): readonly string[] {
+    return this.#lines;
+  }
+}
+
+const levelNames: Record<number, string> = {
+  10: 'trace',
+  20: 'debug',
+  30: 'info',
+  40: 'warn',
+  50: 'error',
+  60: 'fatal',
+};
+/** Fields that say nothing on one machine, where each line carries its program's name already. */
+const hiddenFields = new Set(['level', 'time', 'name', 'pid', 'hostname', 'msg']);
+
+/** A JSON log line as `level message key=value …`; anything else unchanged. */
+export function readableLogLine(line: string): string {
+  if (!line.startsWith('{')) return line;
+  let entry: Record<string, unknown>;
+  try {
+    entry = JSON.parse(line) as Record<string, unknown>;
+  } catch {
+    return line;
+  }
+  const level = levelNames[Number(entry['level'])];
+  if (!level) return line;
+  const fields = Object.entries(entry)
+    .filter(([name]) => !hiddenFields.has(name))
+    .map(([name, value]) => `${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`);
+  return [level, entry['msg'], ...fields].filter(Boolean).join(' ');
+}

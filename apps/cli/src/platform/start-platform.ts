@@ -1,0 +1,143 @@
+import { mkdir, readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { AppError } from '@aviary/core';
+import { AviaryClient } from '@aviary/sdk';
+import { waitFor } from '@aviary/service-kit';
+import { bootstrapFiles, type CliConfig, localUrl } from '../config.ts';
+import { takePlatformLock } from './platform-lock.ts';
+import { type Address, findPortHolder, isListening, isPortFree } from './ports.ts';
+import { type Service, Supervisor } from './supervisor.ts';
+
+/** Both services together stop well within the 10 s that service managers give. */
+const stopTimeoutMs = { hostAgent: 5_000, controlPlane: 3_500 };
+const readyTimeoutMs = { hostAgent: 300_000, controlPlane: 60_000 };
+/** Services of an `up` that was killed notice within a moment; so long are their ports waited for. */
+const portsAfterCrashTimeoutMs = 12_000;
+
+export interface PlatformOptions {
+  config: CliConfig;
+  /** Aborting gives up the start. */
+  signal: AbortSignal;
+  /** Each line that a service writes. */
+  onLine: (service: string, line: string) => void;
+  /** Told before each service is started. */
+  onStep?: (text: string) => void;
+  /** The services to run; by default control plane and host agent. */
+  services?: readonly Service[];
+}
+
+/** A running platform. Disposing stops its services; sandboxes go on. */
+export interface Platform extends AsyncDisposable {
+  apiUrl: string;
+  dataDir: string;
+  apiKeyFile: string;
+  /** Resolves when a service cannot be kept running. */
+  failed: Promise<AppError>;
+  pids(): Record<string, number | undefined>;
+}
+
+/** Starts control plane and host agent on this machine and waits until both are ready. Throws AppError; nothing is left running then. */
+export async function startPlatform(options: PlatformOptions): Promise<Platform> {
+  const { config, signal, onLine, onStep = () => undefined } = options;
+  await using cleanUp = new AsyncDisposableStack();
+  // 0711: the microVMs' unprivileged users reach their own files by name, and see nothing else.
+  await mkdir(config.dataDir, { recursive: true, mode: 0o711 });
+  const apiUrl = localUrl(config.controlPlaneHost, config.controlPlanePort);
+  const lock = cleanUp.use(await takePlatformLock(config.dataDir, apiUrl));
+  await requirePorts(config, { isAfterCrash: lock.isAfterCrash, signal });
+  const supervisor = cleanUp.use(new Supervisor({ onLine }));
+  for (const service of options.services ?? platformServices(config)) {
+    onStep(`starting ${service.name}`);
+    await supervisor.start(service, signal);
+  }
+  const running = cleanUp.move();
+  return {
+    apiUrl,
+    dataDir: config.dataDir,
+    apiKeyFile: bootstrapFiles(config.dataDir).apiKey,
+    failed: supervisor.failed,
+    pids: () => supervisor.pids(),
+    [Symbol.asyncDispose]: () => running.disposeAsync(),
+  };
+}
+
+/** The API key that the control plane made at its first start. Throws `internal` when it is not there. */
+export async function readApiKey(platform: Pick<Platform, 'apiKeyFile'>): Promise<string> {
+  try {
+    return (await readFile(platform.apiKeyFile, 'utf8')).trim();
+  } catch (cause) {
+    throw new AppError('internal', `cannot read the API key in ${platform.apiKeyFile}`, { cause });
+  }
+}
+
+async function requirePorts(
+  config: CliConfig,
+  { isAfterCrash, signal }: { isAfterCrash: boolean; signal: AbortSignal },
+): Promise<void> {
+  const wanted: (Address & { variable: string })[] = [
+    { host: config.controlPlaneHost, port: config.controlPlanePort, variable: 'AVIARY_PORT' },
+    { host: config.agentHost, port: config.agentPort, variable: 'AVIARY_AGENT_PORT' },
+  ];
+  for (const { variable, ...address } of wanted) {
+    const timeoutMs = isAfterCrash ? portsAfterCrashTimeoutMs : 0;
+    const what = `port ${address.port} becoming free`;
+    try {
+      await waitFor({ what, timeoutMs, intervalMs: 100, signal }, () => isPortFree(address));
+    } catch (error) {
+      if (!(error instanceof AppError && error.code === 'deadline_exceeded')) throw error;
+      const holder = await findPortHolder(address.port);
+      throw new AppError(
+        'already_exists',
+        `port ${address.port} on ${address.host} is in use${holder ? ` by ${holder}` : ''}; stop that, or choose another with ${variable}=PORT`,
+        { details: { port: address.port } },
+      );
+    }
+  }
+}
+
+function platformServices(config: CliConfig): Service[] {
+  const apiUrl = localUrl(config.controlPlaneHost, config.controlPlanePort);
+  const client = new AviaryClient({ apiUrl });
+  const agent: Address = { host: config.agentHost, port: config.agentPort };
+  const { apiKey: apiKeyFile, hostToken } = bootstrapFiles(config.dataDir);
+  const { AVIARY_API_KEY: _key, AVIARY_API_URL: _url, ...inherited } = config.env;
+  const env = { ...inherited, AVIARY_DATA_DIR: config.dataDir };
+  return [
+    {
+      name: 'control-plane',
+      ...app('control-plane'),
+      env: { ...env, AVIARY_HOST: config.controlPlaneHost, AVIARY_PORT: String(config.controlPlanePort) },
+      isReady: async (signal) => {
+        await client.health({ signal, timeoutMs: 2_000 });
+        return true;
+      },
+      readyTimeoutMs: readyTimeoutMs.controlPlane,
+      stopTimeoutMs: stopTimeoutMs.controlPlane,
+    },
+    {
+      name: 'host-agent',
+      ...app('host-agent'),
+      env: {
+        ...env,
+        AVIARY_CONTROL_PLANE_URL: apiUrl,
+        AVIARY_AGENT_HOST: agent.host,
+        AVIARY_AGENT_PORT: String(agent.port),
+        AVIARY_HOST_TOKEN_FILE: hostToken,
+      },
+      // It listens once it has reconciled, and is online once the control plane has heard of it.
+      isReady: async (signal) => {
+        if (!(await isListening(agent, signal))) return false;
+        const known = new AviaryClient({ apiUrl, apiKey: await readApiKey({ apiKeyFile }) });
+        const hosts = await known.hosts.list({ signal, timeoutMs: 2_000 });
+        return hosts.some(({ status, address }) => status === 'online' && address.endsWith(`:${agent.port}`));
+      },
+      readyTimeoutMs: readyTimeoutMs.hostAgent,
+      stopTimeoutMs: stopTimeoutMs.hostAgent,
+    },
+  ];
+}
+
+function app(name: string): { file: string; args: string[] } {
+  const main = fileURLToPath(new URL(`../../../${name}/src/main.ts`, import.meta.url));
+  return { file: process.execPath, args: ['--disable-warning=ExperimentalWarning', main] };
+}

@@ -1,0 +1,92 @@
+import type { Command, CommandContext } from '../command.ts';
+import { ExitWith } from '../exit-codes.ts';
+import type { Style } from '../output.ts';
+import { isRoot, runAsRoot } from './become-root.ts';
+import { ensureHostPackages, ensureImages } from './guest-images.ts';
+import { readableLogLine } from './log-lines.ts';
+import { type Platform, startPlatform } from './start-platform.ts';
+
+/** `aviary up`: the whole platform on this machine. */
+export const upCommand: Command = {
+  name: 'up',
+  summary: 'Run Aviary on this machine',
+  details: [
+    'Installs what is missing, builds the guest images once, then runs control plane and host agent until Ctrl-C.',
+    'Sandboxes go on when it stops, and are found again when it starts.',
+    '',
+    'Environment: AVIARY_DATA_DIR (/var/lib/aviary), AVIARY_HOST (127.0.0.1), AVIARY_PORT (7070),',
+    'AVIARY_AGENT_HOST (127.0.0.1), AVIARY_AGENT_PORT (7071), AVIARY_LOG_LEVEL (info).',
+  ].join('\n'),
+  examples: ['aviary up', 'AVIARY_PORT=8080 AVIARY_DATA_DIR=~/aviary aviary up'],
+  async run(context) {
+    const { config, output, signal } = context;
+    if (!isRoot()) throw new ExitWith(await becomeRoot(context));
+    await ensureHostPackages(output, signal);
+    await ensureImages(config.dataDir, output, signal);
+    const onLine = makeLinePrinter(context);
+    const platform = await startPlatform({ config, signal, onLine, onStep: (text) => output.note(text) });
+    try {
+      announce(context, platform);
+      const failure = await Promise.race([platform.failed, aborted(signal)]);
+      if (failure) throw failure;
+      output.note('stopping; sandboxes go on');
+    } finally {
+      await platform[Symbol.asyncDispose]();
+    }
+  },
+};
+
+async function becomeRoot({ config, output, signal }: CommandContext): Promise<number> {
+  return await runAsRoot({
+    what: "'aviary up'",
+    argv: process.argv.slice(1),
+    env: config.env,
+    isTerminal: process.stdin.isTTY === true,
+    note: (text) => output.note(text),
+    signal,
+  });
+}
+
+function announce({ output, config }: CommandContext, platform: Platform): void {
+  const docsUrl = `${platform.apiUrl}/docs`;
+  const result = {
+    api_url: platform.apiUrl,
+    docs_url: docsUrl,
+    api_key_file: platform.apiKeyFile,
+    data_dir: platform.dataDir,
+    pid: process.pid,
+  };
+  output.result(result, () =>
+    [
+      '',
+      output.paint('bold', 'Aviary is running.', 'stdout'),
+      `  API      ${platform.apiUrl}`,
+      `  Docs     ${docsUrl}`,
+      `  API key  in ${platform.apiKeyFile}`,
+      '',
+      'In another terminal:',
+      `  export AVIARY_API_URL=${platform.apiUrl}`,
+      `  export AVIARY_API_KEY="$(sudo cat ${platform.apiKeyFile})"`,
+      `  npx aviary run -- 'uname -a'`,
+      '',
+      `Ctrl-C stops it; sandboxes go on. Data: ${config.dataDir}`,
+    ].join('\n'),
+  );
+}
+
+const serviceColors: Record<string, Style> = { 'control-plane': 'cyan', 'host-agent': 'green' };
+
+/** Prints the services' lines, each after its service's name. */
+function makeLinePrinter({ output }: CommandContext): (service: string, line: string) => void {
+  return (service, line) => {
+    const name = output.paint(serviceColors[service] ?? 'dim', service.padEnd(13));
+    output.note(`${name} | ${output.isJson ? line : readableLogLine(line)}`);
+  };
+}
+
+function aborted(signal: AbortSignal): Promise<undefined> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve(undefined);
+    else signal.addEventListener('abort', () => resolve(undefined), { once: true });
+  });
+}

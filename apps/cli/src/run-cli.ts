@@ -1,0 +1,131 @@
+import { AppError, errorText } from '@aviary/core';
+import { AviaryError } from '@aviary/sdk';
+import { connectToApi } from './api-client.ts';
+import { type Command, type CommandContext, findCommand, parseInvocation } from './command.ts';
+import { commands } from './commands.ts';
+import { type CliConfig, loadConfig } from './config.ts';
+import { ExitWith, exitCodeOf, exitCodes, UsageError } from './exit-codes.ts';
+import { renderHelp } from './help.ts';
+import { Output, type OutputStream } from './output.ts';
+
+export interface CliProcess {
+  argv: readonly string[];
+  env: Readonly<Record<string, string | undefined>>;
+  stdout: OutputStream;
+  stderr: OutputStream;
+}
+
+/** Runs one command and resolves with the exit code. Never throws. */
+export async function runCli({ argv, env, stdout, stderr }: CliProcess): Promise<number> {
+  const own = argv.includes('--') ? argv.slice(0, argv.indexOf('--')) : argv;
+  const isJson = own.includes('--json');
+  const isColorWanted = !env['NO_COLOR'] && env['TERM'] !== 'dumb';
+  const output = new Output({ stdout, stderr, isJson, isColorWanted });
+  const interrupts = watchInterrupts(output);
+  try {
+    const { command, rest } = chooseCommand(argv);
+    const invocation = parseInvocation(command, rest);
+    if (invocation.flags.boolean('help')) {
+      output.result({ command: command.name, summary: command.summary }, () => renderHelp(command));
+      return exitCodes.ok;
+    }
+    const config = loadConfig(env);
+    await command.run(makeContext(config, output, interrupts.signal), invocation);
+    return exitCodes.ok;
+  } catch (error) {
+    return report(error, output, interrupts.signal);
+  } finally {
+    interrupts[Symbol.dispose]();
+  }
+}
+
+function chooseCommand(argv: readonly string[]): { command: Command; rest: readonly string[] } {
+  const first = argv[0];
+  const words = first === undefined || first === '--help' || first === '-h' ? ['help', ...argv.slice(1)] : argv;
+  const found = findCommand(commands, first === '--version' ? ['version', ...argv.slice(1)] : words);
+  if (found) return { command: found.command, rest: found.argv };
+  const nouns = commands.filter((command) => command.name.startsWith(`${first} `));
+  if (nouns.length > 0) {
+    const names = nouns.map((command) => command.name.split(' ')[1]).join(', ');
+    throw new UsageError(`'aviary ${first}' needs one of: ${names}`);
+  }
+  throw new UsageError(`there is no command ${JSON.stringify(first)}; 'aviary help' lists them`);
+}
+
+function makeContext(config: CliConfig, output: Output, signal: AbortSignal): CommandContext {
+  let client: ReturnType<typeof connectToApi> | undefined;
+  return {
+    config,
+    output,
+    signal,
+    client: () => {
+      client ??= connectToApi(config);
+      return client;
+    },
+  };
+}
+
+function report(error: unknown, output: Output, signal: AbortSignal): number {
+  if (error instanceof ExitWith) return error.exitCode;
+  if (signal.aborted && (error === signal.reason || (error instanceof Error && error.name === 'AbortError'))) {
+    output.note('aviary: interrupted');
+    return signal.reason === 'SIGTERM' ? exitCodes.terminated : exitCodes.interrupted;
+  }
+  const exitCode = exitCodeOf(error);
+  const advice = adviceFor(error);
+  if (output.isJson) output.note(JSON.stringify({ error: describeError(error, advice) }));
+  else {
+    output.note(`${output.paint('red', 'aviary:')} ${errorText(error)}`);
+    if (advice) output.note(`  ${advice}`);
+    const requestId = error instanceof AviaryError ? error.requestId : undefined;
+    if (requestId) output.note(output.paint('dim', `  request id: ${requestId}`));
+  }
+  return exitCode;
+}
+
+function describeError(error: unknown, advice: string | undefined): Record<string, unknown> {
+  const isCoded = error instanceof AviaryError || error instanceof AppError;
+  return {
+    code: isCoded ? error.code : error instanceof UsageError ? 'invalid_request' : 'internal',
+    message: errorText(error),
+    ...(advice ? { advice } : {}),
+    ...(error instanceof AviaryError && error.requestId ? { request_id: error.requestId } : {}),
+    ...(isCoded && Object.keys(error.details).length > 0 ? { details: error.details } : {}),
+  };
+}
+
+function adviceFor(error: unknown): string | undefined {
+  if (!(error instanceof AviaryError)) return undefined;
+  switch (error.code) {
+    case 'unreachable':
+      return "is it running? Start it on this machine with 'aviary up', or set AVIARY_API_URL";
+    case 'bad_response':
+      return 'AVIARY_API_URL must be the URL of an Aviary control plane';
+    case 'unauthorized':
+      return 'check AVIARY_API_KEY: it must be a key of this installation that was not revoked';
+    case 'no_capacity':
+    case 'host_unavailable':
+      return "no host can take it now; 'aviary doctor' looks at this machine";
+    default:
+      return undefined;
+  }
+}
+
+/** The first SIGINT or SIGTERM asks for an orderly end, the third ends at once. */
+function watchInterrupts(output: Output): { signal: AbortSignal } & Disposable {
+  const controller = new AbortController();
+  let count = 0;
+  const onSignal = (name: NodeJS.Signals) => {
+    count++;
+    if (count === 1) controller.abort(name);
+    else if (count === 2) output.note('aviary: cleaning up; once more to leave at once');
+    else process.exit(name === 'SIGTERM' ? exitCodes.terminated : exitCodes.interrupted);
+  };
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  return {
+    signal: controller.signal,
+    [Symbol.dispose]: () => {
+      process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
+    },
+  };
+}

@@ -1,0 +1,52 @@
+import { errorText } from '@aviary/core';
+import type { Command } from '../command.ts';
+import { ExitWith, exitCodes } from '../exit-codes.ts';
+import { guestCommandFlags, guestCommandSummary, readGuestCommand, streamToTerminal } from './guest-command.ts';
+import { createFlags, defaultWaitSec, readCreateFlags, waitFlags } from './sandbox-flags.ts';
+import { createRunning, destroy } from './wait-running.ts';
+
+/** `aviary run -- CMD`: one command in a sandbox of its own. */
+export const runCommand: Command = {
+  name: 'run',
+  summary: 'Run a command in a new sandbox, then destroy the sandbox',
+  details: [
+    "Ends with the command's own exit code; 124 when --timeout passed, 130 after Ctrl-C.",
+    'The sandbox is destroyed in every case, unless --keep is given.',
+  ].join('\n'),
+  rest: { summary: guestCommandSummary },
+  flags: {
+    ...createFlags,
+    ...guestCommandFlags,
+    ...waitFlags,
+    keep: { type: 'boolean', summary: 'leave the sandbox running' },
+  },
+  examples: [
+    "aviary run -- 'uname -a; free -m'",
+    'aviary run -e GREETING=hello -- python3 -c \'import os; print(os.environ["GREETING"])\'',
+    'aviary run --json --timeout 5 -- sleep 10',
+  ],
+  async run(context, { flags, rest }) {
+    const client = context.client();
+    const waitSec = flags.integer('wait') || defaultWaitSec;
+    const request = readGuestCommand(flags, rest);
+    context.output.progress('creating a sandbox …');
+    const sandbox = await createRunning(client, readCreateFlags(flags), { waitSec, signal: context.signal });
+    context.output.progress(context.output.paint('dim', `sandbox ${sandbox.id}`), true);
+    let outcome: Awaited<ReturnType<typeof streamToTerminal>>;
+    try {
+      outcome = await streamToTerminal(context, client, { sandboxId: sandbox.id, request });
+    } finally {
+      if (flags.boolean('keep')) context.output.note(`kept: aviary sandbox rm ${sandbox.id}`);
+      else {
+        // Reported, not thrown: what became of the command is the news.
+        await destroy(client, sandbox.id).catch((error: unknown) =>
+          context.output.note(
+            `aviary: cannot destroy ${sandbox.id}: ${errorText(error)}; try 'aviary sandbox rm ${sandbox.id}'`,
+          ),
+        );
+      }
+    }
+    if (context.output.isJson) context.output.result(outcome, () => '');
+    if (outcome.exit_code !== exitCodes.ok) throw new ExitWith(outcome.exit_code);
+  },
+};

@@ -1,0 +1,143 @@
+import { type SandboxStatus, sandboxStatuses } from '@aviary/core';
+import type { Sandbox } from '@aviary/sdk';
+import type { Argument, Command, CommandContext, Flags } from '../command.ts';
+import { ExitWith, exitCodes, UsageError } from '../exit-codes.ts';
+import { renderSandbox, renderSandboxes } from './render-sandbox.ts';
+import { createFlags, defaultWaitSec, readCreateFlags, waitFlags } from './sandbox-flags.ts';
+
+export const sandboxIdArg: Argument = { name: 'id', summary: "the sandbox's id, sb-…" };
+
+/** `waitSec` and the signal for a call that changes a sandbox's state. */
+export function waitOptions(context: CommandContext, flags: Flags): { waitSec: number; signal: AbortSignal } {
+  return { waitSec: flags.integer('wait') ?? defaultWaitSec, signal: context.signal };
+}
+
+/** Prints a sandbox; when it was waited for and is not `expected`, says so and ends with exit code 124 or 1. */
+export function showSettled(
+  { output }: CommandContext,
+  sandbox: Sandbox,
+  { expected, waitSec }: { expected: SandboxStatus; waitSec: number },
+): void {
+  output.result(sandbox, () => renderSandbox(sandbox));
+  if (waitSec === 0 || sandbox.status === expected) return;
+  const reason = sandbox.status_reason ? `: ${sandbox.status_reason}` : '';
+  output.note(`aviary: it is ${sandbox.status}, not ${expected}${reason}`);
+  throw new ExitWith(sandbox.status === 'error' ? exitCodes.failure : exitCodes.timeout);
+}
+
+/** Listed unless --all: what there is to see or to clean up. */
+const listedByDefault = sandboxStatuses.filter((status) => status !== 'stopped');
+
+export const sandboxCommands: readonly Command[] = [
+  {
+    name: 'sandbox create',
+    summary: 'Make a sandbox',
+    flags: { ...createFlags, ...waitFlags },
+    examples: ['aviary sandbox create', 'aviary sandbox create --vcpus 2 --memory 1024 --metadata job=42'],
+    async run(context, { flags }) {
+      const options = waitOptions(context, flags);
+      context.output.progress('creating a sandbox …');
+      const sandbox = await context.client().sandboxes.create(readCreateFlags(flags), options);
+      showSettled(context, sandbox, { expected: 'running', waitSec: options.waitSec });
+    },
+  },
+  {
+    name: 'sandbox list',
+    summary: 'List sandboxes',
+    flags: {
+      status: { type: 'string', isMultiple: true, placeholder: 'STATUS', summary: 'only these; may be repeated' },
+      all: { type: 'boolean', short: 'a', summary: 'stopped ones too' },
+      limit: { type: 'integer', min: 1, summary: 'at most so many (default 1000)' },
+    },
+    examples: ['aviary sandbox list', 'aviary sandbox list --status running --json'],
+    async run({ client, output, signal }, { flags }) {
+      const limit = flags.integer('limit') ?? 1_000;
+      const chosen = readStatuses(flags.strings('status'));
+      const status = chosen.length > 0 ? chosen : flags.boolean('all') ? sandboxStatuses : listedByDefault;
+      const found: Sandbox[] = [];
+      for await (const sandbox of client().sandboxes.list({ status, pageSize: Math.min(limit, 100) }, { signal })) {
+        found.push(sandbox);
+        if (found.length >= limit) break;
+      }
+      output.result({ items: found }, () => renderSandboxes(found));
+    },
+  },
+  {
+    name: 'sandbox get',
+    summary: 'Show a sandbox',
+    args: [sandboxIdArg],
+    examples: ['aviary sandbox get sb-… --json'],
+    async run({ client, output, signal }, { args: [id = ''] }) {
+      const sandbox = await client().sandboxes.get(id, { signal });
+      output.result(sandbox, () => renderSandbox(sandbox));
+    },
+  },
+  {
+    name: 'sandbox rm',
+    summary: 'Destroy a sandbox, its disk and its saved states',
+    args: [sandboxIdArg],
+    flags: waitFlags,
+    examples: ['aviary sandbox rm sb-…'],
+    async run(context, { args: [id = ''], flags }) {
+      const sandbox = await context.client().sandboxes.delete(id, waitOptions(context, flags));
+      context.output.result(sandbox, () => `${id} ${sandbox.status}`);
+    },
+  },
+  {
+    name: 'sandbox pause',
+    summary: 'Save memory and disk of a sandbox and stop its microVM',
+    args: [sandboxIdArg],
+    flags: waitFlags,
+    examples: ['aviary sandbox pause sb-…'],
+    async run(context, { args: [id = ''], flags }) {
+      const options = waitOptions(context, flags);
+      const sandbox = await context.client().sandboxes.pause(id, options);
+      showSettled(context, sandbox, { expected: 'paused', waitSec: options.waitSec });
+    },
+  },
+  {
+    name: 'sandbox resume',
+    summary: 'Let a paused sandbox go on',
+    args: [sandboxIdArg],
+    flags: waitFlags,
+    examples: ['aviary sandbox resume sb-…'],
+    async run(context, { args: [id = ''], flags }) {
+      const options = waitOptions(context, flags);
+      const sandbox = await context.client().sandboxes.resume(id, options);
+      showSettled(context, sandbox, { expected: 'running', waitSec: options.waitSec });
+    },
+  },
+  {
+    name: 'sandbox fork',
+    summary: "Make sandboxes that go on from another one's memory and disk",
+    args: [sandboxIdArg],
+    flags: {
+      count: { type: 'integer', min: 1, summary: 'how many (default 1)' },
+      'idle-timeout': createFlags['idle-timeout'],
+      ...waitFlags,
+    },
+    examples: ['aviary sandbox fork sb-… --count 3'],
+    async run(context, { args: [id = ''], flags }) {
+      const timeoutSec = flags.integer('idle-timeout');
+      const forks = await context
+        .client()
+        .sandboxes.fork(
+          id,
+          { count: flags.integer('count') ?? 1, ...(timeoutSec === undefined ? {} : { timeout_sec: timeoutSec }) },
+          waitOptions(context, flags),
+        );
+      context.output.result({ items: forks }, () => renderSandboxes(forks));
+    },
+  },
+];
+
+function readStatuses(texts: readonly string[]): SandboxStatus[] {
+  return texts
+    .flatMap((text) => text.split(','))
+    .map((text) => {
+      const status = sandboxStatuses.find((known) => known === text);
+      if (!status)
+        throw new UsageError(`--status must be one of ${sandboxStatuses.join(', ')}, not ${JSON.stringify(text)}`);
+      return status;
+    });
+}

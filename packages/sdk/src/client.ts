@@ -1,0 +1,83 @@
+import { AviaryError } from './aviary-error.ts';
+import { Files } from './files.ts';
+import { Hosts } from './hosts.ts';
+import { defaultRetryPolicy, type RetryPolicy } from './retry-policy.ts';
+import { Sandboxes } from './sandboxes.ts';
+import { Generations, Snapshots } from './saved-states.ts';
+import { type CallOptions, Transport } from './transport.ts';
+
+export interface AviaryClientOptions {
+  /** Default `http://127.0.0.1:7070`. */
+  apiUrl?: string;
+  /** `avy_…`. Without one only `health` works. */
+  apiKey?: string;
+  /** Replaces the global fetch, e.g. to go through a proxy. */
+  fetch?: typeof fetch;
+  retry?: Partial<RetryPolicy>;
+  /** Sent as User-Agent. */
+  userAgent?: string;
+  /** Waits between tries. Default: a timer. */
+  sleep?: (ms: number, signal: AbortSignal) => Promise<void>;
+}
+
+export const defaultApiUrl = 'http://127.0.0.1:7070';
+
+/** A connection to one Aviary installation. Holds no sockets of its own; nothing needs closing. */
+export class AviaryClient {
+  readonly apiUrl: string;
+  readonly sandboxes: Sandboxes;
+  readonly files: Files;
+  readonly generations: Generations;
+  readonly snapshots: Snapshots;
+  readonly hosts: Hosts;
+  readonly #transport: Transport;
+
+  /** Throws AviaryError `invalid_request` when `apiUrl` is not an http(s) URL. */
+  constructor(options: AviaryClientOptions = {}) {
+    this.apiUrl = parseApiUrl(options.apiUrl ?? defaultApiUrl);
+    this.#transport = new Transport({
+      apiUrl: this.apiUrl,
+      apiKey: options.apiKey,
+      fetch: options.fetch ?? fetch,
+      userAgent: options.userAgent ?? 'aviary-sdk/0.1.0',
+      retry: { ...defaultRetryPolicy, ...options.retry },
+      sleep: options.sleep ?? sleep,
+    });
+    this.sandboxes = new Sandboxes(this.#transport);
+    this.files = new Files(this.#transport);
+    this.generations = new Generations(this.#transport);
+    this.snapshots = new Snapshots(this.#transport);
+    this.hosts = new Hosts(this.#transport);
+  }
+
+  /** Resolves when the API answers and is healthy. Throws AviaryError. */
+  async health(options: CallOptions = {}): Promise<void> {
+    await this.#transport.json({ method: 'GET', path: '/health', ...options });
+  }
+}
+
+function parseApiUrl(text: string): string {
+  const url = URL.parse(text);
+  if (!url || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
+    throw new AviaryError(
+      'invalid_request',
+      `the API's URL must start with http:// or https://, not ${JSON.stringify(text)}`,
+    );
+  }
+  return url.href.replace(/\/+$/, '');
+}
+
+function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    signal.throwIfAborted();
+    const onAbort = () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    };
+    const timer = setTimeout(() => {
+      signal.removeEventListener('abort', onAbort);
+      resolve();
+    }, ms);
+    signal.addEventListener('abort', onAbort, { once: true });
+  });
+}

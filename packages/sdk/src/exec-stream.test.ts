@@ -1,0 +1,143 @@
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { type WebSocket, WebSocketServer } from 'ws';
+import { AviaryClient, type ExecEvent } from './index.ts';
+
+let server: Server;
+let sockets: WebSocketServer;
+let received: Record<string, unknown>[];
+let keys: (string | undefined)[];
+let onStart: (socket: WebSocket) => void;
+let client: AviaryClient;
+
+const frame = (socket: WebSocket, value: unknown) => socket.send(JSON.stringify(value));
+const base64 = (text: string) => Buffer.from(text).toString('base64');
+
+beforeEach(async () => {
+  received = [];
+  keys = [];
+  onStart = () => undefined;
+  server = createServer((_request, response) => response.writeHead(404).end());
+  sockets = new WebSocketServer({ noServer: true, autoPong: true });
+  server.on('upgrade', (request, socket, head) => {
+    keys.push(request.headers['x-api-key']?.toString());
+    if (request.url !== '/v1/sandboxes/sb-1/exec/stream') {
+      const body = JSON.stringify({ error: { code: 'not_found', message: 'no such sandbox', request_id: 'req-9' } });
+      socket.end(`HTTP/1.1 404 Not Found\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`);
+      return;
+    }
+    sockets.handleUpgrade(request, socket, head, (accepted) => {
+      accepted.on('message', (data) => {
+        const message = JSON.parse(String(data)) as Record<string, unknown>;
+        received.push(message);
+        if (message['type'] === 'start') onStart(accepted);
+      });
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  client = new AviaryClient({
+    apiUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    apiKey: 'avy_test',
+  });
+});
+
+afterEach(async () => {
+  for (const socket of sockets.clients) socket.terminate();
+  server.closeAllConnections();
+  await new Promise((resolve) => server.close(resolve));
+});
+
+async function collect(events: AsyncIterable<ExecEvent>): Promise<ExecEvent[]> {
+  const all: ExecEvent[] = [];
+  for await (const event of events) all.push(event);
+  return all;
+}
+
+describe('execStream', () => {
+  it('yields output in order and ends with the exit', async () => {
+    onStart = (socket) => {
+      frame(socket, { type: 'start', pid: 7 });
+      frame(socket, { type: 'stdout', data: base64('one ') });
+      frame(socket, { type: 'stderr', data: base64('two') });
+      frame(socket, { type: 'exit', exit_code: 3 });
+    };
+    const events = await collect(client.sandboxes.execStream('sb-1', { cmd: 'x', args: ['y'], timeout_sec: 5 }));
+    expect(events).toEqual([
+      { type: 'start', pid: 7 },
+      { type: 'stdout', data: Buffer.from('one ') },
+      { type: 'stderr', data: Buffer.from('two') },
+      { type: 'exit', exit_code: 3 },
+    ]);
+    expect(received[0]).toEqual({ type: 'start', cmd: 'x', args: ['y'], timeout_sec: 5 });
+    expect(keys).toEqual(['avy_test']);
+  });
+
+  it('loses nothing of an output that is larger than its queue', async () => {
+    const count = 5_000;
+    onStart = (socket) => {
+      for (let index = 0; index < count; index++) frame(socket, { type: 'stdout', data: base64(`${index};`) });
+      frame(socket, { type: 'exit', exit_code: 0 });
+    };
+    const events = await collect(client.sandboxes.execStream('sb-1', 'x'));
+    const text = events.map((event) => (event.type === 'stdout' ? Buffer.from(event.data).toString() : '')).join('');
+    expect(text).toBe(Array.from({ length: count }, (_, index) => `${index};`).join(''));
+  });
+
+  it('stops the command when the reader leaves', async () => {
+    const stopped = Promise.withResolvers<void>();
+    onStart = (socket) => {
+      socket.on('close', () => stopped.resolve());
+      frame(socket, { type: 'start', pid: 7 });
+    };
+    for await (const _event of client.sandboxes.execStream('sb-1', 'x')) break;
+    await stopped.promise;
+    expect(received.at(-1)).toEqual({ type: 'stop' });
+  });
+
+  it('stops the command and rejects with the reason when aborted', async () => {
+    const stopped = Promise.withResolvers<void>();
+    const controller = new AbortController();
+    onStart = (socket) => {
+      socket.on('close', () => stopped.resolve());
+      controller.abort('SIGINT');
+    };
+    const { signal } = controller;
+    await expect(collect(client.sandboxes.execStream('sb-1', 'x', { signal }))).rejects.toBe('SIGINT');
+    await stopped.promise;
+    expect(received.at(-1)).toEqual({ type: 'stop' });
+  });
+
+  it('throws what the server says', async () => {
+    onStart = (socket) => frame(socket, { type: 'error', code: 'deadline_exceeded', message: 'it took too long' });
+    await expect(collect(client.sandboxes.execStream('sb-1', 'x'))).rejects.toMatchObject({
+      code: 'deadline_exceeded',
+      message: 'it took too long',
+    });
+  });
+
+  it('throws when the connection ends before the command', async () => {
+    onStart = (socket) => socket.close(1011, 'going away');
+    await expect(collect(client.sandboxes.execStream('sb-1', 'x'))).rejects.toMatchObject({
+      code: 'unreachable',
+      message: expect.stringContaining('1011 going away'),
+    });
+  });
+
+  it('gives up a connection that went silent', async () => {
+    sockets.options.autoPong = false;
+    onStart = (socket) => frame(socket, { type: 'start', pid: 7 });
+    await expect(collect(client.sandboxes.execStream('sb-1', 'x', { pingIntervalMs: 10 }))).rejects.toMatchObject({
+      code: 'unreachable',
+      message: expect.stringContaining('silent'),
+    });
+  });
+
+  it('reports a refused upgrade as the API error it carries', async () => {
+    await expect(collect(client.sandboxes.execStream('sb-none', 'x'))).rejects.toMatchObject({
+      code: 'not_found',
+      status: 404,
+      requestId: 'req-9',
+    });
+  });
+});

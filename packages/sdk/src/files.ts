@@ -1,0 +1,85 @@
+import type { FileEntry } from './resources.ts';
+import { sandboxPath } from './sandboxes.ts';
+import type { CallOptions, Transport } from './transport.ts';
+
+/** On whose behalf a file operation is done in the guest; the template's default user when absent. */
+export interface FileOptions extends CallOptions {
+  user?: string;
+}
+
+/** Moving whole files may take longer than an ordinary call. */
+const transferTimeoutMs = 600_000;
+
+/** Files of a sandbox. Every method throws AviaryError. */
+export class Files {
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  /** Writes a file whole; directories on the way are made. */
+  async write(
+    sandboxId: string,
+    { path, data }: { path: string; data: string | Uint8Array<ArrayBuffer> | Blob },
+    { user, ...call }: FileOptions = {},
+  ): Promise<void> {
+    const form = () => {
+      const fields = new FormData();
+      fields.set('path', path);
+      if (user !== undefined) fields.set('user', user);
+      fields.set('file', data instanceof Blob ? data : new Blob([data]), path.split('/').at(-1) || 'file');
+      return fields;
+    };
+    const url = sandboxPath(sandboxId, '/files/write');
+    await this.#transport.json({ method: 'POST', path: url, form, timeoutMs: transferTimeoutMs, ...call });
+  }
+
+  /** The bytes of a file. */
+  async read(sandboxId: string, path: string, { user, ...call }: FileOptions = {}): Promise<Uint8Array> {
+    return await this.#transport.bytes({
+      method: 'POST',
+      path: sandboxPath(sandboxId, '/files/read'),
+      json: { path, user },
+      timeoutMs: transferTimeoutMs,
+      ...call,
+    });
+  }
+
+  /** The bytes of a file as UTF-8 text. */
+  async readText(sandboxId: string, path: string, options: FileOptions = {}): Promise<string> {
+    return new TextDecoder().decode(await this.read(sandboxId, path, options));
+  }
+
+  /** What is in a directory, `depth` levels down (default 1). */
+  async list(
+    sandboxId: string,
+    path: string,
+    { user, depth, ...call }: FileOptions & { depth?: number } = {},
+  ): Promise<FileEntry[]> {
+    const { entries } = await this.#transport.json<{ entries: FileEntry[] }>({
+      method: 'POST',
+      path: sandboxPath(sandboxId, '/files/list'),
+      json: { path, depth, user },
+      ...call,
+    });
+    return entries;
+  }
+
+  /** Makes a directory, and those above it. */
+  async mkdir(sandboxId: string, path: string, { user, ...call }: FileOptions = {}): Promise<FileEntry> {
+    const { entry } = await this.#transport.json<{ entry: FileEntry }>({
+      method: 'POST',
+      path: sandboxPath(sandboxId, '/files/mkdir'),
+      json: { path, user },
+      ...call,
+    });
+    return entry;
+  }
+
+  /** Removes a file, or a directory with all that is in it. */
+  async remove(sandboxId: string, path: string, { user, ...call }: FileOptions = {}): Promise<void> {
+    const url = sandboxPath(sandboxId, '/files/remove');
+    await this.#transport.json({ method: 'POST', path: url, json: { path, user }, ...call });
+  }
+}

@@ -1,0 +1,114 @@
+import { execLimits } from '@aviary/core';
+import { type ExecStreamOptions, streamExec } from './exec-stream.ts';
+import type {
+  BufferedExecRequest,
+  CreateSandbox,
+  ExecEvent,
+  ExecRequest,
+  ExecResult,
+  ListSandboxes,
+  Sandbox,
+} from './resources.ts';
+import { type CallOptions, commandTimeoutMs, type Transport, type WaitOptions, waiting } from './transport.ts';
+
+/** Where a sandbox, or something of it, is in the API. */
+export function sandboxPath(sandboxId: string, rest = ''): string {
+  return `/v1/sandboxes/${encodeURIComponent(sandboxId)}${rest}`;
+}
+
+/** Sandboxes: their life, and commands in them. Every method throws AviaryError. */
+export class Sandboxes {
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  /** Makes a sandbox. With `waitSec` it is running when this returns, unless that takes longer: look at `status`. */
+  async create(sandbox: CreateSandbox = {}, options: WaitOptions = {}): Promise<Sandbox> {
+    return await this.#transport.json({ method: 'POST', path: '/v1/sandboxes', json: sandbox, ...waiting(options) });
+  }
+
+  async get(sandboxId: string, options: CallOptions = {}): Promise<Sandbox> {
+    return await this.#transport.json({ method: 'GET', path: sandboxPath(sandboxId), ...options });
+  }
+
+  /** All sandboxes that match, newest first, fetched page by page as they are asked for. */
+  list({ status, pageSize }: ListSandboxes = {}, options: CallOptions = {}): AsyncGenerator<Sandbox, void, undefined> {
+    return this.#transport.pages({
+      method: 'GET',
+      path: '/v1/sandboxes',
+      query: { limit: pageSize, status: status?.length ? status.join(',') : undefined },
+      ...options,
+    });
+  }
+
+  /** Destroys a sandbox, its disk and its saved states. Answers it as it is then: `stopping`, or `stopped` with `waitSec`. */
+  async delete(sandboxId: string, options: WaitOptions = {}): Promise<Sandbox> {
+    return await this.#transport.json({ method: 'DELETE', path: sandboxPath(sandboxId), ...waiting(options) });
+  }
+
+  /** Saves memory and disk and stops the microVM. */
+  async pause(sandboxId: string, options: WaitOptions = {}): Promise<Sandbox> {
+    return await this.#transport.json({ method: 'POST', path: sandboxPath(sandboxId, '/pause'), ...waiting(options) });
+  }
+
+  /** Goes on where the last pause stopped. */
+  async resume(sandboxId: string, options: WaitOptions = {}): Promise<Sandbox> {
+    return await this.#transport.json({ method: 'POST', path: sandboxPath(sandboxId, '/resume'), ...waiting(options) });
+  }
+
+  /** Makes `count` sandboxes that go on from this one's state, with its memory and its disk. */
+  async fork(
+    sandboxId: string,
+    fork: { count?: number; timeout_sec?: number } = {},
+    options: WaitOptions = {},
+  ): Promise<Sandbox[]> {
+    const { items } = await this.#transport.json<{ items: Sandbox[] }>({
+      method: 'POST',
+      path: sandboxPath(sandboxId, '/fork'),
+      json: { count: fork.count ?? 1, ...(fork.timeout_sec === undefined ? {} : { timeout_sec: fork.timeout_sec }) },
+      ...waiting(options),
+    });
+    return items;
+  }
+
+  /** Puts the sandbox back to one of its generations, by id or name. */
+  async rewind(sandboxId: string, generation: string, options: WaitOptions = {}): Promise<Sandbox> {
+    const path = sandboxPath(sandboxId, '/rewind');
+    return await this.#transport.json({ method: 'POST', path, json: { generation }, ...waiting(options) });
+  }
+
+  /** Counts as activity: the idle time before auto-pause starts again. */
+  async ping(sandboxId: string, options: CallOptions = {}): Promise<void> {
+    await this.#transport.json({ method: 'POST', path: sandboxPath(sandboxId, '/ping'), ...options });
+  }
+
+  /** Changes the idle time before auto-pause; 0 is never. */
+  async setTimeout(sandboxId: string, timeoutSec: number, options: CallOptions = {}): Promise<Sandbox> {
+    const path = sandboxPath(sandboxId, '/timeout');
+    return await this.#transport.json({ method: 'POST', path, json: { timeout_sec: timeoutSec }, ...options });
+  }
+
+  /** Runs a command and resolves with its whole output. A command that fails is a result, not an error. */
+  async exec(sandboxId: string, command: BufferedExecRequest | string, options: CallOptions = {}): Promise<ExecResult> {
+    const request: BufferedExecRequest = typeof command === 'string' ? { cmd: command } : command;
+    return await this.#transport.json({
+      method: 'POST',
+      path: sandboxPath(sandboxId, '/exec'),
+      json: request,
+      timeoutMs: commandTimeoutMs(request.timeout_sec ?? execLimits.timeoutSec.default),
+      ...options,
+    });
+  }
+
+  /** Runs a command and yields its output as it comes; see {@link streamExec}. */
+  execStream(
+    sandboxId: string,
+    command: ExecRequest | string,
+    options: ExecStreamOptions = {},
+  ): AsyncGenerator<ExecEvent, void, undefined> {
+    const request: ExecRequest = typeof command === 'string' ? { cmd: command } : command;
+    return streamExec(this.#transport, { sandboxId, request }, options);
+  }
+}

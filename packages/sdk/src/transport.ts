@@ -1,0 +1,212 @@
+import { isErrorCode } from '@aviary/core';
+import { AviaryError } from './aviary-error.ts';
+import { type RetryPolicy, retryDelayMs } from './retry-policy.ts';
+
+/** Settings that every call takes. */
+export interface CallOptions {
+  signal?: AbortSignal;
+  /** Deadline of the whole call, retries included. Default 60 000, longer where the call itself waits. */
+  timeoutMs?: number;
+  /** Default: a new random key per call. Give one to make a call of your own repeatable. */
+  idempotencyKey?: string;
+}
+
+/** Waiting for a state change to settle; 0 returns as soon as the change is accepted. */
+export interface WaitOptions extends CallOptions {
+  waitSec?: number;
+}
+
+export interface TransportOptions {
+  apiUrl: string;
+  apiKey: string | undefined;
+  fetch: typeof fetch;
+  userAgent: string;
+  retry: RetryPolicy;
+  sleep: (ms: number, signal: AbortSignal) => Promise<void>;
+}
+
+export interface ApiRequest extends CallOptions {
+  method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
+  path: string;
+  query?: Record<string, string | number | undefined>;
+  /** Sent as JSON. */
+  json?: unknown;
+  /** Makes the body anew for each try. */
+  form?: () => FormData;
+  headers?: Record<string, string>;
+}
+
+export const defaultTimeoutMs = 60_000;
+/** Added to the time that a call asks the server to wait, for the way there and back. */
+const waitMarginMs = 15_000;
+
+/** Sends requests, one place for authentication, deadlines, retries and errors. */
+export class Transport {
+  readonly options: TransportOptions;
+
+  constructor(options: TransportOptions) {
+    this.options = options;
+  }
+
+  /** The JSON answer. Throws AviaryError. */
+  async json<T>(request: ApiRequest): Promise<T> {
+    return await this.#run(request, async (response) => {
+      if (response.status === 204) return undefined as T;
+      const text = await response.text();
+      try {
+        return (text === '' ? undefined : JSON.parse(text)) as T;
+      } catch (cause) {
+        throw new AviaryError('bad_response', `${this.options.apiUrl} answered something that is not JSON`, {
+          status: response.status,
+          cause,
+        });
+      }
+    });
+  }
+
+  /** Everything in a list, page after page as it is asked for. Throws AviaryError. */
+  async *pages<T>(request: ApiRequest): AsyncGenerator<T, void, undefined> {
+    let cursor: string | undefined;
+    do {
+      const page: { items: T[]; next_cursor?: string | null } = await this.json({
+        ...request,
+        query: { ...request.query, cursor },
+      });
+      yield* page.items;
+      cursor = page.next_cursor ?? undefined;
+    } while (cursor !== undefined);
+  }
+
+  /** The bytes of the answer. Throws AviaryError. */
+  async bytes(request: ApiRequest): Promise<Uint8Array> {
+    return await this.#run(request, async (response) => new Uint8Array(await response.arrayBuffer()));
+  }
+
+  async #run<T>(request: ApiRequest, read: (response: Response) => Promise<T>): Promise<T> {
+    const timeoutMs = request.timeoutMs ?? defaultTimeoutMs;
+    const deadline = AbortSignal.timeout(timeoutMs);
+    const signal = request.signal ? AbortSignal.any([request.signal, deadline]) : deadline;
+    try {
+      return await read(await this.#sendWithRetries(request, signal));
+    } catch (error) {
+      request.signal?.throwIfAborted();
+      if (error instanceof AviaryError) throw error;
+      if (deadline.aborted) {
+        throw new AviaryError('timeout', `${request.method} ${request.path} got no answer within ${timeoutMs} ms`);
+      }
+      throw unreachable(this.options.apiUrl, error);
+    }
+  }
+
+  async #sendWithRetries(request: ApiRequest, signal: AbortSignal): Promise<Response> {
+    const headers = this.#headers(request);
+    for (let attempt = 0; ; attempt++) {
+      const body = request.form
+        ? request.form()
+        : request.json === undefined
+          ? undefined
+          : JSON.stringify(request.json);
+      const response = await this.options.fetch(this.#url(request), {
+        method: request.method,
+        headers,
+        signal,
+        ...(body === undefined ? {} : { body }),
+      });
+      if (response.ok) return response;
+      const delayMs = attempt < this.options.retry.maxRetries ? this.#delayMs(response) : undefined;
+      const error = await readError(response, this.options.apiUrl);
+      if (delayMs === undefined) throw error;
+      await this.options.sleep(delayMs, signal);
+    }
+  }
+
+  // Every POST carries a key, the other methods are idempotent: so whatever asks to be retried may be.
+  #delayMs(response: Response): number | undefined {
+    return retryDelayMs(response, Date.now(), this.options.retry);
+  }
+
+  #headers(request: ApiRequest): Record<string, string> {
+    const { apiKey, userAgent } = this.options;
+    return {
+      Accept: 'application/json, application/octet-stream',
+      'User-Agent': userAgent,
+      ...(apiKey ? { 'X-API-Key': apiKey } : {}),
+      ...(request.json === undefined ? {} : { 'Content-Type': 'application/json' }),
+      ...(request.method === 'POST' ? { 'Idempotency-Key': request.idempotencyKey ?? crypto.randomUUID() } : {}),
+      ...request.headers,
+    };
+  }
+
+  #url({ path, query = {} }: ApiRequest): string {
+    const url = new URL(`${this.options.apiUrl}${path}`);
+    for (const [name, value] of Object.entries(query)) {
+      if (value !== undefined) url.searchParams.set(name, String(value));
+    }
+    return url.href;
+  }
+}
+
+/** Headers and deadline of a call that may wait on the server for `waitSec`. */
+export function waiting({ waitSec = 0, ...call }: WaitOptions): CallOptions & { headers?: Record<string, string> } {
+  if (waitSec <= 0) return call;
+  const timeoutMs = call.timeoutMs ?? Math.max(defaultTimeoutMs, waitSec * 1_000 + waitMarginMs);
+  return { ...call, timeoutMs, headers: { Prefer: `wait=${waitSec}` } };
+}
+
+/** The deadline of a call around a command that may run for `commandSec` (0: no limit, so a day). */
+export function commandTimeoutMs(commandSec: number): number {
+  return (commandSec === 0 ? 24 * 3_600 : commandSec) * 1_000 + waitMarginMs;
+}
+
+export function unreachable(apiUrl: string, cause: unknown): AviaryError {
+  const inner = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause;
+  const reason = inner instanceof Error ? inner.message || ('code' in inner ? String(inner.code) : inner.name) : '';
+  return new AviaryError('unreachable', `cannot reach the API at ${apiUrl}${reason ? `: ${reason}` : ''}`, { cause });
+}
+
+/** The error in an answer that is not 2xx. Also used for a refused WebSocket upgrade. */
+export async function readError(response: Response, apiUrl: string): Promise<AviaryError> {
+  const text = await response.text();
+  return errorFromBody(text, { status: response.status, apiUrl, requestId: response.headers.get('x-request-id') });
+}
+
+export function errorFromBody(
+  text: string,
+  { status, apiUrl, requestId }: { status: number; apiUrl: string; requestId: string | null },
+): AviaryError {
+  const fields = parseErrorBody(text);
+  if (!fields) {
+    return new AviaryError(
+      'bad_response',
+      `${apiUrl} answered ${status} without an Aviary error: is it the API's URL?`,
+      {
+        status,
+        requestId: requestId ?? undefined,
+      },
+    );
+  }
+  const { code, message, request_id, details } = fields;
+  return new AviaryError(isErrorCode(code) ? code : 'unknown', message, {
+    status,
+    requestId: request_id ?? requestId ?? undefined,
+    details: isErrorCode(code) ? details : { ...details, code },
+  });
+}
+
+interface ErrorFields {
+  code: string;
+  message: string;
+  request_id?: string;
+  details?: Record<string, unknown>;
+}
+
+function parseErrorBody(text: string): ErrorFields | undefined {
+  let body: unknown;
+  try {
+    body = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  const error = (body as { error?: Partial<ErrorFields> } | null)?.error;
+  return typeof error?.code === 'string' && typeof error.message === 'string' ? (error as ErrorFields) : undefined;
+}
