@@ -1,0 +1,28 @@
+import path from 'node:path';
+import { EnvReader } from '@aviary/service-kit';
+
+/** What the control plane reads from its environment. */
+export interface ControlPlaneConfig {
+  host: string;
+  port: number;
+  /** Holds `bootstrap/` and, without a database URL, `control-plane/pglite/`. */
+  dataDirectory: string;
+  /** A PostgreSQL URL; undefined means the embedded PGlite. */
+  databaseUrl: string | undefined;
+  logLevel: string;
+  /** A fault to inject, for tests; see FaultPoints. */
+  fault: string | undefined;
+}
+
+/** Reads `AVIARY_*`. Throws `invalid_request` naming the variable. */
+export function loadConfig(env: Readonly<Record<string, string | undefined>>): ControlPlaneConfig {
+  const reader = new EnvReader(env);
+  return {
+    host: reader.string('AVIARY_HOST', '127.0.0.1'),
+    port: reader.integer('AVIARY_PORT', { fallback: 7070, min: 0, max: 65_535 }),
+    dataDirectory: path.resolve(reader.string('AVIARY_DATA_DIR', '/var/lib/aviary')),
+    databaseUrl: reader.optional('AVIARY_DATABASE_URL'),
+    logLevel: reader.string('AVIARY_LOG_LEVEL', 'info'),
+    fault: reader.optional('AVIARY_FAULT'),
+  };
+}

@@ -1,0 +1,41 @@
+import { AppError, isErrorCode } from '@aviary/core';
+import { Code, ConnectError } from '@connectrpc/connect';
+
+const messages = {
+  unavailable: "the sandbox's host does not answer; try again, or look at the host's agent",
+  deadline: 'the host did not answer in time; the sandbox may still do what was asked',
+} as const;
+
+/** An agent's error as ours: the code and details that it names, or what the transport tells. */
+export function fromConnectError(error: unknown): AppError {
+  if (error instanceof AppError) return error;
+  const connect = ConnectError.from(error);
+  const named = connect.metadata.get('x-aviary-code');
+  if (named && isErrorCode(named)) {
+    return new AppError(named, connect.rawMessage, { details: readDetails(connect), cause: error });
+  }
+  switch (connect.code) {
+    case Code.Unavailable:
+      return new AppError('host_unavailable', messages.unavailable, { cause: error });
+    case Code.DeadlineExceeded:
+      return new AppError('deadline_exceeded', messages.deadline, { cause: error });
+    case Code.Canceled:
+    case Code.Aborted:
+      return new AppError('cancelled', 'the call to the host was broken off', { cause: error });
+    case Code.Unimplemented:
+      return new AppError('not_implemented', "the sandbox's host cannot do this; upgrade its agent", { cause: error });
+    default:
+      return new AppError('internal', "the sandbox's host failed; give the request id when you report it", {
+        cause: error,
+      });
+  }
+}
+
+function readDetails(error: ConnectError): Record<string, unknown> {
+  try {
+    const details: unknown = JSON.parse(error.metadata.get('x-aviary-details') ?? '{}');
+    return typeof details === 'object' && details !== null && !Array.isArray(details) ? { ...details } : {};
+  } catch {
+    return {}; // the code and message stand by themselves
+  }
+}

@@ -1,0 +1,177 @@
+import { errorText, type HostId, nextSandboxStatus, type OperationId, type SandboxId, uuidv7 } from '@aviary/core';
+import type { SandboxInfo } from '@aviary/proto/hostagent';
+import { runLoop, withDeadline } from '@aviary/service-kit';
+import { sql } from 'kysely';
+import type { Db, ServiceContext } from '../context.ts';
+import { applyTransition, findSandboxById, type SandboxRow, sandboxColumns } from '../sandboxes/sandbox-store.ts';
+import type { SettledWatch } from '../sandboxes/settled-watch.ts';
+import type { HostClients } from './host-clients.ts';
+import { listHosts } from './host-store.ts';
+import { agentView, decideReconcile, reconcileReasons } from './reconcile-decision.ts';
+
+export interface MonitorOptions {
+  intervalMs: number;
+  /** A host that is silent for this long is unreachable: three heartbeats. */
+  heartbeatTtlMs: number;
+  /** What changed within this time before the host was asked is left alone. */
+  graceMs: number;
+  listTimeoutMs: number;
+}
+
+export const defaultMonitorOptions: MonitorOptions = {
+  intervalMs: 60_000,
+  heartbeatTtlMs: 90_000,
+  graceMs: 60_000,
+  listTimeoutMs: 30_000,
+};
+
+const lockName = 'aviary:host-monitor';
+const keptEventDays = 7;
+
+type Deps = Pick<ServiceContext, 'database' | 'clock' | 'logger'> & { hostClients: HostClients; watch: SettledWatch };
+
+/** The safety net: brings what hosts have and what the database says together, in both directions. */
+export class HostMonitor {
+  readonly #deps: Deps;
+  readonly #options: MonitorOptions;
+
+  constructor(deps: Deps, options: MonitorOptions = defaultMonitorOptions) {
+    this.#deps = deps;
+    this.#options = options;
+  }
+
+  run(signal: AbortSignal): Promise<void> {
+    const { clock, logger } = this.#deps;
+    return runLoop(
+      { name: 'host-monitor', intervalMs: this.#options.intervalMs, clock, logger },
+      () => this.runOnce(),
+      signal,
+    );
+  }
+
+  /** One round, unless another replica is at it. */
+  async runOnce(): Promise<void> {
+    const { database, logger } = this.#deps;
+    await database.tryWithLock(lockName, async () => {
+      await this.#markSilentHosts();
+      for (const host of await listHosts(database.db, ['online', 'draining'])) {
+        await this.reconcileHost(host.id).catch((error: unknown) =>
+          logger.warn({ host: host.id, error: errorText(error) }, 'host not reconciled'),
+        );
+      }
+      await this.#deleteOldRows();
+    });
+  }
+
+  /** Compares one host's list with its rows. Asks the host first; a row that changed since is left for the next round. */
+  async reconcileHost(hostId: HostId): Promise<void> {
+    const { database, hostClients } = this.#deps;
+    const askedAt = await readTime(database.db);
+    const client = await hostClients.get(hostId);
+    const { sandboxes } = await withDeadline(
+      { what: `listing the sandboxes of host ${hostId}`, timeoutMs: this.#options.listTimeoutMs },
+      (signal) => client.listSandboxes({}, { signal }),
+    );
+    const listed = new Map(sandboxes.map((info) => [info.sandboxId, info]));
+    const rows = await readHostRows(database.db, hostId);
+    const known = new Set<string>(rows.map((row) => row.id));
+    for (const row of rows) await this.#settle(row, listed.get(row.id), askedAt);
+    for (const info of sandboxes) {
+      if (!known.has(info.sandboxId)) await this.#settleUnknown(hostId, info, askedAt);
+    }
+  }
+
+  async #settle(row: SandboxRow, info: SandboxInfo | undefined, askedAt: Date): Promise<void> {
+    const unchangedMs = askedAt.getTime() - row.status_changed_at.getTime();
+    // A host that is back may be believed at once; anything else may be an answer that was under way.
+    if (row.status !== 'missing' && unchangedMs < this.#options.graceMs) return;
+    const decision = decideReconcile({
+      status: row.status,
+      agent: agentView(info?.state),
+      ageSec: unchangedMs / 1000,
+      hasStarted: row.started_at !== null,
+    });
+    if (decision.do === 'destroy') await this.#destroy(row.host_id, row.id);
+    if (decision.do !== 'apply') return;
+    await this.#deps.database.db.transaction().execute(async (transaction) => {
+      let current: SandboxRow | undefined = row;
+      for (const transition of decision.transitions) {
+        const reason = info?.reason || (reconcileReasons[transition] ?? null);
+        const isStart = transition === 'start_succeeded' || transition === 'resume_succeeded';
+        const started = isStart ? { started_at: sql<Date>`now()` as unknown as Date } : {};
+        current =
+          current &&
+          (await applyTransition(transaction, current, { transition, changes: { status_reason: reason, ...started } }));
+      }
+      if (current) this.#deps.logger.info({ sandbox: row.id, from: row.status, to: current.status }, 'status settled');
+    });
+    this.#deps.watch.notify(row.id);
+  }
+
+  /** A microVM without a live row on this host. Reads the row once more: nothing is destroyed on an old look. */
+  async #settleUnknown(hostId: HostId, info: SandboxInfo, askedAt: Date): Promise<void> {
+    const id = info.sandboxId as SandboxId;
+    const row = await findSandboxById(this.#deps.database.db, id);
+    if (row && row.host_id === hostId && row.status !== 'stopped') return;
+    const quietSince = row ? row.status_changed_at.getTime() : Number(info.createdAtUnixMs);
+    if (askedAt.getTime() - quietSince < this.#options.graceMs) return;
+    await this.#destroy(hostId, id);
+  }
+
+  async #destroy(hostId: HostId, sandboxId: SandboxId): Promise<void> {
+    this.#deps.logger.warn({ host: hostId, sandbox: sandboxId }, 'destroying a microVM that should not be there');
+    const client = await this.#deps.hostClients.get(hostId);
+    await client.destroySandbox({ operationId: uuidv7() as OperationId, sandboxId });
+  }
+
+  async #markSilentHosts(): Promise<void> {
+    const { database, clock, logger, hostClients, watch } = this.#deps;
+    const silentSince = new Date(clock.now() - this.#options.heartbeatTtlMs);
+    const silent = await database.db
+      .updateTable('hosts')
+      .set({ status: 'unreachable' })
+      .where('status', '=', 'online')
+      .where('last_heartbeat_at', '<', silentSince)
+      .returning('id')
+      .execute();
+    for (const { id } of silent) {
+      logger.warn({ host: id }, 'host is unreachable');
+      hostClients.evict(id);
+    }
+    // Looks at all unreachable hosts, not only new ones: a round that was cut short is made good by the next.
+    for (const host of await listHosts(database.db, ['unreachable'])) {
+      for (const row of await readHostRows(database.db, host.id)) {
+        if (nextSandboxStatus(row.status, 'host_lost') === undefined) continue;
+        await database.db.transaction().execute((transaction) =>
+          applyTransition(transaction, row, {
+            transition: 'host_lost',
+            changes: { status_reason: 'its host no longer answers; it comes back with the host' },
+          }),
+        );
+        watch.notify(row.id);
+      }
+    }
+  }
+
+  async #deleteOldRows(): Promise<void> {
+    const { db } = this.#deps.database;
+    const limit = sql<Date>`now() - make_interval(days => ${keptEventDays})`;
+    await db.deleteFrom('host_events').where('received_at', '<', limit).execute();
+    await db.deleteFrom('idempotency_keys').where('created_at', '<', limit).execute();
+    await db.deleteFrom('operations').where('state', '<>', 'running').where('finished_at', '<', limit).execute();
+  }
+}
+
+function readHostRows(db: Db, hostId: HostId): Promise<SandboxRow[]> {
+  return db
+    .selectFrom('sandboxes')
+    .select(sandboxColumns)
+    .where('host_id', '=', hostId)
+    .where('status', '<>', 'stopped')
+    .execute();
+}
+
+async function readTime(db: Db): Promise<Date> {
+  const { rows } = await sql<{ now: Date }>`SELECT now() AS now`.execute(db);
+  return rows[0]?.now ?? new Date();
+}

@@ -1,0 +1,71 @@
+import { AppError, formatId, parseId } from '@aviary/core';
+import type { FastifyInstance } from 'fastify';
+import type { ServiceContext } from '../context.ts';
+import { type AuthDeps, registerRoute } from '../http/register-route.ts';
+import type { SettledWatch } from '../sandboxes/settled-watch.ts';
+import type { HostMonitor } from './host-monitor.ts';
+import { getHost, type HostRow, listHostsForTeam, touchHost } from './host-store.ts';
+import { refreshHost, registerHost } from './register-host.ts';
+import { ingestSandboxEvents } from './sandbox-events.ts';
+
+type Deps = AuthDeps &
+  Pick<ServiceContext, 'database' | 'clock' | 'logger'> & { watch: SettledWatch; monitor: HostMonitor };
+
+/** Registration, refresh, heartbeat and events of host agents, and the list of hosts for teams. */
+export function registerHostRoutes(app: FastifyInstance, deps: Deps): void {
+  registerRoute(app, deps, {
+    name: 'listHosts',
+    handle: async ({ caller }) => ({ items: (await listHostsForTeam(deps.database.db, caller.teamId)).map(viewHost) }),
+  });
+  registerRoute(app, deps, {
+    name: 'registerHost',
+    handle: async ({ body, reply }) => {
+      const credentials = await registerHost(deps, body);
+      reply.status(201);
+      return credentials;
+    },
+  });
+  registerRoute(app, deps, { name: 'refreshHost', handle: ({ body }) => refreshHost(deps, body.refresh_token) });
+  registerRoute(app, deps, {
+    name: 'heartbeat',
+    handle: async ({ caller, params, body, reply }) => {
+      const id = parseId('host', params.id, 'id');
+      if (id !== caller.hostId) throw new AppError('forbidden', 'this host token belongs to another host');
+      const touched = await deps.database.db
+        .transaction()
+        .execute((transaction) =>
+          touchHost(transaction, { id, agentVersion: body.agent_version, now: new Date(deps.clock.now()) }),
+        );
+      if (!touched) throw new AppError('not_found', 'there is no such host');
+      if (touched.wasUnreachable) {
+        // Its sandboxes are `missing`: ask for them now rather than in the monitor's next round.
+        void deps.monitor
+          .reconcileHost(id)
+          .catch((error: unknown) => deps.logger.warn({ host: id, err: error }, 'host not reconciled'));
+      }
+      reply.status(204);
+    },
+  });
+  registerRoute(app, deps, {
+    name: 'sandboxEvents',
+    handle: async ({ caller, body, reply }) => {
+      await getHost(deps.database.db, caller.hostId);
+      await ingestSandboxEvents(deps, caller.hostId, body);
+      reply.status(204);
+    },
+  });
+}
+
+function viewHost(row: HostRow): object {
+  return {
+    id: formatId('host', row.id),
+    status: row.status,
+    address: row.address,
+    arch: row.arch,
+    cpu_cores: row.cpu_cores,
+    memory_mb: row.memory_mib,
+    disk_gb: row.disk_gib,
+    agent_version: row.agent_version,
+    last_heartbeat_at: row.last_heartbeat_at?.toISOString() ?? null,
+  };
+}

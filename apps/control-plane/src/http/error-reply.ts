@@ -1,0 +1,63 @@
+import { AppError, type ErrorCode, errorCodes, toAppError } from '@aviary/core';
+import { postgresErrorCode } from '@aviary/database';
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
+
+/** The body of every error. */
+export function errorBody(error: AppError, requestId: string): object {
+  return { error: { code: error.code, message: error.message, request_id: requestId, details: error.details } };
+}
+
+/** Answers with an error; what we did not expect is logged whole and told in general words. */
+export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const known = toHttpError(error);
+  const status = errorCodes[known.code].http;
+  if (status >= 500) request.log.error({ err: error, code: known.code }, 'request failed');
+  return reply.status(status).type('application/json').send(errorBody(known, request.id));
+}
+
+/** Ours as it is; the framework's and the store's in our codes; anything else `internal`. */
+function toHttpError(error: unknown): AppError {
+  if (error instanceof AppError) return error;
+  if (!(error instanceof Error)) return toAppError(error);
+  const fastify = error as Partial<FastifyError> & Error;
+  if (fastify.validation) return validationError(fastify as FastifyError);
+  // 22: data exceptions (a number out of range, text that is not UTF-8): what the client sent.
+  if (postgresErrorCode(error)?.startsWith('22')) {
+    return new AppError('invalid_request', 'a value in the request cannot be stored', { cause: error });
+  }
+  const byStatus: Record<number, ErrorCode> = { 413: 'payload_too_large', 415: 'unsupported_media_type' };
+  const status = fastify.statusCode ?? 500;
+  if (status >= 400 && status < 500) {
+    return new AppError(byStatus[status] ?? 'invalid_request', frameworkMessage(status, error), { cause: error });
+  }
+  return toAppError(error);
+}
+
+function frameworkMessage(status: number, error: Error): string {
+  if (status === 413) return 'the request body is too large';
+  if (status === 415) return 'the Content-Type is not one that this route takes; see /openapi.yaml';
+  return error.message.slice(0, 500);
+}
+
+function validationError(error: FastifyError): AppError {
+  const [first] = error.validation ?? [];
+  const parameters = first?.params ?? {};
+  const named = parameters['missingProperty'] ?? parameters['additionalProperty'] ?? parameters['propertyName'];
+  const inside = (first?.instancePath ?? '').split('/').filter(Boolean);
+  const field = [...inside, ...(typeof named === 'string' ? [named] : [])].join('.').slice(0, 200);
+  const problem = first?.keyword === 'additionalProperties' ? 'is not a field that this route knows' : first?.message;
+  const place = { body: 'body', querystring: 'query', params: 'path', headers: 'headers' }[
+    error.validationContext ?? 'body'
+  ];
+  return new AppError('invalid_request', `${field || place} ${problem ?? 'is not valid'}`, {
+    details: { field: field || place },
+  });
+}
+
+/** The error of a route or method that does not exist. */
+export function unknownRoute(method: string, allowed: readonly string[]): AppError {
+  if (allowed.length === 0) return new AppError('not_found', 'there is no such route; /docs lists them');
+  return new AppError('method_not_allowed', `${method} is not allowed here; use ${allowed.join(' or ')}`, {
+    details: { allowed },
+  });
+}

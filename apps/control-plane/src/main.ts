@@ -1,0 +1,3 @@
+import { loadConfig, runControlPlane } from './start.ts';
+
+await runControlPlane({ config: loadConfig(process.env) });

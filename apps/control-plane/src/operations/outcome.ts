@@ -1,0 +1,36 @@
+import { AppError, asId, must, type SandboxId, toAppError } from '@aviary/core';
+import type { SandboxInfo } from '@aviary/proto/hostagent';
+import type { Db } from '../context.ts';
+import { findSandboxById, type SandboxChanges, type SandboxRow } from '../sandboxes/sandbox-store.ts';
+import type { Operation } from './operation.ts';
+
+/** The stored reason of a failure: an agent's or our own message, never the internals of an unexpected error. */
+export function failureReason(error: unknown): string {
+  const { code, message } = toAppError(error);
+  return code === 'internal' && !(error instanceof AppError) ? 'it failed on our side' : message;
+}
+
+/** The operation's sandbox, whatever its state. */
+export async function readSandbox(db: Db, operation: Operation): Promise<SandboxRow> {
+  const id = must(operation.sandboxId, `a ${operation.kind} operation names its sandbox`);
+  return must(await findSandboxById(db, id), 'sandboxes are never deleted while operations name them');
+}
+
+/** What the host says of a run that has begun. */
+export function runChanges(info: SandboxInfo | undefined): SandboxChanges {
+  const at = (unixMs: bigint) => (unixMs > 0n ? new Date(Number(unixMs)) : new Date());
+  return {
+    started_at: at(info?.startedAtUnixMs ?? 0n),
+    last_active_at: at(info?.lastActiveAtUnixMs ?? 0n),
+    start_path: info?.startPath || null,
+    // A cold fallback is a success that the user should know of.
+    status_reason: info?.reason || null,
+    ...(info?.generationId ? { generation_id: asId('generation', info.generationId) } : {}),
+  };
+}
+
+/** True when a stop has been asked for meanwhile, so that what this operation made must go again. */
+export async function isBeingStopped(db: Db, id: SandboxId): Promise<boolean> {
+  const row = await findSandboxById(db, id);
+  return row === undefined || row.status === 'stopping' || row.status === 'stopped';
+}

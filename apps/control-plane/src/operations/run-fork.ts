@@ -1,0 +1,61 @@
+import type { ServiceContext } from '../context.ts';
+import { recordGeneration } from '../sandboxes/generation-store.ts';
+import { applyToLatest, type SandboxChanges } from '../sandboxes/sandbox-store.ts';
+import type { SettledWatch } from '../sandboxes/settled-watch.ts';
+import { type AgentDeps, callAgent } from './agent-call.ts';
+import type { OperationHandler } from './operation.ts';
+import { failureReason, isBeingStopped, readSandbox, runChanges } from './outcome.ts';
+
+const forkTimeoutMs = 9 * 60_000;
+
+/** Starts the copies; one that fails does not touch the others. */
+export function forkHandler(
+  deps: AgentDeps & Pick<ServiceContext, 'database'> & { watch: SettledWatch },
+): OperationHandler<'fork'> {
+  const { db } = deps.database;
+  return {
+    retryBudgetMs: 20_000,
+    async run(operation, signal) {
+      const source = await readSandbox(db, operation);
+      const { targets, timeoutSec } = operation.payload;
+      const { results, generation } = await callAgent(deps, source.host_id, (client) =>
+        client.forkSandbox(
+          {
+            operationId: operation.id,
+            sandboxId: source.id,
+            targets: targets.map((sandboxId) => ({ sandboxId })),
+            timeoutSec,
+          },
+          { signal, timeoutMs: forkTimeoutMs },
+        ),
+      );
+      for (const target of targets) {
+        if (!(await isBeingStopped(db, target))) continue;
+        await callAgent(deps, source.host_id, (client) =>
+          client.destroySandbox({ operationId: operation.id, sandboxId: target }, { signal }),
+        );
+      }
+      return async (transaction) => {
+        if (generation) await recordGeneration(transaction, source.id, generation);
+        for (const target of targets) {
+          const result = results.find((entry) => entry.sandboxId === target);
+          const isStarted = result?.sandbox !== undefined && result.error === '';
+          const changes: SandboxChanges = isStarted
+            ? runChanges(result.sandbox)
+            : { status_reason: result?.error || 'the host did not start this copy' };
+          const transition = isStarted ? 'start_succeeded' : 'start_failed';
+          await applyToLatest(transaction, target, { transition, changes });
+        }
+        for (const target of targets) setImmediate(() => deps.watch.notify(target));
+      };
+    },
+    async fail(operation, error) {
+      return async (transaction) => {
+        const changes = { status_reason: `fork failed: ${failureReason(error)}` };
+        for (const target of operation.payload.targets) {
+          await applyToLatest(transaction, target, { transition: 'start_failed', changes });
+        }
+      };
+    },
+  };
+}

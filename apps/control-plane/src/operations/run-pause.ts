@@ -1,0 +1,49 @@
+import { AppError, asId, type SandboxTransition } from '@aviary/core';
+import type { ServiceContext } from '../context.ts';
+import { recordGeneration } from '../sandboxes/generation-store.ts';
+import { applyToLatest, type SandboxRow } from '../sandboxes/sandbox-store.ts';
+import { type AgentDeps, callAgent } from './agent-call.ts';
+import type { OperationHandler } from './operation.ts';
+import { failureReason, readSandbox } from './outcome.ts';
+
+/** Saving the memory of a large sandbox to a slow disk takes minutes. */
+const pauseTimeoutMs = 9 * 60_000;
+
+export function pauseHandler(deps: AgentDeps & Pick<ServiceContext, 'database'>): OperationHandler<'pause'> {
+  const { db } = deps.database;
+  return {
+    retryBudgetMs: 20_000,
+    async run(operation, signal) {
+      const row = await readSandbox(db, operation);
+      const { generation } = await callAgent(deps, row.host_id, (client) =>
+        client.pauseSandbox({ operationId: operation.id, sandboxId: row.id }, { signal, timeoutMs: pauseTimeoutMs }),
+      );
+      return async (transaction) => {
+        const changes = generation ? { generation_id: asId('generation', generation.generationId) } : {};
+        if (generation) await recordGeneration(transaction, row.id, generation);
+        await applyToLatest(transaction, row.id, { transition: 'pause_succeeded', changes });
+      };
+    },
+    async fail(operation, error) {
+      const row = await readSandbox(db, operation);
+      const transition = await judge(deps, row);
+      return async (transaction) => {
+        await applyToLatest(transaction, row.id, {
+          transition,
+          changes: { status_reason: `pause failed: ${failureReason(error)}` },
+        });
+      };
+    },
+  };
+}
+
+/** A failed pause leaves the microVM running, unless it is gone: the host knows. */
+async function judge(deps: AgentDeps, row: SandboxRow): Promise<SandboxTransition> {
+  try {
+    await callAgent(deps, row.host_id, (client) => client.pingSandbox({ sandboxId: row.id }));
+    return 'pause_failed';
+  } catch (error) {
+    const isGone = error instanceof AppError && (error.code === 'not_found' || error.code === 'invalid_state');
+    return isGone ? 'vm_lost' : 'host_lost';
+  }
+}

@@ -1,0 +1,88 @@
+import type { CreateSandbox, Sandbox } from '@aviary/api-contract';
+import { AppError, newId, sandboxLimits } from '@aviary/core';
+import { recordAudit, recordEvent } from '../events.ts';
+import { type PlacementOptions, placeSandboxes, type SandboxSize } from '../hosts/placement.ts';
+import { resolveTemplate, type TemplateRow } from '../templates/template-store.ts';
+import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from './accept-command.ts';
+import { sandboxColumns } from './sandbox-store.ts';
+import { viewSandbox } from './sandbox-view.ts';
+
+/** Accepts a new sandbox: its row, which reserves its place on a host, and the operation that boots it. */
+export function createSandbox(
+  deps: CommandDeps & { placement: PlacementOptions },
+  context: CommandContext,
+  request: CreateSandbox,
+): Promise<Accepted<Sandbox>> {
+  checkBytes('metadata', request.metadata, sandboxLimits.metadataBytes);
+  checkBytes('envs', request.envs, sandboxLimits.envBytes);
+  return acceptCommand(deps, context, async (db) => {
+    const { teamId, actor } = context;
+    const template = await resolveTemplate(db, teamId, request.template ?? 'minimal');
+    const size = chooseSize(template, request);
+    const hostId = await placeSandboxes(db, { teamId, size, onlyHost: template.host_id }, deps.placement);
+    const id = newId('sandbox');
+    const row = await db
+      .insertInto('sandboxes')
+      .values({
+        id,
+        team_id: teamId,
+        host_id: hostId,
+        template_team_id: template.team_id,
+        template_id: template.id,
+        template_name: template.name,
+        status: 'starting',
+        vcpus: size.vcpus,
+        memory_mib: size.memoryMib,
+        disk_mib: size.diskMib,
+        timeout_sec: request.timeout_sec ?? sandboxLimits.timeoutSec.default,
+        metadata: JSON.stringify(request.metadata ?? {}),
+      })
+      .returning(sandboxColumns)
+      .executeTakeFirstOrThrow();
+    await recordEvent(db, { teamId, sandboxId: id, type: 'sandbox.created', payload: { status: row.status } });
+    await recordAudit(db, { teamId, actor, resourceType: 'sandbox', resourceId: id, action: 'sandbox.create' });
+    const payload = { envs: request.envs ?? {} };
+    const operation = await deps.runner.accept(db, {
+      id: newId('operation'),
+      teamId,
+      sandboxId: id,
+      kind: 'create',
+      payload,
+    });
+    return { body: viewSandbox(row), operations: [operation] };
+  });
+}
+
+/** What the request asks for, or the template's size. A snapshot's memory has its shape already: only the same is allowed. */
+function chooseSize(template: TemplateRow, request: CreateSandbox): SandboxSize {
+  const asked = { vcpus: request.vcpus, memory_mb: request.memory_mb, disk_size_mb: request.disk_size_mb };
+  const own = { vcpus: template.vcpus, memory_mb: template.memory_mib, disk_size_mb: template.disk_mib };
+  for (const field of ['vcpus', 'memory_mb', 'disk_size_mb'] as const) {
+    const value = asked[field];
+    if (value === undefined || value === own[field]) continue;
+    if (template.kind !== 'snapshot') continue;
+    const message = `${field} must be ${own[field]}, as in the snapshot ${template.name}: leave it out`;
+    throw new AppError('invalid_request', message, { details: { field, template: template.name, value: own[field] } });
+  }
+  return {
+    vcpus: asked.vcpus ?? own.vcpus,
+    memoryMib: asked.memory_mb ?? own.memory_mb,
+    diskMib: asked.disk_size_mb ?? own.disk_size_mb,
+  };
+}
+
+function checkBytes(field: string, entries: Record<string, string> | undefined, maxBytes: number): void {
+  const bytes = Object.entries(entries ?? {}).reduce(
+    (sum, [key, value]) => sum + Buffer.byteLength(key) + Buffer.byteLength(value),
+    0,
+  );
+  if (bytes > maxBytes) {
+    throw new AppError(
+      'invalid_request',
+      `${field} has ${bytes} bytes of names and values; at most ${maxBytes} are kept`,
+      {
+        details: { field },
+      },
+    );
+  }
+}

@@ -1,0 +1,165 @@
+import { once } from 'node:events';
+import { Readable } from 'node:stream';
+import { AppError, fileLimits, parseId, type SandboxId, type TeamId } from '@aviary/core';
+import type { FileEntry } from '@aviary/proto/hostagent';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { fromConnectError } from '../hosts/from-connect-error.ts';
+import type { HostClient } from '../hosts/host-clients.ts';
+import { disconnectSignal } from '../http/disconnect-signal.ts';
+import { runOnceByKey } from '../http/idempotent.ts';
+import { type AuthDeps, registerRoute } from '../http/register-route.ts';
+import { type DataDeps, openRunning } from './running-sandbox.ts';
+
+const transferTimeoutMs = 30 * 60_000;
+
+/** Upload, download, list, make, remove. */
+export function registerFileRoutes(app: FastifyInstance, deps: DataDeps & AuthDeps): void {
+  const open = async (teamId: TeamId, id: SandboxId) =>
+    (await openRunning(deps, { teamId, id, verb: 'use the files of' })).client;
+
+  registerRoute(app, deps, {
+    name: 'writeFile',
+    handle: async ({ caller, params, request, reply }) => {
+      const id = parseId('sandbox', params.id, 'id');
+      const client = await open(caller.teamId, id);
+      await agentErrors(() => upload(client, id, { request, signal: disconnectSignal(reply) }));
+      reply.status(204);
+    },
+  });
+  registerRoute(app, deps, {
+    name: 'readFile',
+    handle: async ({ caller, params, body, reply }) => {
+      const id = parseId('sandbox', params.id, 'id');
+      const client = await open(caller.teamId, id);
+      const options = { signal: disconnectSignal(reply), timeoutMs: transferTimeoutMs };
+      const chunks = client.readFile({ sandboxId: id, path: body.path, user: body.user ?? '' }, options);
+      const iterator = chunks[Symbol.asyncIterator]();
+      // The first chunk is awaited here, so that a file that cannot be read is an error and not a broken download.
+      const first = await agentErrors(() => iterator.next());
+      reply.type('application/octet-stream').header('x-content-type-options', 'nosniff');
+      return reply.send(Readable.from(remaining(first, iterator), { objectMode: false }));
+    },
+  });
+  registerRoute(app, deps, {
+    name: 'listFiles',
+    handle: async ({ caller, params, body }) => {
+      const id = parseId('sandbox', params.id, 'id');
+      const client = await open(caller.teamId, id);
+      const { path, user = '', depth = 1 } = body;
+      const { entries } = await agentErrors(() => client.listDir({ sandboxId: id, path, user, depth }));
+      return { entries: entries.map(viewEntry) };
+    },
+  });
+  registerRoute(app, deps, {
+    name: 'makeDirectory',
+    handle: ({ caller: { teamId }, params, body, request, reply }) =>
+      runOnceByKey(deps, { request, reply, teamId }, async () => {
+        const id = parseId('sandbox', params.id, 'id');
+        const client = await open(teamId, id);
+        const { entry } = await agentErrors(() =>
+          client.makeDir({ sandboxId: id, path: body.path, user: body.user ?? '' }),
+        );
+        if (!entry) throw new AppError('guest_unavailable', 'the guest made the directory but did not describe it');
+        return { status: 200, body: { entry: viewEntry(entry) } };
+      }),
+  });
+  registerRoute(app, deps, {
+    name: 'removePath',
+    handle: ({ caller: { teamId }, params, body, request, reply }) =>
+      runOnceByKey(deps, { request, reply, teamId }, async () => {
+        const id = parseId('sandbox', params.id, 'id');
+        const client = await open(teamId, id);
+        await agentErrors(() => client.removePath({ sandboxId: id, path: body.path, user: body.user ?? '' }));
+        return { status: 204, body: undefined };
+      }),
+  });
+}
+
+/** Streams the `file` part to the guest as it arrives; `path` and `user` must come before it. */
+async function upload(
+  client: HostClient,
+  sandboxId: SandboxId,
+  { request, signal }: { request: FastifyRequest; signal: AbortSignal },
+): Promise<void> {
+  if (!request.isMultipart()) {
+    throw new AppError('unsupported_media_type', 'send the file as multipart/form-data with the parts path and file');
+  }
+  const fields = new Map<string, string>();
+  for await (const part of request.parts()) {
+    if (part.type === 'field') {
+      if (part.fieldname !== 'path' && part.fieldname !== 'user') throw unknownPart(part.fieldname);
+      fields.set(part.fieldname, String(part.value));
+      continue;
+    }
+    const { file } = part;
+    if (part.fieldname !== 'file') throw unknownPart(part.fieldname);
+    const path = checkPath(fields.get('path'));
+    const content = async function* () {
+      yield { content: { case: 'meta' as const, value: { sandboxId, path, user: fields.get('user') ?? '' } } };
+      for await (const chunk of file) yield { content: { case: 'chunk' as const, value: chunk as Buffer } };
+      if (file.truncated) throw tooLarge();
+    };
+    try {
+      await client.writeFile(content(), { signal, timeoutMs: transferTimeoutMs });
+    } catch (error) {
+      file.resume();
+      if (!file.readableEnded && !file.destroyed) await once(file, 'close').catch(() => undefined);
+      throw file.truncated ? tooLarge() : error;
+    }
+    return;
+  }
+  throw new AppError('invalid_request', 'the part `file` is missing', { details: { field: 'file' } });
+}
+
+function checkPath(path: string | undefined): string {
+  const problem =
+    path === undefined || path === ''
+      ? 'is missing; send it before `file`'
+      : path.includes('\0')
+        ? 'must not hold a NUL byte'
+        : Buffer.byteLength(path) > fileLimits.maxPathBytes
+          ? `must be at most ${fileLimits.maxPathBytes} bytes`
+          : undefined;
+  if (problem !== undefined || path === undefined) {
+    throw new AppError('invalid_request', `path ${problem}`, { details: { field: 'path' } });
+  }
+  return path;
+}
+
+const unknownPart = (name: string) =>
+  new AppError('invalid_request', `there is no part ${JSON.stringify(name.slice(0, 64))}; send path, user and file`, {
+    details: { field: name.slice(0, 64) },
+  });
+
+const tooLarge = () =>
+  new AppError('payload_too_large', `a file may have ${fileLimits.maxUploadBytes} bytes; copy larger ones in parts`);
+
+async function* remaining(
+  first: IteratorResult<{ chunk: Uint8Array }, unknown>,
+  iterator: AsyncIterator<{ chunk: Uint8Array }, unknown>,
+): AsyncGenerator<Uint8Array> {
+  for (let step = first; !step.done; step = await iterator.next()) yield step.value.chunk;
+}
+
+async function agentErrors<T>(call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    throw fromConnectError(error);
+  }
+}
+
+function viewEntry(entry: FileEntry): object {
+  return {
+    name: entry.name,
+    path: entry.path,
+    type: entry.type,
+    size: Number(entry.size),
+    mode: entry.mode,
+    permissions: entry.permissions,
+    owner: entry.owner,
+    group: entry.group,
+    modified_at: Number(entry.modifiedAtUnix),
+    symlink_target: entry.symlinkTarget ?? null,
+  };
+}

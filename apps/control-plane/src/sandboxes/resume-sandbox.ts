@@ -1,0 +1,43 @@
+import type { Sandbox } from '@aviary/api-contract';
+import { type GenerationId, type SandboxId, sandboxStatusTraits } from '@aviary/core';
+import type { Db } from '../context.ts';
+import { type PlacementOptions, placeSandboxes } from '../hosts/placement.ts';
+import { type Accepted, acceptSandboxCommand, type CommandContext, type CommandDeps } from './accept-command.ts';
+import type { SandboxRow } from './sandbox-store.ts';
+
+type Deps = CommandDeps & { placement: PlacementOptions };
+
+/** Accepts a resume; its memory and cores are reserved on its host again. */
+export function resumeSandbox(deps: Deps, context: CommandContext, sandboxId: SandboxId): Promise<Accepted<Sandbox>> {
+  return acceptSandboxCommand(deps, context, {
+    sandboxId,
+    verb: 'resume',
+    transition: 'resume_requested',
+    kind: 'resume',
+    payload: { generationId: null },
+    prepare: (db, row) => reserve(deps, db, row),
+  });
+}
+
+/** Accepts a return to an older generation. What is newer stays kept, as another branch. */
+export function rewindSandbox(
+  deps: Deps,
+  context: CommandContext,
+  { sandboxId, generationId }: { sandboxId: SandboxId; generationId: GenerationId },
+): Promise<Accepted<Sandbox>> {
+  return acceptSandboxCommand(deps, context, {
+    sandboxId,
+    verb: 'rewind',
+    transition: 'rewind_requested',
+    kind: 'resume',
+    payload: { generationId },
+    prepare: (db, row) => reserve(deps, db, row),
+  });
+}
+
+async function reserve({ placement }: Deps, db: Db, row: SandboxRow): Promise<void> {
+  if (sandboxStatusTraits[row.status].reservesCompute) return;
+  // Its disk is counted already.
+  const size = { vcpus: row.vcpus, memoryMib: row.memory_mib, diskMib: 0 };
+  await placeSandboxes(db, { teamId: row.team_id, size, onlyHost: row.host_id }, placement);
+}

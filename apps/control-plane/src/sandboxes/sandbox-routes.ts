@@ -1,0 +1,186 @@
+import type { RouteName, Sandbox } from '@aviary/api-contract';
+import {
+  AppError,
+  type ErrorCode,
+  parseId,
+  type SandboxId,
+  type SandboxStatus,
+  sandboxStatuses,
+  sandboxStatusTraits,
+} from '@aviary/core';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { ServiceContext } from '../context.ts';
+import type { PlacementOptions } from '../hosts/placement.ts';
+import { decodeCursor, encodeCursor, uuidPattern } from '../http/cursor.ts';
+import { disconnectSignal } from '../http/disconnect-signal.ts';
+import { readKeyed } from '../http/idempotent.ts';
+import { readWaitMs } from '../http/prefer-wait.ts';
+import { type AuthDeps, type Caller, registerRoute } from '../http/register-route.ts';
+import type { Accepted, CommandContext, CommandDeps } from './accept-command.ts';
+import { createSandbox } from './create-sandbox.ts';
+import { deleteSandbox } from './delete-sandbox.ts';
+import { forkSandbox } from './fork-sandbox.ts';
+import { pauseSandbox } from './pause-sandbox.ts';
+import { resumeSandbox } from './resume-sandbox.ts';
+import { getSandbox, listSandboxes, type SandboxRow } from './sandbox-store.ts';
+import { viewSandbox } from './sandbox-view.ts';
+import type { SettledWatch } from './settled-watch.ts';
+
+export type SandboxRouteDeps = CommandDeps &
+  AuthDeps &
+  Pick<ServiceContext, 'database' | 'clock'> & { placement: PlacementOptions; watch: SettledWatch };
+
+/** Create, list, get, delete, pause, resume, fork. */
+export function registerSandboxRoutes(app: FastifyInstance, deps: SandboxRouteDeps): void {
+  registerRoute(app, deps, {
+    name: 'createSandbox',
+    handle: async ({ caller, body, request, reply }) => {
+      const accepted = await createSandbox(deps, commandContext(caller, request), body);
+      return answerCommand(deps, { caller, request, reply, accepted, wants: 'running', settledStatus: 201 });
+    },
+  });
+  registerRoute(app, deps, {
+    name: 'listSandboxes',
+    handle: async ({ caller, query }) => {
+      const limit = query.limit ?? 50;
+      const [before] = query.cursor === undefined ? [] : decodeCursor(query.cursor, [uuidPattern]);
+      const rows = await listSandboxes(deps.database.db, {
+        teamId: caller.teamId,
+        limit: limit + 1,
+        ...(query.status === undefined ? {} : { statuses: parseStatuses(query.status) }),
+        ...(before === undefined ? {} : { before: before as SandboxId }),
+      });
+      const page = rows.slice(0, limit);
+      const last = rows.length > limit ? page.at(-1) : undefined;
+      return { items: page.map(viewSandbox), next_cursor: last ? encodeCursor([last.id]) : null };
+    },
+  });
+  registerRoute(app, deps, {
+    name: 'getSandbox',
+    handle: async ({ caller, params }) =>
+      viewSandbox(await getSandbox(deps.database.db, caller.teamId, parseId('sandbox', params.id, 'id'))),
+  });
+  const commands = {
+    deleteSandbox: { run: deleteSandbox, wants: 'stopped' },
+    pauseSandbox: { run: pauseSandbox, wants: 'paused' },
+    resumeSandbox: { run: resumeSandbox, wants: 'running' },
+  } as const satisfies Partial<
+    Record<
+      RouteName,
+      {
+        run: (deps: SandboxRouteDeps, context: CommandContext, id: SandboxId) => Promise<Accepted<Sandbox>>;
+        wants: SandboxStatus;
+      }
+    >
+  >;
+  for (const name of Object.keys(commands) as (keyof typeof commands)[]) {
+    const { run, wants } = commands[name];
+    registerRoute(app, deps, {
+      name,
+      handle: async ({ caller, params, request, reply }) => {
+        const accepted = await run(deps, commandContext(caller, request), parseId('sandbox', params.id, 'id'));
+        return answerCommand(deps, { caller, request, reply, accepted, wants, settledStatus: 200 });
+      },
+    });
+  }
+  registerRoute(app, deps, {
+    name: 'forkSandbox',
+    handle: async ({ caller, params, body, request, reply }) => {
+      const sandboxId = parseId('sandbox', params.id, 'id');
+      const { body: accepted, isReplay } = await forkSandbox(deps, commandContext(caller, request), {
+        sandboxId,
+        request: body,
+      });
+      markReplay(reply, isReplay);
+      const waitMs = readWaitMs(request);
+      const rows = await Promise.all(accepted.items.map(({ id }) => waitSettled(deps, { caller, reply, id, waitMs })));
+      reply.status(rows.every((row) => row.status === 'running') ? 201 : 202);
+      return { items: rows.map(viewSandbox) };
+    },
+  });
+}
+
+type TeamCaller = Caller<'getSandbox'>;
+
+/** A command's context: team, actor, and the idempotency key if one was sent. */
+export function commandContext(caller: TeamCaller, request: FastifyRequest): CommandContext {
+  return { teamId: caller.teamId, actor: caller.actor, ...readKeyed(request, caller.teamId) };
+}
+
+/** Answers 202 at once, or what came of it when the client prefers to wait. */
+export async function answerCommand(
+  deps: SandboxRouteDeps,
+  answer: {
+    caller: TeamCaller;
+    request: FastifyRequest;
+    reply: FastifyReply;
+    accepted: Accepted<Sandbox>;
+    wants: SandboxStatus;
+    settledStatus: number;
+  },
+): Promise<Sandbox> {
+  const { caller, request, reply, accepted, wants, settledStatus } = answer;
+  const { id } = accepted.body;
+  markReplay(reply, accepted.isReplay);
+  reply.header('location', `/v1/sandboxes/${id}`);
+  const waitMs = readWaitMs(request);
+  if (waitMs === 0) {
+    reply.status(202);
+    return accepted.body;
+  }
+  const row = await waitSettled(deps, { caller, reply, id, waitMs });
+  if (sandboxStatusTraits[row.status].transitional) reply.status(202);
+  else if (row.status === wants) reply.status(settledStatus);
+  else throw await settledOtherwise(deps, row, wants);
+  return viewSandbox(row);
+}
+
+function waitSettled(
+  deps: SandboxRouteDeps,
+  { caller, reply, id, waitMs }: { caller: TeamCaller; reply: FastifyReply; id: string; waitMs: number },
+): Promise<SandboxRow> {
+  const options = {
+    teamId: caller.teamId,
+    id: parseId('sandbox', id),
+    timeoutMs: waitMs,
+    signal: disconnectSignal(reply),
+  };
+  return deps.watch.wait(deps, options);
+}
+
+/** The error of a command whose sandbox settled elsewhere: the failed operation's own code and reason. */
+async function settledOtherwise(
+  { database }: SandboxRouteDeps,
+  row: SandboxRow,
+  wants: SandboxStatus,
+): Promise<AppError> {
+  const operation = await database.db
+    .selectFrom('operations')
+    .select('error')
+    .where('sandbox_id', '=', row.id)
+    .where('state', '=', 'failed')
+    .orderBy('id', 'desc')
+    .limit(1)
+    .executeTakeFirst();
+  const code = (operation?.error?.code ?? 'invalid_state') as ErrorCode;
+  const reason = row.status_reason ?? operation?.error?.message ?? 'another command came first';
+  return new AppError(
+    code === 'not_found' ? 'internal' : code,
+    `the sandbox is ${row.status}, not ${wants}: ${reason}`,
+    {
+      details: { sandbox_id: viewSandbox(row).id, status: row.status, status_reason: row.status_reason },
+    },
+  );
+}
+
+function markReplay(reply: FastifyReply, isReplay: boolean): void {
+  if (isReplay) reply.header('idempotency-replayed', 'true');
+}
+
+function parseStatuses(text: string): SandboxStatus[] {
+  const known: readonly string[] = sandboxStatuses;
+  return text.split(',').map((part) => {
+    if (known.includes(part)) return part as SandboxStatus;
+    throw new AppError('invalid_request', `status must be of ${known.join(', ')}`, { details: { field: 'status' } });
+  });
+}

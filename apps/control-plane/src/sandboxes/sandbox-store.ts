@@ -1,0 +1,144 @@
+import {
+  AppError,
+  formatId,
+  nextSandboxStatus,
+  type SandboxId,
+  type SandboxStatus,
+  type SandboxTransition,
+  sandboxTransitions,
+  type TeamId,
+} from '@aviary/core';
+import type { SandboxTable } from '@aviary/database';
+import { type Selectable, sql, type Updateable } from 'kysely';
+import type { Db } from '../context.ts';
+import { recordEvent } from '../events.ts';
+
+export type SandboxRow = Selectable<SandboxTable>;
+
+/** Columns that a status write may set besides the status. */
+export type SandboxChanges = Omit<Updateable<SandboxTable>, 'id' | 'team_id' | 'status' | 'revision'>;
+
+/** Every column, named: what {@link SandboxRow} holds. */
+export const sandboxColumns = [
+  'id',
+  'team_id',
+  'host_id',
+  'template_team_id',
+  'template_id',
+  'template_name',
+  'status',
+  'status_reason',
+  'revision',
+  'status_changed_at',
+  'vcpus',
+  'memory_mib',
+  'disk_mib',
+  'timeout_sec',
+  'metadata',
+  'start_path',
+  'generation_id',
+  'last_activity',
+  'created_at',
+  'started_at',
+  'last_active_at',
+  'updated_at',
+] as const satisfies (keyof SandboxTable)[];
+
+/** The team's sandbox. Another team's is undefined, as if it did not exist. */
+export function findSandbox(db: Db, teamId: TeamId, id: SandboxId): Promise<SandboxRow | undefined> {
+  return db
+    .selectFrom('sandboxes')
+    .select(sandboxColumns)
+    .where('id', '=', id)
+    .where('team_id', '=', teamId)
+    .executeTakeFirst();
+}
+
+/** Like {@link findSandbox}; throws `not_found`, in the same words whether it never was or is another team's. */
+export async function getSandbox(db: Db, teamId: TeamId, id: SandboxId): Promise<SandboxRow> {
+  const row = await findSandbox(db, teamId, id);
+  if (!row) throw new AppError('not_found', 'there is no such sandbox; GET /v1/sandboxes lists yours');
+  return row;
+}
+
+/** A sandbox whatever its team: for operations and the host side, which come from the database themselves. */
+export function findSandboxById(db: Db, id: SandboxId): Promise<SandboxRow | undefined> {
+  return db.selectFrom('sandboxes').select(sandboxColumns).where('id', '=', id).executeTakeFirst();
+}
+
+/**
+ * The one way to write a status: compare-and-set on status and revision, with its event, in the caller's transaction.
+ * Resolves with the new row, or undefined when the transition is not legal from the present state or another write
+ * came first. The reason is cleared unless `changes` gives one.
+ */
+export async function applyTransition(
+  db: Db,
+  seen: Pick<SandboxRow, 'id' | 'revision'>,
+  { transition, changes = {} }: { transition: SandboxTransition; changes?: SandboxChanges },
+): Promise<SandboxRow | undefined> {
+  const { from, to } = sandboxTransitions[transition];
+  const row = await db
+    .updateTable('sandboxes')
+    .set({
+      status_reason: null,
+      ...changes,
+      status: to,
+      revision: sql<number>`revision + 1`,
+      status_changed_at: sql<Date>`now()`,
+      updated_at: sql<Date>`now()`,
+    })
+    .where('id', '=', seen.id)
+    .where('status', 'in', [...from])
+    .where('revision', '=', seen.revision)
+    .returning(sandboxColumns)
+    .executeTakeFirst();
+  if (row) {
+    await recordEvent(db, {
+      teamId: row.team_id,
+      sandboxId: row.id,
+      type: `sandbox.${transition}`,
+      payload: { status: row.status, reason: row.status_reason, revision: row.revision },
+    });
+  }
+  return row;
+}
+
+/**
+ * Applies `transition` to the sandbox as it is now, trying again while other writers get in between. Undefined when the
+ * present status does not allow it.
+ */
+export async function applyToLatest(
+  db: Db,
+  id: SandboxId,
+  write: { transition: SandboxTransition; changes?: SandboxChanges },
+): Promise<SandboxRow | undefined> {
+  for (;;) {
+    const row = await findSandboxById(db, id);
+    if (!row || nextSandboxStatus(row.status, write.transition) === undefined) return undefined;
+    const written = await applyTransition(db, row, write);
+    if (written) return written;
+  }
+}
+
+/** The answer to a command that came too late or in the wrong state: says what the state is. */
+export function stateConflict(row: Pick<SandboxRow, 'id' | 'status' | 'status_reason'>, verb: string): AppError {
+  return new AppError('invalid_state', `cannot ${verb} the sandbox: it is ${row.status}`, {
+    details: { sandbox_id: formatId('sandbox', row.id), status: row.status, status_reason: row.status_reason },
+  });
+}
+
+/** Newest first. `before` is the last id of the page before. */
+export function listSandboxes(
+  db: Db,
+  {
+    teamId,
+    statuses,
+    limit,
+    before,
+  }: { teamId: TeamId; statuses?: SandboxStatus[]; limit: number; before?: SandboxId },
+): Promise<SandboxRow[]> {
+  let query = db.selectFrom('sandboxes').select(sandboxColumns).where('team_id', '=', teamId);
+  query = statuses ? query.where('status', 'in', statuses) : query.where('status', '<>', 'stopped');
+  if (before !== undefined) query = query.where('id', '<', before);
+  return query.orderBy('id', 'desc').limit(limit).execute();
+}

@@ -1,0 +1,131 @@
+import type { Socket } from 'node:net';
+import { apiVersion, buildOpenapi, type Route, routes } from '@aviary/api-contract';
+import { AppError, fileLimits, uuidv7 } from '@aviary/core';
+import multipart from '@fastify/multipart';
+import swagger from '@fastify/swagger';
+import swaggerUi from '@fastify/swagger-ui';
+import websocket from '@fastify/websocket';
+import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify';
+import { sql } from 'kysely';
+import type { ServiceContext } from './context.ts';
+import { errorBody, sendError, unknownRoute } from './http/error-reply.ts';
+import { type AuthDeps, registerRoute } from './http/register-route.ts';
+import { compileValidator } from './http/validator.ts';
+
+const maxJsonBytes = 16 * 1024 * 1024;
+const maxHeaderBytes = 16 * 1024;
+const headersTimeoutMs = 15_000;
+const maxFrameBytes = 1024 * 1024;
+
+const newRequestId = () => `req-${uuidv7()}`;
+
+/** A server with our errors, limits, validation and documents, and no route of its own but `/health`. */
+export async function createServer(
+  deps: AuthDeps & Pick<ServiceContext, 'database' | 'logger'>,
+): Promise<FastifyInstance> {
+  const app = Fastify({
+    loggerInstance: deps.logger as FastifyBaseLogger,
+    disableRequestLogging: true,
+    bodyLimit: maxJsonBytes,
+    genReqId: newRequestId,
+    requestIdHeader: false,
+    forceCloseConnections: 'idle',
+    http: { maxHeaderSize: maxHeaderBytes, headersTimeout: headersTimeoutMs },
+    // A body may take its time (uploads), headers may not.
+    requestTimeout: 0,
+    clientErrorHandler: refuseConnection,
+    frameworkErrors: (error, request, reply) => void sendError(error, request, reply),
+    routerOptions: { maxParamLength: 256 },
+  });
+  app.setValidatorCompiler(({ schema, httpPart }) =>
+    compileValidator(schema as object, httpPart === 'body' ? 'body' : 'text'),
+  );
+  app.setSerializerCompiler(() => (data) => JSON.stringify(data));
+  acceptEmptyJson(app);
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('x-request-id', request.id).header('x-content-type-options', 'nosniff');
+  });
+  app.setErrorHandler((error, request, reply) => sendError(error, request, reply));
+  const allowed = allowedMethods();
+  app.setNotFoundHandler((request, reply) => {
+    const methods = allowed(request.url);
+    if (methods.length > 0) reply.header('allow', methods.join(', '));
+    return sendError(unknownRoute(request.method, methods), request, reply);
+  });
+  await app.register(websocket, { options: { maxPayload: maxFrameBytes, perMessageDeflate: false } });
+  await app.register(multipart, {
+    limits: {
+      fileSize: fileLimits.maxUploadBytes,
+      files: 1,
+      fields: 2,
+      parts: 3,
+      fieldSize: 8 * 1024,
+      headerPairs: 20,
+    },
+  });
+  await registerDocuments(app);
+  registerRoute(app, deps, {
+    name: 'health',
+    handle: async () => {
+      try {
+        await sql`SELECT 1`.execute(deps.database.db);
+      } catch (cause) {
+        throw new AppError('host_unavailable', 'the database does not answer', { cause });
+      }
+      return { status: 'ok', version: apiVersion };
+    },
+  });
+  return app;
+}
+
+/** Documents come from the route table; the docs' assets from our own server. */
+async function registerDocuments(app: FastifyInstance): Promise<void> {
+  await app.register(swagger, { mode: 'static', specification: { document: buildOpenapi() as never } });
+  await app.register(swaggerUi, { routePrefix: '/docs' });
+  app.get('/openapi.yaml', async (_request, reply) => reply.type('application/yaml').send(app.swagger({ yaml: true })));
+}
+
+/** A POST whose body may be left out may still say that it is JSON. */
+function acceptEmptyJson(app: FastifyInstance): void {
+  const parse = app.getDefaultJsonParser('error', 'error');
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, text, done) => {
+    if (text === '') done(null, undefined);
+    else void parse(request, text as string, done);
+  });
+}
+
+/** The methods that a path has, for 405. */
+function allowedMethods(): (url: string) => string[] {
+  const patterns = Object.values<Route>(routes).map(({ method, path }) => ({
+    method,
+    pattern: new RegExp(`^${path.replaceAll(/\{\w+\}/g, '[^/]+')}/?$`),
+  }));
+  return (url) => {
+    const path = url.split('?', 1)[0] ?? '';
+    return [...new Set(patterns.filter(({ pattern }) => pattern.test(path)).map(({ method }) => method))];
+  };
+}
+
+/** Answers bytes that are not HTTP, or too many or too slow headers, in our error shape, and hangs up. */
+function refuseConnection(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const isHeaderOverflow = error.code === 'HPE_HEADER_OVERFLOW';
+  const isSlow = error.code === 'ERR_HTTP_REQUEST_TIMEOUT';
+  const status = isHeaderOverflow
+    ? '431 Request Header Fields Too Large'
+    : isSlow
+      ? '408 Request Timeout'
+      : '400 Bad Request';
+  const message = isHeaderOverflow
+    ? 'the headers are too large'
+    : isSlow
+      ? 'the headers took too long'
+      : 'this is not a valid HTTP request';
+  const body = JSON.stringify(errorBody(new AppError('invalid_request', message), newRequestId()));
+  socket.end(
+    `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+  );
+}

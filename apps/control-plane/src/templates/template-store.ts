@@ -1,0 +1,67 @@
+import { AppError, platformTeamId, type TeamId, type TemplateId } from '@aviary/core';
+import type { TemplateTable } from '@aviary/database';
+import type { Selectable } from 'kysely';
+import type { Db } from '../context.ts';
+
+export type TemplateRow = Selectable<TemplateTable>;
+
+export const templateColumns = [
+  'team_id',
+  'id',
+  'name',
+  'kind',
+  'status',
+  'status_reason',
+  'vcpus',
+  'memory_mib',
+  'disk_mib',
+  'size_bytes',
+  'host_id',
+  'created_at',
+] as const satisfies (keyof TemplateTable)[];
+
+/** Templates that a team sees: its own and the platform's, by name. `after` is the last name of the page before. */
+export function listTemplates(
+  db: Db,
+  {
+    teamId,
+    kind,
+    limit,
+    after,
+  }: { teamId: TeamId; kind?: TemplateRow['kind']; limit: number; after?: { name: string; id: TemplateId } },
+): Promise<TemplateRow[]> {
+  let query = db
+    .selectFrom('templates')
+    .select(templateColumns)
+    .where('team_id', 'in', [teamId, platformTeamId])
+    .where('status', '<>', 'deleting');
+  if (kind) query = query.where('kind', '=', kind);
+  if (after)
+    query = query.where(({ eb, refTuple, tuple }) => eb(refTuple('name', 'id'), '>', tuple(after.name, after.id)));
+  return query.orderBy('name').orderBy('id').limit(limit).execute();
+}
+
+export function findOwnTemplate(db: Db, teamId: TeamId, name: string): Promise<TemplateRow | undefined> {
+  return db
+    .selectFrom('templates')
+    .select(templateColumns)
+    .where('team_id', '=', teamId)
+    .where('name', '=', name)
+    .executeTakeFirst();
+}
+
+/** The template a team means by `name`: its own before the platform's. Throws `not_found` with the names there are. */
+export async function resolveTemplate(db: Db, teamId: TeamId, name: string): Promise<TemplateRow> {
+  const template = (await findOwnTemplate(db, teamId, name)) ?? (await findOwnTemplate(db, platformTeamId, name));
+  if (template?.status === 'ready') return template;
+  if (template && template.status !== 'deleting') {
+    throw new AppError('invalid_state', `template ${name} is ${template.status}, not ready`, {
+      details: { field: 'template', status: template.status },
+    });
+  }
+  const available = await listTemplates(db, { teamId, limit: 20 });
+  const names = available.filter((row) => row.status === 'ready').map((row) => row.name);
+  throw new AppError('not_found', `there is no template ${name}; there is ${names.join(', ')}`, {
+    details: { field: 'template', available: names },
+  });
+}

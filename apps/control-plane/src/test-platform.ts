@@ -1,0 +1,122 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { newId } from '@aviary/core';
+import { type Database, migrate, openDatabase } from '@aviary/database';
+import { silentLogger } from '@aviary/service-kit';
+import { FakeHostAgent } from '@aviary/testing';
+import { insertApiKey } from './api-keys/api-key-store.ts';
+import type { ControlPlane, ControlPlaneOverrides } from './start.ts';
+import { startControlPlane } from './start.ts';
+
+export interface Reply {
+  status: number;
+  headers: Headers;
+  // biome-ignore lint/suspicious/noExplicitAny: tests look into answers of every shape.
+  body: any;
+}
+
+/** A control plane with one fake host, called over real HTTP. */
+export interface TestPlatform extends AsyncDisposable {
+  controlPlane: ControlPlane;
+  agent: FakeHostAgent;
+  host: { id: string; token: string; refreshToken: string };
+  database: Database;
+  dataDirectory: string;
+  apiKey: string;
+  /** Calls the API as the default team, or as `key` says (empty: no key). */
+  call(
+    method: string,
+    url: string,
+    options?: { body?: unknown; headers?: Record<string, string>; key?: string },
+  ): Promise<Reply>;
+  /** A second team's key. */
+  createTeam(): Promise<string>;
+  startReplica(overrides?: ControlPlaneOverrides): Promise<ControlPlane>;
+}
+
+/** Starts on PGlite in memory, or on the given store. Everything goes when it is disposed. */
+export async function startTestPlatform(
+  options: { database?: Database; overrides?: ControlPlaneOverrides; fault?: string } = {},
+): Promise<TestPlatform> {
+  await using stack = new AsyncDisposableStack();
+  const dataDirectory = await mkdtemp(path.join(tmpdir(), 'aviary-cp-'));
+  stack.defer(() => rm(dataDirectory, { recursive: true, force: true }));
+  const database = options.database ?? stack.use(await openDatabase({}));
+  await migrate(database);
+  const config = {
+    host: '127.0.0.1',
+    port: 0,
+    dataDirectory,
+    databaseUrl: undefined,
+    logLevel: 'silent',
+    fault: options.fault,
+  };
+  const replicas: ControlPlane[] = [];
+  stack.defer(async () => {
+    for (const replica of replicas) await replica[Symbol.asyncDispose]();
+  });
+  const startReplica = async (overrides: ControlPlaneOverrides = {}) => {
+    const replica = await startControlPlane(config, { logger: silentLogger, ...overrides, database });
+    replicas.push(replica);
+    return replica;
+  };
+  const agent = stack.use(await FakeHostAgent.start());
+  const controlPlane = stack.use(
+    await startControlPlane(config, { logger: silentLogger, ...options.overrides, database }),
+  );
+  const readBootstrap = async (name: string) =>
+    (await readFile(path.join(dataDirectory, 'bootstrap', name), 'utf8')).trim();
+  const apiKey = await readBootstrap('api-key');
+  const call: TestPlatform['call'] = async (method, url, { body, headers, key = apiKey } = {}) => {
+    const response = await fetch(`${controlPlane.url}${url}`, {
+      method,
+      headers: {
+        ...(key ? { 'x-api-key': key } : {}),
+        ...(body === undefined || body instanceof FormData ? {} : { 'content-type': 'application/json' }),
+        ...headers,
+      },
+      ...(body === undefined
+        ? {}
+        : { body: body instanceof FormData || typeof body === 'string' ? body : JSON.stringify(body) }),
+    });
+    const text = await response.text();
+    const isJson = response.headers.get('content-type')?.includes('json');
+    return { status: response.status, headers: response.headers, body: isJson && text ? JSON.parse(text) : text };
+  };
+  const registered = await call('POST', '/v1/hosts/register', {
+    body: {
+      token: await readBootstrap('host-token'),
+      address: agent.address,
+      arch: 'x86_64',
+      cpu_cores: 64,
+      memory_mb: 1_000_000,
+      disk_gb: 10_000,
+      agent_version: '0.1.0',
+    },
+  });
+  if (registered.status !== 201) throw new Error(`host not registered: ${JSON.stringify(registered.body)}`);
+  const host = {
+    id: registered.body.host_id,
+    token: registered.body.token,
+    refreshToken: registered.body.refresh_token,
+  };
+  const createTeam = async () => {
+    const teamId = newId('team');
+    await database.db.insertInto('teams').values({ id: teamId, name: 'Other', slug: teamId }).execute();
+    return insertApiKey(database.db, { teamId, name: 'test' });
+  };
+  const owned = stack.move();
+  return {
+    controlPlane,
+    agent,
+    host,
+    database,
+    dataDirectory,
+    apiKey,
+    call,
+    createTeam,
+    startReplica,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}

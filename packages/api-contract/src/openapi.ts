@@ -1,0 +1,139 @@
+import { errorCodes, execLimits } from '@aviary/core';
+import type { TSchema } from 'typebox';
+import { type Route, routes } from './routes.ts';
+import * as schemas from './schemas.ts';
+
+/** The API's version, as the document and `/health` give it. */
+export const apiVersion = '0.1.0';
+
+type Json = Record<string, unknown>;
+
+const inlineOnly = new Set([
+  'ListQuery',
+  'SnapshotQuery',
+  'SandboxParams',
+  'GenerationParams',
+  'HostParams',
+  'NameParams',
+]);
+const components = Object.entries<unknown>(schemas).filter(
+  (entry): entry is [string, TSchema] =>
+    typeof entry[1] === 'object' && !Array.isArray(entry[1]) && !inlineOnly.has(entry[0]),
+);
+const namesByContent = new Map(components.map(([name, schema]) => [JSON.stringify(schema), name]));
+
+/** The OpenAPI 3.1 document of {@link routes}, as plain JSON data. */
+export function buildOpenapi(): Json {
+  const paths: Record<string, Json> = {};
+  for (const [operationId, route] of Object.entries<Route>(routes)) {
+    paths[route.path] = { ...paths[route.path], [route.method.toLowerCase()]: buildOperation(operationId, route) };
+  }
+  return {
+    openapi: '3.1.0',
+    info: {
+      title: 'Aviary',
+      version: apiVersion,
+      description: 'Sandboxes in microVMs: create, run code, pause, resume, fork. Sizes ending in _mb are MiB.',
+      license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+    },
+    servers: [{ url: '/' }],
+    tags: [...new Set(Object.values<Route>(routes).map((route) => route.tag))].map((name) => ({ name })),
+    paths,
+    components: {
+      schemas: Object.fromEntries(components.map(([name, schema]) => [name, expand(schema)])),
+      securitySchemes: {
+        api_key: { type: 'apiKey', in: 'header', name: 'X-API-Key' },
+        host: { type: 'apiKey', in: 'header', name: 'X-Host-Token' },
+      },
+    },
+  };
+}
+
+function buildOperation(operationId: string, route: Route): Json {
+  const replies = Object.entries(route.replies).map(([status, reply]) => [status, buildReply(Number(status), reply)]);
+  return {
+    operationId,
+    summary: route.summary,
+    tags: [route.tag],
+    ...(operationId === 'execStream' ? { description: execStreamProtocol } : {}),
+    security: route.auth === 'none' ? [] : [{ [route.auth]: [] }],
+    ...(parameters(route).length > 0 ? { parameters: parameters(route) } : {}),
+    ...(route.body ? { requestBody: requestBody(route.body, route) } : {}),
+    responses: { ...Object.fromEntries(replies), ...errorReplies(route) },
+  };
+}
+
+function buildReply(status: number, reply: TSchema | string | null): Json {
+  const description = { 101: 'Switching to WebSocket', 201: 'Settled', 202: 'Accepted', 204: 'Done' }[status] ?? 'OK';
+  if (reply === null) return { description };
+  if (typeof reply === 'string')
+    return { description, content: { [reply]: { schema: { type: 'string', format: 'binary' } } } };
+  return { description, content: { 'application/json': { schema: refer(reply) } } };
+}
+
+function requestBody(body: TSchema, { bodyType = 'application/json', isBodyOptional = false }: Route): Json {
+  return { required: !isBodyOptional, content: { [bodyType]: { schema: refer(body) } } };
+}
+
+function errorReplies(route: Route): Json {
+  const statuses = new Set<number>([400, 500, ...(route.errors ?? [])]);
+  if (route.auth !== 'none') statuses.add(401);
+  if (route.params) statuses.add(404);
+  if (route.body) for (const status of [413, 415]) statuses.add(status);
+  if (route.method === 'POST' && route.auth === 'api_key') for (const status of [409, 422]) statuses.add(status);
+  const content = { 'application/json': { schema: refer(schemas.ErrorReply) } };
+  const codes = (status: number) =>
+    Object.entries(errorCodes)
+      .flatMap(([code, { http }]) => (http === status ? [code] : []))
+      .join(', ');
+  return Object.fromEntries(
+    [...statuses].sort().map((status) => [status, { description: `Error: ${codes(status)}`, content }]),
+  );
+}
+
+function parameters(route: Route): Json[] {
+  const list: Json[] = [...fields(route.params, 'path'), ...fields(route.query, 'query')];
+  if (route.method === 'POST' && route.auth === 'api_key') {
+    const description = 'Makes a repeated request give the first answer instead of acting twice. Kept for 24 hours.';
+    list.push({
+      name: 'Idempotency-Key',
+      in: 'header',
+      description,
+      schema: { type: 'string', minLength: 1, maxLength: 255 },
+    });
+  }
+  if (route.canWait) {
+    const description = '`wait=SECONDS` (at most 600) holds the answer until the sandbox has settled.';
+    list.push({ name: 'Prefer', in: 'header', description, schema: { type: 'string' } });
+  }
+  return list;
+}
+
+function fields(schema: TSchema | undefined, place: 'path' | 'query'): Json[] {
+  const properties = (schema as { properties?: Record<string, TSchema> } | undefined)?.properties ?? {};
+  return Object.entries(properties).map(([name, property]) => ({
+    name,
+    in: place,
+    required: place === 'path',
+    schema: expand(property),
+  }));
+}
+
+/** `schema`, or a reference to it when it is a component. */
+function refer(schema: unknown): unknown {
+  const name = namesByContent.get(JSON.stringify(schema));
+  return name === undefined ? expand(schema) : { $ref: `#/components/schemas/${name}` };
+}
+
+function expand(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(refer);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, refer(inner)]));
+}
+
+const execStreamProtocol = [
+  'JSON text frames. The client sends `{"type":"start", …ExecStart}` first, and may send `{"type":"stop"}`.',
+  'The server sends `{"type":"start","pid"}`, `{"type":"stdout"|"stderr","data":<base64>}`,',
+  '`{"type":"exit","exit_code","error"?}` or `{"type":"error","code","message"}`, and closes.',
+  `Without timeout_sec a command may take ${execLimits.timeoutSec.default} seconds.`,
+].join(' ');

@@ -1,0 +1,227 @@
+CREATE TABLE api_keys (
+  id uuid NOT NULL,
+  team_id uuid NOT NULL,
+  name text NOT NULL,
+  key_hash text NOT NULL,
+  key_prefix text NOT NULL,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  expires_at timestamp with time zone,
+  last_used_at timestamp with time zone,
+  CONSTRAINT api_keys_key_hash_key UNIQUE (key_hash),
+  CONSTRAINT api_keys_pkey PRIMARY KEY (id),
+  CONSTRAINT api_keys_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(id)
+);
+CREATE INDEX api_keys_team ON public.api_keys USING btree (team_id);
+
+CREATE TABLE audit_logs (
+  id uuid NOT NULL,
+  team_id uuid NOT NULL,
+  actor_type text NOT NULL,
+  actor_id text,
+  resource_type text NOT NULL,
+  resource_id text,
+  action text NOT NULL,
+  metadata jsonb NOT NULL DEFAULT '{}'::jsonb,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  CONSTRAINT audit_logs_actor_type_check CHECK ((actor_type = ANY (ARRAY['api_key'::text, 'host'::text, 'system'::text]))),
+  CONSTRAINT audit_logs_pkey PRIMARY KEY (id)
+);
+CREATE INDEX audit_logs_team ON public.audit_logs USING btree (team_id, id DESC);
+
+CREATE TABLE generations (
+  id uuid NOT NULL,
+  sandbox_id uuid NOT NULL,
+  parent_id uuid,
+  name text,
+  pinned boolean NOT NULL DEFAULT false,
+  cause text NOT NULL,
+  has_memory boolean NOT NULL,
+  memory_bytes bigint NOT NULL,
+  disk_bytes bigint NOT NULL,
+  created_at timestamp with time zone NOT NULL,
+  CONSTRAINT generations_pkey PRIMARY KEY (id),
+  CONSTRAINT generations_sandbox_id_fkey FOREIGN KEY (sandbox_id) REFERENCES sandboxes(id) ON DELETE CASCADE
+);
+CREATE UNIQUE INDEX generations_name ON public.generations USING btree (sandbox_id, name);
+CREATE INDEX generations_sandbox ON public.generations USING btree (sandbox_id, created_at);
+
+CREATE TABLE host_events (
+  host_id uuid NOT NULL,
+  event_id text NOT NULL,
+  received_at timestamp with time zone NOT NULL DEFAULT now(),
+  CONSTRAINT host_events_host_id_fkey FOREIGN KEY (host_id) REFERENCES hosts(id) ON DELETE CASCADE,
+  CONSTRAINT host_events_pkey PRIMARY KEY (host_id, event_id)
+);
+CREATE INDEX host_events_received ON public.host_events USING btree (received_at);
+
+CREATE TABLE host_refresh_tokens (
+  id uuid NOT NULL,
+  host_id uuid NOT NULL,
+  token_hash text NOT NULL,
+  expires_at timestamp with time zone NOT NULL,
+  revoked_at timestamp with time zone,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  CONSTRAINT host_refresh_tokens_host_id_fkey FOREIGN KEY (host_id) REFERENCES hosts(id) ON DELETE CASCADE,
+  CONSTRAINT host_refresh_tokens_pkey PRIMARY KEY (id),
+  CONSTRAINT host_refresh_tokens_token_hash_key UNIQUE (token_hash)
+);
+CREATE INDEX host_refresh_tokens_host ON public.host_refresh_tokens USING btree (host_id);
+
+CREATE TABLE host_tokens (
+  id uuid NOT NULL,
+  host_id uuid NOT NULL,
+  token_hash text NOT NULL,
+  expires_at timestamp with time zone NOT NULL,
+  used_at timestamp with time zone,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  CONSTRAINT host_tokens_host_id_fkey FOREIGN KEY (host_id) REFERENCES hosts(id) ON DELETE CASCADE,
+  CONSTRAINT host_tokens_pkey PRIMARY KEY (id),
+  CONSTRAINT host_tokens_token_hash_key UNIQUE (token_hash)
+);
+CREATE INDEX host_tokens_host ON public.host_tokens USING btree (host_id);
+
+CREATE TABLE hosts (
+  id uuid NOT NULL,
+  team_id uuid,
+  status text NOT NULL DEFAULT 'pending'::text,
+  address text NOT NULL DEFAULT ''::text,
+  arch text NOT NULL DEFAULT ''::text,
+  cpu_cores integer NOT NULL DEFAULT 0,
+  memory_mib integer NOT NULL DEFAULT 0,
+  disk_gib integer NOT NULL DEFAULT 0,
+  agent_version text NOT NULL DEFAULT ''::text,
+  epoch integer NOT NULL DEFAULT 0,
+  last_heartbeat_at timestamp with time zone,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  updated_at timestamp with time zone NOT NULL DEFAULT now(),
+  CONSTRAINT hosts_pkey PRIMARY KEY (id),
+  CONSTRAINT hosts_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'online'::text, 'unreachable'::text, 'draining'::text]))),
+  CONSTRAINT hosts_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(id)
+);
+CREATE INDEX hosts_status ON public.hosts USING btree (status);
+
+CREATE TABLE idempotency_keys (
+  team_id uuid NOT NULL,
+  key text NOT NULL,
+  request_hash text NOT NULL,
+  response_status integer,
+  response_body jsonb,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  CONSTRAINT idempotency_keys_pkey PRIMARY KEY (team_id, key),
+  CONSTRAINT idempotency_keys_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(id)
+);
+CREATE INDEX idempotency_keys_created ON public.idempotency_keys USING btree (created_at);
+
+CREATE TABLE operations (
+  id uuid NOT NULL,
+  team_id uuid NOT NULL,
+  sandbox_id uuid,
+  kind text NOT NULL,
+  payload jsonb NOT NULL DEFAULT '{}'::jsonb,
+  state text NOT NULL,
+  lease_owner uuid NOT NULL,
+  lease_until timestamp with time zone NOT NULL,
+  attempts integer NOT NULL DEFAULT 1,
+  error jsonb,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  finished_at timestamp with time zone,
+  CONSTRAINT operations_pkey PRIMARY KEY (id),
+  CONSTRAINT operations_sandbox_id_fkey FOREIGN KEY (sandbox_id) REFERENCES sandboxes(id) ON DELETE CASCADE,
+  CONSTRAINT operations_state_check CHECK ((state = ANY (ARRAY['running'::text, 'succeeded'::text, 'failed'::text, 'superseded'::text]))),
+  CONSTRAINT operations_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(id)
+);
+CREATE INDEX operations_running ON public.operations USING btree (lease_until) WHERE (state = 'running'::text);
+CREATE INDEX operations_sandbox ON public.operations USING btree (sandbox_id) WHERE (state = 'running'::text);
+
+CREATE TABLE outbox_events (
+  seq bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+  event_id uuid NOT NULL,
+  team_id uuid NOT NULL,
+  sandbox_id uuid,
+  type text NOT NULL,
+  payload jsonb NOT NULL,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  published_at timestamp with time zone,
+  CONSTRAINT outbox_events_event_id_key UNIQUE (event_id),
+  CONSTRAINT outbox_events_pkey PRIMARY KEY (seq)
+);
+CREATE INDEX outbox_events_unpublished ON public.outbox_events USING btree (seq) WHERE (published_at IS NULL);
+
+CREATE TABLE sandboxes (
+  id uuid NOT NULL,
+  team_id uuid NOT NULL,
+  host_id uuid NOT NULL,
+  template_team_id uuid NOT NULL,
+  template_id uuid NOT NULL,
+  template_name text NOT NULL,
+  status text NOT NULL,
+  status_reason text,
+  revision bigint NOT NULL DEFAULT 1,
+  status_changed_at timestamp with time zone NOT NULL DEFAULT now(),
+  vcpus integer NOT NULL,
+  memory_mib integer NOT NULL,
+  disk_mib integer NOT NULL,
+  timeout_sec integer NOT NULL,
+  metadata jsonb NOT NULL DEFAULT '{}'::jsonb,
+  start_path text,
+  generation_id uuid,
+  last_activity text,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  started_at timestamp with time zone,
+  last_active_at timestamp with time zone,
+  updated_at timestamp with time zone NOT NULL DEFAULT now(),
+  CONSTRAINT sandboxes_host_id_fkey FOREIGN KEY (host_id) REFERENCES hosts(id),
+  CONSTRAINT sandboxes_pkey PRIMARY KEY (id),
+  CONSTRAINT sandboxes_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'starting'::text, 'running'::text, 'pausing'::text, 'paused'::text, 'resuming'::text, 'hibernated'::text, 'stopping'::text, 'stopped'::text, 'missing'::text, 'error'::text]))),
+  CONSTRAINT sandboxes_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(id)
+);
+CREATE INDEX sandboxes_host_live ON public.sandboxes USING btree (host_id) WHERE (status <> 'stopped'::text);
+CREATE INDEX sandboxes_team ON public.sandboxes USING btree (team_id, id DESC);
+CREATE INDEX sandboxes_team_status ON public.sandboxes USING btree (team_id, status, id DESC);
+
+CREATE TABLE schema_migrations (
+  owner text NOT NULL,
+  name text NOT NULL,
+  checksum text NOT NULL,
+  applied_at timestamp with time zone NOT NULL DEFAULT now(),
+  CONSTRAINT schema_migrations_pkey PRIMARY KEY (owner, name)
+);
+
+CREATE TABLE signing_keys (
+  id uuid NOT NULL,
+  public_jwk jsonb NOT NULL,
+  private_jwk jsonb NOT NULL,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  CONSTRAINT signing_keys_pkey PRIMARY KEY (id)
+);
+
+CREATE TABLE teams (
+  id uuid NOT NULL,
+  name text NOT NULL,
+  slug text NOT NULL,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  deleted_at timestamp with time zone,
+  CONSTRAINT teams_pkey PRIMARY KEY (id),
+  CONSTRAINT teams_slug_key UNIQUE (slug)
+);
+
+CREATE TABLE templates (
+  team_id uuid NOT NULL,
+  id uuid NOT NULL,
+  name text NOT NULL,
+  kind text NOT NULL,
+  status text NOT NULL DEFAULT 'ready'::text,
+  status_reason text,
+  vcpus integer NOT NULL,
+  memory_mib integer NOT NULL,
+  disk_mib integer NOT NULL,
+  size_bytes bigint NOT NULL DEFAULT 0,
+  host_id uuid,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  CONSTRAINT templates_host_id_fkey FOREIGN KEY (host_id) REFERENCES hosts(id),
+  CONSTRAINT templates_kind_check CHECK ((kind = ANY (ARRAY['base'::text, 'snapshot'::text]))),
+  CONSTRAINT templates_pkey PRIMARY KEY (team_id, id),
+  CONSTRAINT templates_status_check CHECK ((status = ANY (ARRAY['creating'::text, 'ready'::text, 'deleting'::text, 'error'::text]))),
+  CONSTRAINT templates_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(id)
+);
+CREATE UNIQUE INDEX templates_name ON public.templates USING btree (team_id, name);

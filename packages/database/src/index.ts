@@ -1,0 +1,5 @@
+export { dumpSchema } from './dump-schema.ts';
+export { isUniqueViolation, postgresErrorCode } from './from-postgres-error.ts';
+export { type MigrationSource, migrate } from './migrate.ts';
+export { type Database, type DatabaseOptions, openDatabase } from './open-database.ts';
+export type * from './tables.ts';

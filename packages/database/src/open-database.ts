@@ -1,0 +1,95 @@
+import { Kysely, PostgresDialect, sql } from 'kysely';
+import pg from 'pg';
+import { lockDirectory } from './directory-lock.ts';
+import { int8Oid, openPglite, pgliteDialect } from './pglite-dialect.ts';
+import type { Tables } from './tables.ts';
+
+export interface DatabaseOptions {
+  /** A PostgreSQL URL. Unset means PGlite. */
+  url?: string;
+  /** Where PGlite keeps its files; unset means in memory, for tests. */
+  directory?: string;
+  /** Connections to PostgreSQL. Default 10. */
+  poolSize?: number;
+  /** Called when an idle connection breaks; the pool replaces it. */
+  onConnectionError?: (error: Error) => void;
+}
+
+/** An open store: the same SQL on PostgreSQL and on PGlite. */
+export interface Database extends AsyncDisposable {
+  readonly kind: 'postgres' | 'pglite';
+  readonly db: Kysely<Tables>;
+  /**
+   * Runs `work` if nobody else, in any process, holds the lock called `name`; otherwise resolves with undefined at once.
+   * The lock goes with its connection, so a replica that dies frees it.
+   */
+  tryWithLock<T>(name: string, work: () => Promise<T>): Promise<T | undefined>;
+}
+
+/** Longest time a statement may take before PostgreSQL ends it. */
+const statementTimeoutMs = 30_000;
+
+/** Opens the store. It does not migrate: see `migrate`. */
+export function openDatabase(options: DatabaseOptions): Promise<Database> {
+  return options.url === undefined ? openEmbedded(options.directory) : openPostgres(options.url, options);
+}
+
+async function openPostgres(url: string, options: DatabaseOptions): Promise<Database> {
+  const pool = new pg.Pool({
+    connectionString: url,
+    max: options.poolSize ?? 10,
+    connectionTimeoutMillis: 10_000,
+    statement_timeout: statementTimeoutMs,
+    types: {
+      getTypeParser: (oid, format) =>
+        oid === int8Oid ? (text: string) => Number(text) : pg.types.getTypeParser(oid, format),
+    },
+  });
+  pool.on('error', (error) => options.onConnectionError?.(error));
+  const db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) });
+  return {
+    kind: 'postgres',
+    db,
+    tryWithLock: (name, work) =>
+      db.connection().execute(async (connection) => {
+        const { rows } = await sql<{ taken: boolean }>`
+          SELECT pg_try_advisory_lock(hashtext(${name})) AS taken`.execute(connection);
+        if (!rows[0]?.taken) return undefined;
+        try {
+          return await work();
+        } finally {
+          await sql`SELECT pg_advisory_unlock(hashtext(${name}))`.execute(connection);
+        }
+      }),
+    [Symbol.asyncDispose]: () => db.destroy(),
+  };
+}
+
+async function openEmbedded(directory: string | undefined): Promise<Database> {
+  const lock = directory === undefined ? undefined : await lockDirectory(directory);
+  try {
+    const db = new Kysely<Tables>({ dialect: pgliteDialect(await openPglite(directory)) });
+    const held = new Set<string>();
+    return {
+      kind: 'pglite',
+      db,
+      // One process owns the files, so a lock among its own loops is all there is to take.
+      tryWithLock: async (name, work) => {
+        if (held.has(name)) return undefined;
+        held.add(name);
+        try {
+          return await work();
+        } finally {
+          held.delete(name);
+        }
+      },
+      [Symbol.asyncDispose]: async () => {
+        await db.destroy();
+        await lock?.[Symbol.asyncDispose]();
+      },
+    };
+  } catch (error) {
+    await lock?.[Symbol.asyncDispose]();
+    throw error;
+  }
+}

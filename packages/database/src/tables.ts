@@ -1,0 +1,203 @@
+import type {
+  ApiKeyId,
+  EventId,
+  GenerationId,
+  HostId,
+  Id,
+  OperationId,
+  SandboxId,
+  SandboxStatus,
+  TeamId,
+  TemplateId,
+} from '@aviary/core';
+import type { ColumnType, Generated, JSONColumnType } from 'kysely';
+
+type Json<T extends object> = JSONColumnType<T, string | undefined, string>;
+type Timestamp = ColumnType<Date, Date | undefined, Date>;
+type NullableTimestamp = ColumnType<Date | null, Date | null | undefined, Date | null>;
+
+export interface TeamTable {
+  id: TeamId;
+  name: string;
+  slug: string;
+  created_at: Timestamp;
+  deleted_at: NullableTimestamp;
+}
+
+export interface ApiKeyTable {
+  id: ApiKeyId;
+  team_id: TeamId;
+  name: string;
+  key_hash: string;
+  key_prefix: string;
+  created_at: Timestamp;
+  expires_at: NullableTimestamp;
+  last_used_at: NullableTimestamp;
+}
+
+export interface SigningKeyTable {
+  id: string;
+  public_jwk: Json<object>;
+  private_jwk: Json<object>;
+  created_at: Timestamp;
+}
+
+export interface AuditLogTable {
+  id: string;
+  team_id: TeamId;
+  actor_type: 'api_key' | 'host' | 'system';
+  actor_id: string | null;
+  resource_type: string;
+  resource_id: string | null;
+  action: string;
+  metadata: Json<object>;
+  created_at: Timestamp;
+}
+
+export type HostStatus = 'pending' | 'online' | 'unreachable' | 'draining';
+
+export interface HostTable {
+  id: HostId;
+  team_id: TeamId | null;
+  status: Generated<HostStatus>;
+  address: Generated<string>;
+  arch: Generated<string>;
+  cpu_cores: Generated<number>;
+  memory_mib: Generated<number>;
+  disk_gib: Generated<number>;
+  agent_version: Generated<string>;
+  epoch: Generated<number>;
+  last_heartbeat_at: NullableTimestamp;
+  created_at: Timestamp;
+  updated_at: Timestamp;
+}
+
+export interface HostTokenTable {
+  id: Id<'hostToken'>;
+  host_id: HostId;
+  token_hash: string;
+  expires_at: Date;
+  used_at: NullableTimestamp;
+  created_at: Timestamp;
+}
+
+export interface HostRefreshTokenTable {
+  id: Id<'refreshToken'>;
+  host_id: HostId;
+  token_hash: string;
+  expires_at: Date;
+  revoked_at: NullableTimestamp;
+  created_at: Timestamp;
+}
+
+export interface TemplateTable {
+  team_id: TeamId;
+  id: TemplateId;
+  name: string;
+  kind: 'base' | 'snapshot';
+  status: Generated<'creating' | 'ready' | 'deleting' | 'error'>;
+  status_reason: string | null;
+  vcpus: number;
+  memory_mib: number;
+  disk_mib: number;
+  size_bytes: Generated<number>;
+  host_id: HostId | null;
+  created_at: Timestamp;
+}
+
+export interface SandboxTable {
+  id: SandboxId;
+  team_id: TeamId;
+  host_id: HostId;
+  template_team_id: TeamId;
+  template_id: TemplateId;
+  template_name: string;
+  status: SandboxStatus;
+  status_reason: string | null;
+  revision: Generated<number>;
+  status_changed_at: Timestamp;
+  vcpus: number;
+  memory_mib: number;
+  disk_mib: number;
+  timeout_sec: number;
+  metadata: Json<Record<string, string>>;
+  start_path: string | null;
+  generation_id: GenerationId | null;
+  last_activity: string | null;
+  created_at: Timestamp;
+  started_at: NullableTimestamp;
+  last_active_at: NullableTimestamp;
+  updated_at: Timestamp;
+}
+
+export interface GenerationTable {
+  id: GenerationId;
+  sandbox_id: SandboxId;
+  parent_id: GenerationId | null;
+  name: string | null;
+  pinned: Generated<boolean>;
+  cause: string;
+  has_memory: boolean;
+  memory_bytes: number;
+  disk_bytes: number;
+  created_at: Date;
+}
+
+export interface OperationTable {
+  id: OperationId;
+  team_id: TeamId;
+  sandbox_id: SandboxId | null;
+  kind: string;
+  payload: Json<object>;
+  state: 'running' | 'succeeded' | 'failed' | 'superseded';
+  lease_owner: string;
+  lease_until: Date;
+  attempts: Generated<number>;
+  error: ColumnType<{ code: string; message: string } | null, string | null | undefined, string | null>;
+  created_at: Timestamp;
+  finished_at: NullableTimestamp;
+}
+
+export interface OutboxEventTable {
+  seq: Generated<number>;
+  event_id: EventId;
+  team_id: TeamId;
+  sandbox_id: SandboxId | null;
+  type: string;
+  payload: Json<object>;
+  created_at: Timestamp;
+  published_at: NullableTimestamp;
+}
+
+export interface HostEventTable {
+  host_id: HostId;
+  event_id: string;
+  received_at: Timestamp;
+}
+
+export interface IdempotencyKeyTable {
+  team_id: TeamId;
+  key: string;
+  request_hash: string;
+  response_status: number | null;
+  response_body: ColumnType<unknown, string | null | undefined, string | null>;
+  created_at: Timestamp;
+}
+
+/** Every table of the control plane, as `schema.sql` shows them. */
+export interface Tables {
+  teams: TeamTable;
+  api_keys: ApiKeyTable;
+  signing_keys: SigningKeyTable;
+  audit_logs: AuditLogTable;
+  hosts: HostTable;
+  host_tokens: HostTokenTable;
+  host_refresh_tokens: HostRefreshTokenTable;
+  templates: TemplateTable;
+  sandboxes: SandboxTable;
+  generations: GenerationTable;
+  operations: OperationTable;
+  outbox_events: OutboxEventTable;
+  host_events: HostEventTable;
+  idempotency_keys: IdempotencyKeyTable;
+}

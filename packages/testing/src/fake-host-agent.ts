@@ -1,0 +1,110 @@
+import http2 from 'node:http2';
+import type { AddressInfo } from 'node:net';
+import { type AppError, errorCodes, toAppError } from '@aviary/core';
+import { HostAgent } from '@aviary/proto/hostagent';
+import { Code, ConnectError, type ConnectRouter, type ServiceImpl } from '@connectrpc/connect';
+import { connectNodeAdapter } from '@connectrpc/connect-node';
+import { FakeSandboxes } from './fake-sandboxes.ts';
+
+type Rpc = keyof typeof HostAgent.method;
+
+/** A host agent without microVMs: keeps sandboxes in memory, follows the protocol, and fails when told to. */
+export class FakeHostAgent implements AsyncDisposable {
+  readonly sandboxes = new FakeSandboxes();
+  /** Every call, with the headers it came with. */
+  readonly calls: { rpc: Rpc; authorization: string | null; epoch: string | null }[] = [];
+  readonly #server: http2.Http2Server;
+  readonly #sessions = new Set<http2.ServerHttp2Session>();
+  readonly #failures = new Map<Rpc, AppError[]>();
+  readonly #gates = new Map<Rpc, Promise<void>>();
+
+  private constructor() {
+    this.#server = http2.createServer(connectNodeAdapter({ routes: (router) => this.#register(router) }));
+    this.#server.on('session', (session) => {
+      this.#sessions.add(session);
+      session.on('close', () => this.#sessions.delete(session));
+    });
+  }
+
+  /** Starts on a free loopback port, or on `port`. */
+  static async start(port = 0): Promise<FakeHostAgent> {
+    const agent = new FakeHostAgent();
+    await new Promise<void>((resolve) => agent.#server.listen(port, '127.0.0.1', resolve));
+    return agent;
+  }
+
+  /** `host:port`, as an agent registers it. */
+  get address(): string {
+    return `127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  /** Makes the next call of `rpc` fail with `error`; called again, the one after it too. */
+  failNext(rpc: Rpc, error: AppError): void {
+    this.#failures.set(rpc, [...(this.#failures.get(rpc) ?? []), error]);
+  }
+
+  /** Holds calls of `rpc` until the returned function is called. */
+  hold(rpc: Rpc): () => void {
+    const gate = Promise.withResolvers<void>();
+    this.#gates.set(rpc, gate.promise);
+    return () => {
+      this.#gates.delete(rpc);
+      gate.resolve();
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const session of this.#sessions) session.destroy();
+    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+  }
+
+  #register(router: ConnectRouter): void {
+    const service = this.sandboxes.service();
+    const guarded = Object.fromEntries(
+      Object.entries(service).map(([name, method]) => [name, this.#guard(name as Rpc, method as never)]),
+    );
+    router.service(HostAgent, guarded as Partial<ServiceImpl<typeof HostAgent>>);
+  }
+
+  #guard(rpc: Rpc, method: (...args: unknown[]) => unknown) {
+    const before = async (context: { requestHeader: Headers }) => {
+      const { requestHeader } = context;
+      this.calls.push({
+        rpc,
+        authorization: requestHeader.get('authorization'),
+        epoch: requestHeader.get('x-aviary-epoch'),
+      });
+      await this.#gates.get(rpc);
+      const failure = this.#failures.get(rpc)?.shift();
+      if (failure) throw failure;
+    };
+    if (HostAgent.method[rpc].methodKind === 'server_streaming') {
+      return async function* (request: unknown, context: { requestHeader: Headers }) {
+        try {
+          await before(context);
+          yield* method(request, context) as AsyncIterable<unknown>;
+        } catch (error) {
+          throw toConnectError(error);
+        }
+      };
+    }
+    return async (request: unknown, context: { requestHeader: Headers }) => {
+      try {
+        await before(context);
+        return await method(request, context);
+      } catch (error) {
+        throw toConnectError(error);
+      }
+    };
+  }
+}
+
+/** An error as host agents send it: our code and details in the metadata. */
+function toConnectError(error: unknown): ConnectError {
+  if (error instanceof ConnectError) return error;
+  const { code, message, details } = toAppError(error);
+  const connectName = errorCodes[code].connect.replaceAll('_', '').toLowerCase();
+  const connectCode = Object.entries(Code).find(([name]) => name.toLowerCase() === connectName)?.[1];
+  const metadata = { 'x-aviary-code': code, 'x-aviary-details': JSON.stringify(details) };
+  return new ConnectError(message, typeof connectCode === 'number' ? connectCode : Code.Internal, metadata);
+}

@@ -1,0 +1,4 @@
+export { describeStores, type OpenStore } from './describe-stores.ts';
+export { FakeHostAgent } from './fake-host-agent.ts';
+export { type FakeExecResult, FakeSandboxes } from './fake-sandboxes.ts';
+export { startTestPostgres, type TestPostgres } from './test-postgres.ts';
