@@ -15,7 +15,11 @@ afterAll(() => agent?.[Symbol.asyncDispose]());
 
 async function exec(sandboxId: SandboxId, cmd: string) {
   const result = await agent.client.exec({ sandboxId, cmd: '/bin/sh', args: ['-c', cmd], timeoutSec: 60 });
-  return { stdout: Buffer.from(result.stdout).toString(), stderr: Buffer.from(result.stderr).toString(), exitCode: result.exitCode };
+  return {
+    stdout: Buffer.from(result.stdout).toString(),
+    stderr: Buffer.from(result.stderr).toString(),
+    exitCode: result.exitCode,
+  };
 }
 
 async function codeOf(call: Promise<unknown>): Promise<string | null> {
@@ -40,14 +44,21 @@ describe('a sandbox on its host', () => {
 
   it('is created once, however often it is asked for', async () => {
     const request = minimalRequest(sandboxId);
-    const [first, second] = await Promise.all([agent.client.createSandbox(request), agent.client.createSandbox(request)]);
+    const [first, second] = await Promise.all([
+      agent.client.createSandbox(request),
+      agent.client.createSandbox(request),
+    ]);
     expect(first.sandbox?.state).toBe(SandboxState.RUNNING);
     expect(second.sandbox?.hostAddress).toBe(first.sandbox?.hostAddress);
     expect(await codeOf(agent.client.createSandbox(minimalRequest(sandboxId)))).toBe('already_exists');
   });
 
   it('runs commands as its user, with exit codes and both outputs', async () => {
-    expect(await exec(sandboxId, 'id -un; echo bad >&2; exit 3')).toEqual({ stdout: 'user\n', stderr: 'bad\n', exitCode: 3 });
+    expect(await exec(sandboxId, 'id -un; echo bad >&2; exit 3')).toEqual({
+      stdout: 'user\n',
+      stderr: 'bad\n',
+      exitCode: 3,
+    });
   });
 
   it('runs another kernel than its host, and knows its own name', async () => {
@@ -63,11 +74,13 @@ describe('a sandbox on its host', () => {
     const content = Buffer.alloc(5 * 1024 * 1024, 'aviary\0\xff', 'latin1');
     const messages = (async function* () {
       yield { content: { case: 'meta' as const, value: { sandboxId, path: '/home/user/deep/er/blob', user: '' } } };
-      for (let at = 0; at < content.length; at += 65_536) yield { content: { case: 'chunk' as const, value: content.subarray(at, at + 65_536) } };
+      for (let at = 0; at < content.length; at += 65_536)
+        yield { content: { case: 'chunk' as const, value: content.subarray(at, at + 65_536) } };
     })();
     expect((await agent.client.writeFile(messages)).size).toBe(BigInt(content.length));
     const parts: Uint8Array[] = [];
-    for await (const { chunk } of agent.client.readFile({ sandboxId, path: '/home/user/deep/er/blob' })) parts.push(chunk);
+    for await (const { chunk } of agent.client.readFile({ sandboxId, path: '/home/user/deep/er/blob' }))
+      parts.push(chunk);
     expect(Buffer.concat(parts).equals(content)).toBe(true);
     const { entries } = await agent.client.listDir({ sandboxId, path: '/home/user/deep', depth: 2 });
     expect(entries.map(({ path, type, owner }) => ({ path, type, owner }))).toEqual([
@@ -102,7 +115,9 @@ describe('a sandbox on its host', () => {
     const before = await agent.holdings();
     const vmm = before.processes.find((line) => line.includes('qemu'));
     process.kill(Number(vmm?.split(' ')[0]), 'SIGKILL');
-    await waitFor({ what: 'the event', timeoutMs: 5_000 }, () => agent.controlPlane.events.some(({ event }) => event === 'sandbox.error'));
+    await waitFor({ what: 'the event', timeoutMs: 5_000 }, () =>
+      agent.controlPlane.events.some(({ event }) => event === 'sandbox.error'),
+    );
     const { sandboxes } = await agent.client.listSandboxes({});
     expect(sandboxes[0]?.state).toBe(SandboxState.ERROR);
     expect(sandboxes[0]?.reason).toContain('the microVM ended');
@@ -150,22 +165,26 @@ describe('bad requests', () => {
 });
 
 describe('an agent killed in the middle', () => {
-  it.each(['create.before-slot', 'create.after-slot', 'create.after-disk', 'create.after-spawn', 'create.after-init', 'create.before-running'])(
-    'at %s: the next agent undoes it, and the same command succeeds',
-    async (point) => {
-      await agent.stop('SIGTERM');
-      await agent.start(`${point}:kill`);
-      const request = minimalRequest(newId('sandbox'));
-      await expect(agent.client.createSandbox(request)).rejects.toThrow();
-      await agent.waitExit();
-      await agent.start();
-      await expectNothingHeld();
-      const { sandbox } = await agent.client.createSandbox(request);
-      expect(sandbox?.state).toBe(SandboxState.RUNNING);
-      await agent.client.destroySandbox({ operationId: newId('operation'), sandboxId: request.sandboxId });
-      await expectNothingHeld();
-    },
-  );
+  it.each([
+    'create.before-slot',
+    'create.after-slot',
+    'create.after-disk',
+    'create.after-spawn',
+    'create.after-init',
+    'create.before-running',
+  ])('at %s: the next agent undoes it, and the same command succeeds', async (point) => {
+    await agent.stop('SIGTERM');
+    await agent.start(`${point}:kill`);
+    const request = minimalRequest(newId('sandbox'));
+    await expect(agent.client.createSandbox(request)).rejects.toThrow();
+    await agent.waitExit();
+    await agent.start();
+    await expectNothingHeld();
+    const { sandbox } = await agent.client.createSandbox(request);
+    expect(sandbox?.state).toBe(SandboxState.RUNNING);
+    await agent.client.destroySandbox({ operationId: newId('operation'), sandboxId: request.sandboxId });
+    await expectNothingHeld();
+  });
 
   it.each(['destroy.after-journal', 'destroy.after-release', 'destroy.after-files'])(
     'at %s: the next agent finishes it',
@@ -174,7 +193,9 @@ describe('an agent killed in the middle', () => {
       await agent.start(`${point}:kill`);
       const request = minimalRequest(newId('sandbox'));
       await agent.client.createSandbox(request);
-      await expect(agent.client.destroySandbox({ operationId: newId('operation'), sandboxId: request.sandboxId })).rejects.toThrow();
+      await expect(
+        agent.client.destroySandbox({ operationId: newId('operation'), sandboxId: request.sandboxId }),
+      ).rejects.toThrow();
       await agent.waitExit();
       await agent.start();
       await expectNothingHeld();

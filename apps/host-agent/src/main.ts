@@ -17,4 +17,8 @@ async function stop(): Promise<void> {
 }
 process.on('SIGTERM', () => void stop());
 process.on('SIGINT', () => void stop());
-if (config.exitWithParent) process.stdin.resume().on('end', () => void stop()).on('error', () => void stop());
+if (config.exitWithParent)
+  process.stdin
+    .resume()
+    .on('end', () => void stop())
+    .on('error', () => void stop());

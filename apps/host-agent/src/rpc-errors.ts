@@ -32,7 +32,11 @@ export function fromNodeError(error: unknown): unknown {
   if (error instanceof AppError || !(error instanceof Error)) return error;
   const { code } = error as NodeJS.ErrnoException;
   if (code === 'ENOSPC' || code === 'EDQUOT') {
-    return new AppError('disk_full', "the host's disk is full; free space on it or delete sandboxes and snapshots, then try again", { cause: error });
+    return new AppError(
+      'disk_full',
+      "the host's disk is full; free space on it or delete sandboxes and snapshots, then try again",
+      { cause: error },
+    );
   }
   return error;
 }

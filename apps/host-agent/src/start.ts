@@ -3,18 +3,26 @@ import type { AddressInfo } from 'node:net';
 import { AppError } from '@aviary/core';
 import { loadImages } from '@aviary/images';
 import { createLogger, FaultPoints, type Logger, systemClock } from '@aviary/service-kit';
+import { BackgroundWork, keepersOf } from './background-work.ts';
 import type { HostAgentConfig } from './config.ts';
 import { ControlPlaneLink } from './control-plane/control-plane-link.ts';
 import { EventOutbox } from './control-plane/event-outbox.ts';
 import { Qcow2DiskStore } from './disk/qcow2-disk-store.ts';
+import { GenerationStore } from './generations/generation-store.ts';
 import { HostLayout } from './layout.ts';
 import { createSlotPool } from './network/slot-pool.ts';
 import { recoverSandboxes } from './sandboxes/recover-sandboxes.ts';
 import type { SandboxContext } from './sandboxes/sandbox-context.ts';
 import { SandboxJournal } from './sandboxes/sandbox-journal.ts';
 import { SandboxRegistry } from './sandboxes/sandbox-registry.ts';
+import { WarmPool } from './sandboxes/warm-pool.ts';
 import { createServer } from './server.ts';
+import { BootSnapshots } from './templates/boot-snapshots.ts';
+import { TemplateStore } from './templates/template-store.ts';
 import { createVmm } from './vmm/create-vmm.ts';
+
+/** The group of all VMM processes: they read images and saved states through it, and nothing else. */
+const vmmGid = 200_000;
 
 export interface RunningHostAgent extends AsyncDisposable {
   /** Where the control plane reaches the agent. */
@@ -26,11 +34,15 @@ export interface RunningHostAgent extends AsyncDisposable {
  * Starts the host agent: recovers what runs on this machine, then serves commands. Disposing it stops the agent and no
  * sandbox. Throws `invalid_state` when the images are not built.
  */
-export async function startHostAgent(config: HostAgentConfig, overrides: { logger?: Logger } = {}): Promise<RunningHostAgent> {
+export async function startHostAgent(
+  config: HostAgentConfig,
+  overrides: { logger?: Logger } = {},
+): Promise<RunningHostAgent> {
   const logger = overrides.logger ?? createLogger({ name: 'host-agent', level: config.logLevel });
   await using cleanup = new AsyncDisposableStack();
   const layout = new HostLayout(config.dataDir);
-  for (const directory of [config.dataDir, layout.hostDirectory, layout.sandboxesDirectory]) await mkdir(directory, { recursive: true, mode: 0o711 });
+  for (const directory of [config.dataDir, layout.hostDirectory, layout.sandboxesDirectory])
+    await mkdir(directory, { recursive: true, mode: 0o711 });
   const images = await loadImages(config.dataDir);
   if (!images) throw new AppError('invalid_state', `no images in ${config.dataDir}: build them with 'npm run images'`);
 
@@ -44,11 +56,40 @@ export async function startHostAgent(config: HostAgentConfig, overrides: { logge
   const identity = await vmm.probe(AbortSignal.timeout(60_000));
   logger.info(identity, 'VMM ready');
   const disks = new Qcow2DiskStore({ dataDir: config.dataDir });
+  const generations = await GenerationStore.open({ layout, clock: systemClock, logger, faults }, { readerGid: vmmGid });
+  const templates = new TemplateStore(layout);
+  await templates.open();
   const slots = cleanup.use(
     createSlotPool({ logger }, { prefix: config.networkPrefix, size: config.readySlots, maxSlots: config.maxSlots }),
   );
-  const context: SandboxContext = { registry, vmm, identity, disks, slots, images, layout, faults, logger };
+  const bootSnapshots = new BootSnapshots();
+  const warmPool = new WarmPool({ size: config.warmPoolSize });
+  const context: SandboxContext = {
+    ...{
+      registry,
+      vmm,
+      identity,
+      disks,
+      generations,
+      templates,
+      bootSnapshots,
+      warmPool,
+      slots,
+      images,
+      layout,
+      faults,
+      logger,
+    },
+    collectGarbage: async () => {
+      await generations.collectGarbage(keepersOf(context));
+    },
+    prepareResume: (generationId) => background.prepareResume(generationId),
+  };
+  const background = new BackgroundWork(context, { reaperIntervalMs: config.reaperIntervalMs });
+  await bootSnapshots.open(context);
   await recoverSandboxes(context, journal);
+  background.start();
+  cleanup.use(background);
 
   const link = new ControlPlaneLink(
     {

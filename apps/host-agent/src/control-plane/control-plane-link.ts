@@ -61,7 +61,11 @@ export class ControlPlaneLink implements AsyncDisposable {
     }
     if (signal.aborted) return;
     await Promise.all([
-      runLoop({ name: 'heartbeat', intervalMs: heartbeatIntervalMs, logger, maxBackoffMs: heartbeatIntervalMs }, () => this.heartbeatOnce(), signal),
+      runLoop(
+        { name: 'heartbeat', intervalMs: heartbeatIntervalMs, logger, maxBackoffMs: heartbeatIntervalMs },
+        () => this.heartbeatOnce(),
+        signal,
+      ),
       runLoop({ name: 'events', intervalMs: 0, logger, maxBackoffMs: 5_000 }, () => this.sendEventsOnce(), signal),
     ]);
   }
@@ -145,7 +149,8 @@ export class ControlPlaneLink implements AsyncDisposable {
     try {
       await this.#keep(parseCredentials(await this.#post('/v1/hosts/auth/refresh', { refresh_token })));
     } catch (error) {
-      if (error instanceof AppError && error.code === 'unauthorized') await this.#deps.onCutOff('the control plane refused this host');
+      if (error instanceof AppError && error.code === 'unauthorized')
+        await this.#deps.onCutOff('the control plane refused this host');
       throw error;
     }
   }
@@ -165,7 +170,8 @@ export class ControlPlaneLink implements AsyncDisposable {
     const text = await response.text();
     if (response.status === 401) throw new AppError('unauthorized', `${path} answered 401`);
     if (response.status === 403) throw new AppError('forbidden', `${path} answered 403`);
-    if (!response.ok) throw new AppError('host_unavailable', `${path} answered ${response.status}: ${text.slice(0, 300)}`);
+    if (!response.ok)
+      throw new AppError('host_unavailable', `${path} answered ${response.status}: ${text.slice(0, 300)}`);
     return text === '' ? undefined : JSON.parse(text);
   }
 

@@ -26,7 +26,11 @@ export async function readCredentials(file: string): Promise<HostCredentials | u
   try {
     return parseCredentials(JSON.parse(text));
   } catch (error) {
-    throw new AppError('integrity', `${file} is damaged (${errorText(error)}); remove it and register the host again with a new token`, { cause: error });
+    throw new AppError(
+      'integrity',
+      `${file} is damaged (${errorText(error)}); remove it and register the host again with a new token`,
+      { cause: error },
+    );
   }
 }
 
@@ -40,7 +44,8 @@ export function parseCredentials(value: unknown): HostCredentials {
   for (const name of ['host_id', 'token', 'token_expires_at', 'refresh_token']) {
     if (typeof fields[name] !== 'string') throw new AppError('invalid_request', `credentials lack ${name}`);
   }
-  if (typeof fields['control_plane_public_key'] !== 'object') throw new AppError('invalid_request', 'credentials lack control_plane_public_key');
+  if (typeof fields['control_plane_public_key'] !== 'object')
+    throw new AppError('invalid_request', 'credentials lack control_plane_public_key');
   if (typeof fields['epoch'] !== 'number') throw new AppError('invalid_request', 'credentials lack epoch');
   return value as HostCredentials;
 }

@@ -76,7 +76,10 @@ export class EventOutbox {
       try {
         events.push(JSON.parse(await readFile(path.join(this.#directory, name), 'utf8')) as SandboxEvent);
       } catch (error) {
-        this.#logger.error({ file: name, error: errorText(error) }, 'dropping an unreadable event; the host monitor will notice the difference');
+        this.#logger.error(
+          { file: name, error: errorText(error) },
+          'dropping an unreadable event; the host monitor will notice the difference',
+        );
         await rm(path.join(this.#directory, name), { force: true });
       }
     }
@@ -85,7 +88,9 @@ export class EventOutbox {
 
   /** The control plane has these. */
   async acknowledge(events: readonly SandboxEvent[]): Promise<void> {
-    await Promise.all(events.map((event) => rm(path.join(this.#directory, `${event.id.slice('evt-'.length)}.json`), { force: true })));
+    await Promise.all(
+      events.map((event) => rm(path.join(this.#directory, `${event.id.slice('evt-'.length)}.json`), { force: true })),
+    );
   }
 
   /** Resolves when an event was pushed since the last look, or after `timeoutMs`, or when aborted. */

@@ -21,7 +21,11 @@ export type ExecEvent =
   | { kind: 'end'; exitCode: number; error: string };
 
 /** Runs a command in the guest and yields what happens, `start` first, `end` last. Leaving early does not end the command. */
-export async function* execStream(guest: GuestClient, options: ExecOptions, signal?: AbortSignal): AsyncGenerator<ExecEvent> {
+export async function* execStream(
+  guest: GuestClient,
+  options: ExecOptions,
+  signal?: AbortSignal,
+): AsyncGenerator<ExecEvent> {
   const { cmd, args, envs, cwd, user, timeoutSec, stdin } = options;
   const headers = { Authorization: `Basic ${Buffer.from(`${user}:`).toString('base64')}` };
   const hasInput = stdin !== undefined && stdin.byteLength > 0;
@@ -44,12 +48,20 @@ export async function* execStream(guest: GuestClient, options: ExecOptions, sign
 
 const inputChunkBytes = 512 * 1024;
 
-async function sendInput(guest: GuestClient, pid: number, stdin: Uint8Array, headers: Record<string, string>): Promise<void> {
+async function sendInput(
+  guest: GuestClient,
+  pid: number,
+  stdin: Uint8Array,
+  headers: Record<string, string>,
+): Promise<void> {
   const process = { selector: { case: 'pid' as const, value: pid } };
   try {
     for (let offset = 0; offset < stdin.byteLength; offset += inputChunkBytes) {
       const value = stdin.subarray(offset, offset + inputChunkBytes);
-      await guest.processes.sendInput({ process, input: { input: { case: 'stdin', value } } }, { headers, timeoutMs: 30_000 });
+      await guest.processes.sendInput(
+        { process, input: { input: { case: 'stdin', value } } },
+        { headers, timeoutMs: 30_000 },
+      );
     }
     await guest.processes.closeStdin({ process }, { headers, timeoutMs: 5_000 });
   } catch (error) {

@@ -1,5 +1,5 @@
-import type { FileEntry } from '@aviary/proto/hostagent';
 import { type EntryInfo, FileType } from '@aviary/proto/filesystem';
+import type { FileEntry } from '@aviary/proto/hostagent';
 
 const types: Record<number, string> = {
   [FileType.FILE]: 'file',

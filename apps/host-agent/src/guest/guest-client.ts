@@ -62,11 +62,14 @@ export class GuestClient implements Disposable {
 
   /** Waits until the agent answers. Throws `deadline_exceeded`. */
   async waitHealthy({ timeoutMs, signal }: { timeoutMs: number; signal?: AbortSignal }): Promise<void> {
-    await waitFor({ what: "the guest agent's first answer", timeoutMs, intervalMs: 5, ...(signal ? { signal } : {}) }, async () => {
-      const response = await this.#request({ method: 'GET', path: '/health', timeoutMs: 500 }).catch(() => undefined);
-      response?.resume();
-      return response !== undefined && response.statusCode === 204;
-    });
+    await waitFor(
+      { what: "the guest agent's first answer", timeoutMs, intervalMs: 5, ...(signal ? { signal } : {}) },
+      async () => {
+        const response = await this.#request({ method: 'GET', path: '/health', timeoutMs: 500 }).catch(() => undefined);
+        response?.resume();
+        return response !== undefined && response.statusCode === 204;
+      },
+    );
   }
 
   /** Gives the guest its identity, clock and entropy. Repeats until `timeoutMs`, because a restored guest may need a moment. */
@@ -74,7 +77,11 @@ export class GuestClient implements Disposable {
     let last: unknown;
     await waitFor({ what: 'the initialisation of the guest', timeoutMs, intervalMs: 10 }, async () => {
       try {
-        await this.#internal('/init', { ...init, timestampMs: Date.now(), entropyBase64: randomBytes(64).toString('base64') }, 1_000);
+        await this.#internal(
+          '/init',
+          { ...init, timestampMs: Date.now(), entropyBase64: randomBytes(64).toString('base64') },
+          1_000,
+        );
         return true;
       } catch (error) {
         if (error instanceof AppError && error.code === 'unauthorized') throw error;
@@ -104,7 +111,15 @@ export class GuestClient implements Disposable {
   }
 
   /** Streams `content` into a file in the guest and resolves with its size. Throws `disk_full`, `invalid_request`, … */
-  async writeFile({ path, user, content }: { path: string; user: string; content: AsyncIterable<Uint8Array> }): Promise<number> {
+  async writeFile({
+    path,
+    user,
+    content,
+  }: {
+    path: string;
+    user: string;
+    content: AsyncIterable<Uint8Array>;
+  }): Promise<number> {
     const request = http.request({
       host: this.#address,
       port: guestAgentPort,
@@ -141,8 +156,21 @@ export class GuestClient implements Disposable {
   }
 
   /** Opens a file in the guest for reading. */
-  async readFile({ path, user, signal }: { path: string; user: string; signal?: AbortSignal }): Promise<AsyncIterable<Buffer>> {
-    const response = await this.#request({ method: 'GET', path: `/files?${fileQuery(path, user)}`, timeoutMs: 30_000, ...(signal ? { signal } : {}) });
+  async readFile({
+    path,
+    user,
+    signal,
+  }: {
+    path: string;
+    user: string;
+    signal?: AbortSignal;
+  }): Promise<AsyncIterable<Buffer>> {
+    const response = await this.#request({
+      method: 'GET',
+      path: `/files?${fileQuery(path, user)}`,
+      timeoutMs: 30_000,
+      ...(signal ? { signal } : {}),
+    });
     await throwForStatus(response);
     return response;
   }
@@ -168,7 +196,11 @@ export class GuestClient implements Disposable {
     signal?: AbortSignal;
   }): Promise<http.IncomingMessage> {
     const { method, path, timeoutMs, headers, body, signal: parent } = options;
-    const deadline = { what: `${method} ${path.split('?')[0]} to the guest agent`, timeoutMs, ...(parent ? { parent } : {}) };
+    const deadline = {
+      what: `${method} ${path.split('?')[0]} to the guest agent`,
+      timeoutMs,
+      ...(parent ? { parent } : {}),
+    };
     return withDeadline(deadline, (signal) => {
       return new Promise<http.IncomingMessage>((resolve, reject) => {
         const request = http.request({
@@ -179,7 +211,9 @@ export class GuestClient implements Disposable {
           agent: this.#agent,
           headers: {
             'X-Access-Token': this.#tokens.accessToken,
-            ...(body === undefined ? {} : { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body) }),
+            ...(body === undefined
+              ? {}
+              : { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body) }),
             ...headers,
           },
         });
@@ -223,7 +257,8 @@ async function readBody(response: http.IncomingMessage, maxBytes: number): Promi
   let text = '';
   for await (const chunk of response.setEncoding('utf8')) {
     text += chunk;
-    if (text.length > maxBytes) throw new AppError('guest_unavailable', 'the guest agent answered with more than it may');
+    if (text.length > maxBytes)
+      throw new AppError('guest_unavailable', 'the guest agent answered with more than it may');
   }
   return text;
 }

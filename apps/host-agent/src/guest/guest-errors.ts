@@ -22,8 +22,12 @@ export function fromGuestError(error: unknown, what: string): AppError {
     const code = codes[error.code];
     if (code) return new AppError(code, error.rawMessage.slice(0, 1_000), { cause: error });
   }
-  return new AppError('guest_unavailable', `cannot ${what}: the guest agent does not answer; it may be out of memory, see the sandbox's status`, {
-    cause: error,
-    details: { reason: errorText(error).slice(0, 200) },
-  });
+  return new AppError(
+    'guest_unavailable',
+    `cannot ${what}: the guest agent does not answer; it may be out of memory, see the sandbox's status`,
+    {
+      cause: error,
+      details: { reason: errorText(error).slice(0, 200) },
+    },
+  );
 }

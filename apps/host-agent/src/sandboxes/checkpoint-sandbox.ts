@@ -11,10 +11,18 @@ export async function checkpoint(
   sandbox: Sandbox & { running: RunningParts },
   cause: Extract<GenerationCause, 'checkpoint' | 'fork' | 'template' | 'boot'>,
 ): Promise<GenerationManifest> {
-  const manifest = await withStoppedGuest(context, sandbox, () => saveGeneration(context, sandbox, { cause, isEnding: false }), { isGoingOn: true });
+  const manifest = await withStoppedGuest(
+    context,
+    sandbox,
+    () => saveGeneration(context, sandbox, { cause, isEnding: false }),
+    { isGoingOn: true },
+  );
   // The next generation's parent is this one; its memory diff stays relative to what the microVM was restored from.
   await context.registry.save(sandbox, { generationId: asId('generation', manifest.id) }).catch((error: unknown) => {
-    context.logger.warn({ sandboxId: sandbox.record.sandboxId, error: errorText(error) }, 'checkpoint saved, its record not yet');
+    context.logger.warn(
+      { sandboxId: sandbox.record.sandboxId, error: errorText(error) },
+      'checkpoint saved, its record not yet',
+    );
   });
   return manifest;
 }

@@ -1,4 +1,13 @@
-import { AppError, asId, errorText, type GenerationId, type SandboxId, sandboxLimits, type TeamId, type TemplateId } from '@aviary/core';
+import {
+  AppError,
+  asId,
+  errorText,
+  type GenerationId,
+  type SandboxId,
+  sandboxLimits,
+  type TeamId,
+  type TemplateId,
+} from '@aviary/core';
 import { type HostTemplate, resolveTemplate } from '../templates/resolve-template.ts';
 import { releaseSandbox } from './destroy-sandbox.ts';
 import { machineFacts } from './machine-facts.ts';
@@ -45,11 +54,20 @@ export function createSandbox(context: SandboxContext, options: CreateSandboxOpt
       await faults.hit('create.before-running');
       delete sandbox.record.intent;
       const now = registry.clock.now();
-      await registry.save(sandbox, { state: 'running', startPath, lastOperationId: options.operationId, startedAtMs: now, lastActiveAtMs: now });
+      await registry.save(sandbox, {
+        state: 'running',
+        startPath,
+        lastOperationId: options.operationId,
+        startedAtMs: now,
+        lastActiveAtMs: now,
+      });
       await faults.hit('create.after-running');
     } catch (error) {
       await releaseSandbox(context, sandbox).catch((releaseError: unknown) => {
-        context.logger.error({ sandboxId: options.sandboxId, error: errorText(releaseError) }, 'cannot undo a failed create; the next start of the agent will');
+        context.logger.error(
+          { sandboxId: options.sandboxId, error: errorText(releaseError) },
+          'cannot undo a failed create; the next start of the agent will',
+        );
       });
       throw error;
     }
@@ -99,9 +117,13 @@ async function startFromSnapshot(context: SandboxContext, sandbox: Sandbox, gene
   const generation = await openForRestore(context, generationId);
   const { vcpus, memoryMib, diskMib } = generation.manifest;
   if (record.vcpus !== vcpus || record.memoryMib !== memoryMib || record.diskMib !== diskMib) {
-    throw new AppError('invalid_request', `the template has ${vcpus} vCPUs, ${memoryMib} MiB of memory and ${diskMib} MiB of disk; leave the sizes out`, {
-      details: { field: 'template', vcpus, memory_mb: memoryMib, disk_size_mb: diskMib },
-    });
+    throw new AppError(
+      'invalid_request',
+      `the template has ${vcpus} vCPUs, ${memoryMib} MiB of memory and ${diskMib} MiB of disk; leave the sizes out`,
+      {
+        details: { field: 'template', vcpus, memory_mb: memoryMib, disk_size_mb: diskMib },
+      },
+    );
   }
   record.generationId = asId('generation', generation.manifest.id);
   await restoreMicroVm(context, sandbox, generation);
@@ -123,8 +145,15 @@ async function takeWarm(context: SandboxContext, sandbox: Sandbox, generationId:
     await registry.remove(warm.record.sandboxId);
     return true;
   } catch (error) {
-    logger.warn({ sandboxId: record.sandboxId, error: errorText(error) }, 'a warm microVM did not start, restoring instead');
-    await releaseSandbox(context, { record: { ...warm.record, ...(vmm ? { vmm } : {}) }, openStreams: 0, ...(sandbox.running ? { running: sandbox.running } : {}) });
+    logger.warn(
+      { sandboxId: record.sandboxId, error: errorText(error) },
+      'a warm microVM did not start, restoring instead',
+    );
+    await releaseSandbox(context, {
+      record: { ...warm.record, ...(vmm ? { vmm } : {}) },
+      openStreams: 0,
+      ...(sandbox.running ? { running: sandbox.running } : {}),
+    });
     delete sandbox.running;
     for (const name of ['slotIndex', 'vmm', 'disk', 'memory', 'diskGenerationId'] as const) delete record[name];
     record.homeId = record.sandboxId;
@@ -133,13 +162,20 @@ async function takeWarm(context: SandboxContext, sandbox: Sandbox, generationId:
 }
 
 /** Lets a warm guest go on as this sandbox, while its record is written. */
-async function goOnAs({ registry }: SandboxContext, sandbox: Sandbox & { running: RunningParts }, hostToken: string): Promise<void> {
+async function goOnAs(
+  { registry }: SandboxContext,
+  sandbox: Sandbox & { running: RunningParts },
+  hostToken: string,
+): Promise<void> {
   const { record, running } = sandbox;
   const saved = registry.save(sandbox);
   try {
     running.guest.useTokens({ hostToken, accessToken: record.accessToken });
     await running.vm.resume();
-    await running.guest.init({ ...guestIdentity(record), hostTokenSha256: sha256Hex(record.hostToken) }, { timeoutMs: 15_000 });
+    await running.guest.init(
+      { ...guestIdentity(record), hostTokenSha256: sha256Hex(record.hostToken) },
+      { timeoutMs: 15_000 },
+    );
     running.guest.useTokens(record);
   } finally {
     await saved;
@@ -182,7 +218,9 @@ function checkRanges(options: CreateSandboxOptions): void {
   ] as const;
   for (const [field, value, { min, max }] of ranges) {
     if (!Number.isInteger(value) || value < min || value > max) {
-      throw new AppError('invalid_request', `${field} must be a whole number from ${min} to ${max}`, { details: { field } });
+      throw new AppError('invalid_request', `${field} must be a whole number from ${min} to ${max}`, {
+        details: { field },
+      });
     }
   }
 }

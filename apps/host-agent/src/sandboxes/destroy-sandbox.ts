@@ -5,7 +5,10 @@ import type { SandboxContext } from './sandbox-context.ts';
 import type { Sandbox } from './sandbox-registry.ts';
 
 /** Ends a sandbox and removes all that it has on this host. No error when it is not here. */
-export function destroySandbox(context: SandboxContext, { sandboxId, operationId }: { sandboxId: SandboxId; operationId: string }): Promise<void> {
+export function destroySandbox(
+  context: SandboxContext,
+  { sandboxId, operationId }: { sandboxId: SandboxId; operationId: string },
+): Promise<void> {
   const { registry, faults } = context;
   return registry.lock(sandboxId, async () => {
     const sandbox = registry.find(sandboxId);

@@ -30,13 +30,19 @@ export interface ForkResult {
 }
 
 /** Starts copies of a running sandbox's live state (it goes on) or of a paused one's. Asked again with the same id, starts only what is missing. */
-export async function forkSandbox(context: SandboxContext, options: ForkOptions): Promise<{ results: ForkResult[]; generation: GenerationManifest }> {
+export async function forkSandbox(
+  context: SandboxContext,
+  options: ForkOptions,
+): Promise<{ results: ForkResult[]; generation: GenerationManifest }> {
   const { registry } = context;
-  const done = options.targets.map((id) => registry.find(id)).find((target) => target?.record.lastOperationId === options.operationId);
+  const done = options.targets
+    .map((id) => registry.find(id))
+    .find((target) => target?.record.lastOperationId === options.operationId);
   const generation = await registry.lock(options.sandboxId, async () => {
     const source = registry.get(options.sandboxId);
     if (done?.record.diskGenerationId) return openForRestore(context, done.record.diskGenerationId);
-    if (source.record.state === 'paused' && source.record.generationId) return openForRestore(context, source.record.generationId);
+    if (source.record.state === 'paused' && source.record.generationId)
+      return openForRestore(context, source.record.generationId);
     const { id } = await checkpoint(context, registry.getRunning(options.sandboxId), 'fork');
     return openForRestore(context, asId('generation', id));
   });

@@ -22,7 +22,10 @@ export interface PauseOptions {
  * Saves a sandbox as a new generation and frees its microVM. Resolves when the generation is durable and everything is freed.
  * When it throws, the sandbox runs on and is usable; only when its microVM is gone is it `error`, its last generation kept.
  */
-export function pauseSandbox(context: SandboxContext, { sandboxId, operationId, cause }: PauseOptions): Promise<Sandbox> {
+export function pauseSandbox(
+  context: SandboxContext,
+  { sandboxId, operationId, cause }: PauseOptions,
+): Promise<Sandbox> {
   const { registry, faults } = context;
   return registry.lock(sandboxId, async () => {
     const known = registry.get(sandboxId);
@@ -68,14 +71,19 @@ export async function finishPause(
     lastOperationId: operationId,
     generationId: asId('generation', generation.id),
   });
-  const event = generation.cause === 'auto_pause' || generation.cause === 'host_shutdown' ? 'sandbox.auto_paused' : 'sandbox.paused';
+  const event =
+    generation.cause === 'auto_pause' || generation.cause === 'host_shutdown'
+      ? 'sandbox.auto_paused'
+      : 'sandbox.paused';
   await registry.events.push(event, record.sandboxId, { generation_id: record.generationId ?? '' });
   context.prepareResume(record.generationId);
 }
 
 /** Lets what uses the guest finish for a moment. What is left after that is cut by the pause. */
 async function drain(sandbox: Sandbox): Promise<void> {
-  await waitFor({ what: 'the end of all streams', timeoutMs: drainMs }, () => sandbox.openStreams === 0).catch(() => undefined);
+  await waitFor({ what: 'the end of all streams', timeoutMs: drainMs }, () => sandbox.openStreams === 0).catch(
+    () => undefined,
+  );
 }
 
 /**

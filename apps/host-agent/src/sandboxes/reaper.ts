@@ -27,8 +27,13 @@ export class Reaper {
   #isDue({ registry }: SandboxContext, { record, running, openStreams }: Sandbox): boolean {
     const now = registry.clock.now();
     const isIdle = record.timeoutSec > 0 && now - record.lastActiveAtMs >= record.timeoutSec * 1_000;
-    const isFree = !this.#pausing.has(record.sandboxId) && !registry.isLocked(record.sandboxId) && now >= (this.#retryAt.get(record.sandboxId) ?? 0);
-    return isIdle && isFree && openStreams === 0 && record.state === 'running' && running !== undefined && !record.isInternal;
+    const isFree =
+      !this.#pausing.has(record.sandboxId) &&
+      !registry.isLocked(record.sandboxId) &&
+      now >= (this.#retryAt.get(record.sandboxId) ?? 0);
+    return (
+      isIdle && isFree && openStreams === 0 && record.state === 'running' && running !== undefined && !record.isInternal
+    );
   }
 
   async #pauseIfIdle(context: SandboxContext, sandbox: Sandbox): Promise<void> {
@@ -54,12 +59,19 @@ export class Reaper {
 
   /** Somebody may have used it, or put its end off, while the guest was asked. */
   #isStillIdle({ registry }: SandboxContext, { record, openStreams }: Sandbox): boolean {
-    return openStreams === 0 && record.timeoutSec > 0 && registry.clock.now() - record.lastActiveAtMs >= record.timeoutSec * 1_000;
+    return (
+      openStreams === 0 &&
+      record.timeoutSec > 0 &&
+      registry.clock.now() - record.lastActiveAtMs >= record.timeoutSec * 1_000
+    );
   }
 }
 
 /** Pauses everything that runs, for a host about to go. Failures are told per sandbox; those run on. */
-export async function pauseAll(context: SandboxContext, operationId: string): Promise<{ paused: string[]; failures: Record<string, string> }> {
+export async function pauseAll(
+  context: SandboxContext,
+  operationId: string,
+): Promise<{ paused: string[]; failures: Record<string, string> }> {
   const semaphore = new Semaphore(pauseConcurrency);
   const paused: string[] = [];
   const failures: Record<string, string> = {};
@@ -68,7 +80,11 @@ export async function pauseAll(context: SandboxContext, operationId: string): Pr
     running.map(({ record: { sandboxId } }) =>
       semaphore.run(async () => {
         try {
-          await pauseSandbox(context, { sandboxId, operationId: `${operationId}:${sandboxId}`, cause: 'host_shutdown' });
+          await pauseSandbox(context, {
+            sandboxId,
+            operationId: `${operationId}:${sandboxId}`,
+            cause: 'host_shutdown',
+          });
           paused.push(sandboxId);
         } catch (error) {
           failures[sandboxId] = errorText(error);

@@ -16,7 +16,9 @@ import { markLost, watchExit } from './watch-exit.ts';
  */
 export async function recoverSandboxes(context: SandboxContext, journal: SandboxJournal): Promise<void> {
   const { registry, vmm, slots, logger } = context;
-  const records = await journal.readAll((file, error) => logger.error({ file, error: errorText(error) }, 'ignoring a broken sandbox record'));
+  const records = await journal.readAll((file, error) =>
+    logger.error({ file, error: errorText(error) }, 'ignoring a broken sandbox record'),
+  );
   const alive = new Map<Sandbox, { vm: MicroVm; slotIndex: number }>();
   for (const record of records) {
     const sandbox = registry.add(record);
@@ -26,13 +28,25 @@ export async function recoverSandboxes(context: SandboxContext, journal: Sandbox
   await vmm.removeStrays(new Set([...alive.values()].map(({ vm }) => vm.record.id)));
   await slots.reclaim(new Set([...alive.values()].map(({ slotIndex }) => slotIndex)));
   for (const [sandbox, { vm, slotIndex }] of alive) {
-    const slot = await slots.adopt(slotIndex);
+    const slot = await slots.adopt(slotIndex).catch((error: unknown) => {
+      logger.error(
+        { sandboxId: sandbox.record.sandboxId, slotIndex, error: errorText(error) },
+        "a microVM's network slot is gone",
+      );
+    });
+    if (!slot) {
+      await vm.kill();
+      continue;
+    }
     sandbox.running = { vm, slot, guest: new GuestClient(slot.hostAddress, sandbox.record) };
   }
   for (const sandbox of registry.list()) {
     await settle(context, sandbox).catch((error: unknown) => {
       const { sandboxId, state } = sandbox.record;
-      logger.error({ sandboxId, state, error: errorText(error) }, 'cannot settle a sandbox; delete it, or restart the agent to try again');
+      logger.error(
+        { sandboxId, state, error: errorText(error) },
+        'cannot settle a sandbox; delete it, or restart the agent to try again',
+      );
     });
   }
 }
@@ -56,20 +70,35 @@ async function settle(context: SandboxContext, sandbox: Sandbox): Promise<void> 
       return;
     case 'pausing': {
       const generation = record.intent?.generationId ? generations.get(record.intent.generationId) : undefined;
-      if (generation && record.intent) return finishPause(context, sandbox, { generation, operationId: record.intent.operationId });
+      if (generation && record.intent)
+        return finishPause(context, sandbox, { generation, operationId: record.intent.operationId });
       if (!sandbox.running) return markLost(context, sandbox, 'it ended while it was paused');
       await sandbox.running.vm.resume();
       await sandbox.running.guest.thaw({ timeoutMs: 30_000 });
       delete record.intent;
-      await registry.save(sandbox, { state: 'running', reason: 'the last pause was interrupted: the host agent ended' });
+      await registry.save(sandbox, {
+        state: 'running',
+        reason: 'the last pause was interrupted: the host agent ended',
+      });
       watchExit(context, sandbox, sandbox.running.vm);
       return;
     }
     case 'resuming':
       await releaseMicroVm(context, sandbox);
-      await removeRunFiles(context, sandbox);
       delete record.intent;
-      await registry.save(sandbox, { state: 'paused', reason: 'the last resume was interrupted: the host agent ended' });
+      if (record.generationId === undefined) {
+        // It never paused: its disk is all that it has.
+        await registry.save(sandbox, {
+          state: 'error',
+          reason: 'the last start was interrupted: the host agent ended',
+        });
+        return;
+      }
+      await removeRunFiles(context, sandbox);
+      await registry.save(sandbox, {
+        state: 'paused',
+        reason: 'the last resume was interrupted: the host agent ended',
+      });
       return;
     case 'paused':
     case 'error':

@@ -8,7 +8,11 @@ import type { Sandbox } from './sandbox-registry.ts';
  * Frees what a run holds: VMM, connections, slot, sockets. The disk layer, the memory file and the journal record stay. Tries
  * every step and joins the errors.
  */
-export async function releaseMicroVm(context: SandboxContext, sandbox: Sandbox, { slot }: { slot?: NetworkSlot } = {}): Promise<void> {
+export async function releaseMicroVm(
+  context: SandboxContext,
+  sandbox: Sandbox,
+  { slot }: { slot?: NetworkSlot } = {},
+): Promise<void> {
   const { record, running } = sandbox;
   const failures: unknown[] = [];
   const attempt = async (step: () => Promise<unknown>) => {
@@ -27,7 +31,9 @@ export async function releaseMicroVm(context: SandboxContext, sandbox: Sandbox, 
   if (held && failures.length === 0) await attempt(() => context.slots.release(held));
   await attempt(() => rm(context.layout.sandboxRun(record.homeId), { recursive: true, force: true }));
   if (failures.length > 0) {
-    throw new AppError('internal', `cannot release the microVM: ${failures.map(errorText).join('; ')}`, { cause: new AggregateError(failures) });
+    throw new AppError('internal', `cannot release the microVM: ${failures.map(errorText).join('; ')}`, {
+      cause: new AggregateError(failures),
+    });
   }
   delete record.slotIndex;
   delete record.vmm;

@@ -31,9 +31,12 @@ export function resumeSandbox(context: SandboxContext, options: ResumeOptions): 
     const { record } = sandbox;
     if (record.lastOperationId === operationId) return sandbox;
     if (record.state !== 'paused' && record.state !== 'error') {
-      throw new AppError('invalid_state', `the sandbox is ${record.state}, not paused`, { details: { state: record.state } });
+      throw new AppError('invalid_state', `the sandbox is ${record.state}, not paused`, {
+        details: { state: record.state },
+      });
     }
-    const generationId = options.generationId ?? asOptionalGeneration(generations.current(sandboxId)) ?? record.generationId;
+    const generationId =
+      options.generationId ?? asOptionalGeneration(generations.current(sandboxId)) ?? record.generationId;
     const before = { state: record.state, reason: record.reason };
     await registry.save(sandbox, {
       state: 'resuming',
@@ -69,18 +72,31 @@ export function resumeSandbox(context: SandboxContext, options: ResumeOptions): 
       throw error;
     }
     if (sandbox.running) watchExit(context, sandbox, sandbox.running.vm);
-    await registry.events.push('sandbox.resumed', sandboxId, { start_path: record.startPath ?? 'resume', reason: record.reason });
+    await registry.events.push('sandbox.resumed', sandboxId, {
+      start_path: record.startPath ?? 'resume',
+      reason: record.reason,
+    });
     return sandbox;
   });
 }
 
 /** Starts the microVM; resolves with the reason when it had to leave the memory aside. */
-async function startFrom(context: SandboxContext, sandbox: Sandbox, generationId: GenerationId | undefined, isCold: boolean): Promise<string | undefined> {
+async function startFrom(
+  context: SandboxContext,
+  sandbox: Sandbox,
+  generationId: GenerationId | undefined,
+  isCold: boolean,
+): Promise<string | undefined> {
   const { generations } = context;
   if (generationId === undefined) {
     // It never paused, but its last disk layer is still there: what reached the disk is not lost.
     const { disk } = sandbox.record;
-    if (!disk) throw new AppError('invalid_state', 'the sandbox has nothing to start from: it never paused, and its disk is gone');
+    if (!disk)
+      throw new AppError(
+        'invalid_state',
+        'the sandbox has nothing to start from: it never paused, and its disk is gone',
+      );
+    await context.disks.freeze(disk);
     await bootMicroVm(context, sandbox, disk);
     return 'it had no saved generation: started from its disk as the lost microVM left it';
   }
@@ -99,7 +115,16 @@ async function startFrom(context: SandboxContext, sandbox: Sandbox, generationId
 /** What this host offers a restore. An older toolbox that is still on the disk counts as offered. */
 export function restoreFacts({ identity, images }: SandboxContext) {
   const { vmm, version, machineType, cpuModel, accelerator } = identity;
-  return { vmm, version, machineType, cpuModel, accelerator, kernelId: images.kernel.version, initramfsId: images.initramfs.id, toolboxId: images.toolbox.id };
+  return {
+    vmm,
+    version,
+    machineType,
+    cpuModel,
+    accelerator,
+    kernelId: images.kernel.version,
+    initramfsId: images.initramfs.id,
+    toolboxId: images.toolbox.id,
+  };
 }
 
 /** Opens a generation for restoring, its memory in one image. Throws `integrity`, or `invalid_state` naming what differs on this host. */
@@ -108,7 +133,8 @@ export async function openForRestore(context: SandboxContext, generationId: Gene
   const manifest = generations.get(generationId);
   if (!manifest) throw new AppError('not_found', `there is no generation ${generationId} on this host`);
   const mismatches = restoreMismatches(manifest, restoreFacts(context));
-  if (mismatches.length > 0) throw new AppError('invalid_state', `cannot restore on this host: ${mismatches.join('; ')}`);
+  if (mismatches.length > 0)
+    throw new AppError('invalid_state', `cannot restore on this host: ${mismatches.join('; ')}`);
   await generations.ensureFullImage(generationId);
   return generations.open(generationId, { need: 'memory' });
 }

@@ -1,7 +1,7 @@
-import { create } from '@bufbuild/protobuf';
 import { type SandboxInfo, SandboxInfoSchema, SandboxState } from '@aviary/proto/hostagent';
-import type { Sandbox } from './sandbox-registry.ts';
+import { create } from '@bufbuild/protobuf';
 import type { HostSandboxState } from './sandbox-record.ts';
+import type { Sandbox } from './sandbox-registry.ts';
 
 const states = {
   starting: SandboxState.STARTING,

@@ -37,7 +37,8 @@ export class SandboxJournal {
       try {
         const record = JSON.parse(await readFile(file, 'utf8')) as SandboxRecord;
         asId('sandbox', record.sandboxId);
-        if (record.version !== 1 || `${record.sandboxId}.json` !== name) throw new Error('not a sandbox record of version 1');
+        if (record.version !== 1 || `${record.sandboxId}.json` !== name)
+          throw new Error('not a sandbox record of version 1');
         records.push(record);
       } catch (error) {
         onBroken(file, error);

@@ -59,9 +59,13 @@ export class SandboxRegistry {
   getRunning(sandboxId: SandboxId): Sandbox & { running: RunningParts } {
     const sandbox = this.get(sandboxId);
     if (sandbox.record.state !== 'running' || !sandbox.running) {
-      throw new AppError('invalid_state', `the sandbox is ${sandbox.record.state}, not running; resume it or wait for it first`, {
-        details: { state: sandbox.record.state, reason: sandbox.record.reason },
-      });
+      throw new AppError(
+        'invalid_state',
+        `the sandbox is ${sandbox.record.state}, not running; resume it or wait for it first`,
+        {
+          details: { state: sandbox.record.state, reason: sandbox.record.reason },
+        },
+      );
     }
     return sandbox as Sandbox & { running: RunningParts };
   }

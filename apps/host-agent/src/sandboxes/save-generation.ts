@@ -1,5 +1,11 @@
 import { AppError, asId, type GenerationId } from '@aviary/core';
-import { type BackingLayer, fullMemoryPart, type GenerationCause, type GenerationManifest, statePart } from '../generations/manifest.ts';
+import {
+  type BackingLayer,
+  fullMemoryPart,
+  type GenerationCause,
+  type GenerationManifest,
+  statePart,
+} from '../generations/manifest.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { Sandbox } from './sandbox-registry.ts';
 
@@ -14,7 +20,11 @@ const diskPartName = 'disk.qcow2';
 export async function saveGeneration(
   context: SandboxContext,
   sandbox: Sandbox,
-  { cause, isEnding, onDraft }: { cause: GenerationCause; isEnding: boolean; onDraft?: (id: GenerationId) => Promise<void> },
+  {
+    cause,
+    isEnding,
+    onDraft,
+  }: { cause: GenerationCause; isEnding: boolean; onDraft?: (id: GenerationId) => Promise<void> },
 ): Promise<GenerationManifest> {
   const { generations, images, identity, disks, faults } = context;
   const { record, running } = sandbox;
@@ -31,7 +41,9 @@ export async function saveGeneration(
   const saveMemory = async () => {
     if (memory.mapping === 'shared') await draft.adoptFullMemory(fullMemoryPart, { path: memory.path, by });
     else {
-      await draft.writeMemoryDiff({ base: memory.source, memoryBytes: record.memoryMib * 2 ** 20 }, (onRange) => running.vm.dirtyPages(onRange));
+      await draft.writeMemoryDiff({ base: memory.source, memoryBytes: record.memoryMib * 2 ** 20 }, (onRange) =>
+        running.vm.dirtyPages(onRange),
+      );
     }
   };
   await draft.sealPart(statePart);
@@ -62,5 +74,12 @@ async function backingOf(
   disks: SandboxContext['disks'],
 ): Promise<BackingLayer[]> {
   const layers = await disks.chain(disk);
-  return layers.map(({ path }) => layout.generationPart(path) ?? { kind: 'image' as const, path, id: path === images.minimal.rootfsPath ? images.minimal.id : path });
+  return layers.map(
+    ({ path }) =>
+      layout.generationPart(path) ?? {
+        kind: 'image' as const,
+        path,
+        id: path === images.minimal.rootfsPath ? images.minimal.id : path,
+      },
+  );
 }

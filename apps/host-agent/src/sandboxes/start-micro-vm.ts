@@ -59,7 +59,8 @@ export async function restoreMicroVm(context: SandboxContext, sandbox: Sandbox, 
   const { registry, vmm, layout, faults } = context;
   const { record } = sandbox;
   const { memory, manifest } = from;
-  if (!memory || memory.kind !== 'full') throw new AppError('invalid_state', 'a restore needs a generation with a full memory image');
+  if (!memory || memory.kind !== 'full')
+    throw new AppError('invalid_state', 'a restore needs a generation with a full memory image');
   await startInSlot(context, sandbox, from.disk, async (place) => {
     record.memory = { path: memory.path, mapping: 'private', source: memory };
     record.diskGenerationId = asId('generation', manifest.id);
@@ -69,7 +70,10 @@ export async function restoreMicroVm(context: SandboxContext, sandbox: Sandbox, 
     await faults.hit('resume.after-spawn');
     await vm.resume();
     // The saved guest knows the tokens of when it was saved; it gets this run's with its identity.
-    const guest = new GuestClient(place.slot.hostAddress, { hostToken: manifest.guestAgentToken, accessToken: record.accessToken });
+    const guest = new GuestClient(place.slot.hostAddress, {
+      hostToken: manifest.guestAgentToken,
+      accessToken: record.accessToken,
+    });
     sandbox.running = { vm, slot: place.slot, guest };
     const saved = registry.save(sandbox, { vmm: vm.record });
     await endsWith(sandbox.running, () => takeOver(sandbox, guest)).finally(() => saved);
@@ -80,7 +84,10 @@ export async function restoreMicroVm(context: SandboxContext, sandbox: Sandbox, 
 /** Gives a restored guest its identity and secrets, then lets its user processes go on. */
 async function takeOver(sandbox: Sandbox, guest: GuestClient): Promise<void> {
   const { record } = sandbox;
-  await guest.init({ ...guestIdentity(record), hostTokenSha256: sha256Hex(record.hostToken) }, { timeoutMs: restoreTimeoutMs });
+  await guest.init(
+    { ...guestIdentity(record), hostTokenSha256: sha256Hex(record.hostToken) },
+    { timeoutMs: restoreTimeoutMs },
+  );
   guest.useTokens(record);
   await guest.thaw({ timeoutMs: 10_000 });
 }
@@ -91,14 +98,20 @@ interface Place {
 }
 
 /** Takes a slot, makes the run's files, and runs `start` there. Gives all of it back when anything fails. */
-async function startInSlot(context: SandboxContext, sandbox: Sandbox, base: DiskLayer, start: (place: Place) => Promise<void>): Promise<void> {
+async function startInSlot(
+  context: SandboxContext,
+  sandbox: Sandbox,
+  base: DiskLayer,
+  start: (place: Place) => Promise<void>,
+): Promise<void> {
   const { registry, slots, disks, layout, faults } = context;
   const { record } = sandbox;
   const slot = await slots.acquire();
   try {
     await faults.hit('create.after-slot');
     await registry.save(sandbox, { slotIndex: slot.index });
-    for (const directory of [layout.sandbox(record.homeId), layout.sandboxDisk(record.homeId)]) await mkdir(directory, { recursive: true, mode: 0o711 });
+    for (const directory of [layout.sandbox(record.homeId), layout.sandboxDisk(record.homeId)])
+      await mkdir(directory, { recursive: true, mode: 0o711 });
     const runDirectory = layout.sandboxRun(record.homeId);
     await mkdir(runDirectory, { recursive: true, mode: 0o700 });
     await chown(runDirectory, slot.uid, slot.uid);
@@ -110,7 +123,10 @@ async function startInSlot(context: SandboxContext, sandbox: Sandbox, base: Disk
     await faults.hit('create.after-init');
   } catch (error) {
     await releaseMicroVm(context, sandbox, { slot }).catch((releaseError: unknown) => {
-      context.logger.error({ sandboxId: record.sandboxId, error: errorText(releaseError) }, 'cannot release everything of a failed start');
+      context.logger.error(
+        { sandboxId: record.sandboxId, error: errorText(releaseError) },
+        'cannot release everything of a failed start',
+      );
     });
     throw error;
   }

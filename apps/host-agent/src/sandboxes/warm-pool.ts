@@ -89,7 +89,9 @@ export class WarmPool {
     const index = entries.indexOf(warm);
     if (index < 0) return;
     entries.splice(index, 1);
-    await releaseSandbox(context, warm).catch((error: unknown) => context.logger.warn({ error: errorText(error) }, 'cannot release a warm microVM'));
+    await releaseSandbox(context, warm).catch((error: unknown) =>
+      context.logger.warn({ error: errorText(error) }, 'cannot release a warm microVM'),
+    );
   }
 }
 
@@ -124,7 +126,13 @@ async function warmUp(context: SandboxContext, generationId: GenerationId): Prom
   try {
     await restoreMicroVm(context, sandbox, generation);
     const warm = sandbox as WarmSandbox;
-    await execBuffered(warm.running.guest, { cmd: '/bin/true', args: [], envs: {}, user: 'user', timeoutSec: warmUpTimeoutSec });
+    await execBuffered(warm.running.guest, {
+      cmd: '/bin/true',
+      args: [],
+      envs: {},
+      user: 'user',
+      timeoutSec: warmUpTimeoutSec,
+    });
     warm.running.guest.closeConnections();
     await warm.running.vm.pause();
     return warm;

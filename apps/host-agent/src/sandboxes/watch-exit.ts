@@ -17,7 +17,10 @@ export function watchExit(context: SandboxContext, sandbox: Sandbox, vm: MicroVm
         await markLost(context, sandbox, reason);
       })
       .catch((error: unknown) => {
-        context.logger.error({ sandboxId: sandbox.record.sandboxId, error: errorText(error) }, 'cannot clean up after a lost microVM');
+        context.logger.error(
+          { sandboxId: sandbox.record.sandboxId, error: errorText(error) },
+          'cannot clean up after a lost microVM',
+        );
       }),
   );
 }
@@ -28,7 +31,10 @@ export async function markLost(context: SandboxContext, sandbox: Sandbox, reason
   const { record } = sandbox;
   logger.warn({ sandboxId: record.sandboxId, reason }, 'microVM lost');
   await releaseMicroVm(context, sandbox).catch((error: unknown) => {
-    logger.error({ sandboxId: record.sandboxId, error: errorText(error) }, 'cannot release everything of a lost microVM');
+    logger.error(
+      { sandboxId: record.sandboxId, error: errorText(error) },
+      'cannot release everything of a lost microVM',
+    );
   });
   delete record.intent;
   await registry.save(sandbox, { state: 'error', reason: `the microVM ended: ${reason}` });

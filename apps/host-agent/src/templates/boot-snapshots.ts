@@ -86,7 +86,11 @@ function keyOf(context: SandboxContext, { template, vcpus, memoryMib, diskMib }:
 }
 
 /** Boots an anonymous guest, saves it, and removes it. `onSaved` comes before the removal: until then the guest keeps its generation. */
-async function makeBootSnapshot(context: SandboxContext, size: BootSize, onSaved: (id: GenerationId) => Promise<void>): Promise<GenerationId> {
+async function makeBootSnapshot(
+  context: SandboxContext,
+  size: BootSize,
+  onSaved: (id: GenerationId) => Promise<void>,
+): Promise<GenerationId> {
   const { registry } = context;
   const id = newId('sandbox');
   const sandbox = registry.add({
@@ -115,7 +119,9 @@ async function makeBootSnapshot(context: SandboxContext, size: BootSize, onSaved
   try {
     await bootMicroVm(context, sandbox, size.template.disk);
     const running = sandbox as Sandbox & { running: RunningParts };
-    const manifest = await withStoppedGuest(context, running, () => saveGeneration(context, sandbox, { cause: 'boot', isEnding: true }));
+    const manifest = await withStoppedGuest(context, running, () =>
+      saveGeneration(context, sandbox, { cause: 'boot', isEnding: true }),
+    );
     const generationId = asId('generation', manifest.id);
     await onSaved(generationId);
     return generationId;

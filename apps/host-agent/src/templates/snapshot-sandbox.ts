@@ -10,7 +10,10 @@ export interface SnapshotOptions {
 }
 
 /** Makes a template of a running sandbox (which goes on) or of a paused one's latest generation. Replaces an older template of that id. */
-export function snapshotSandbox(context: SandboxContext, { operationId, sandboxId, template }: SnapshotOptions): Promise<GenerationManifest> {
+export function snapshotSandbox(
+  context: SandboxContext,
+  { operationId, sandboxId, template }: SnapshotOptions,
+): Promise<GenerationManifest> {
   const { registry, templates, generations, faults } = context;
   return registry.lock(sandboxId, async () => {
     const done = templates.find(template);
@@ -28,7 +31,10 @@ export function snapshotSandbox(context: SandboxContext, { operationId, sandboxI
 }
 
 /** Deletes a template. True when sandboxes still use its files, which go with the last of them. */
-export async function deleteTemplate(context: SandboxContext, template: { teamId: TeamId; templateId: TemplateId }): Promise<boolean> {
+export async function deleteTemplate(
+  context: SandboxContext,
+  template: { teamId: TeamId; templateId: TemplateId },
+): Promise<boolean> {
   const { templates, generations, faults } = context;
   const known = templates.find(template);
   if (!known) return false;

@@ -83,6 +83,10 @@ function parse(text: string, file: string): SnapshotTemplate {
       operationId: id('operationId'),
     };
   } catch (error) {
-    throw new AppError('integrity', `${file} is damaged; restore it from a backup, or remove it to give up the template`, { cause: error });
+    throw new AppError(
+      'integrity',
+      `${file} is damaged; restore it from a backup, or remove it to give up the template`,
+      { cause: error },
+    );
   }
 }

@@ -38,7 +38,13 @@ export interface AgentHarness extends AsyncDisposable {
 const agentMain = path.resolve(import.meta.dirname, '../main.ts');
 
 /** `imagesFrom` is a data directory with built images; they are linked, not copied. */
-export async function startAgentHarness({ imagesFrom, settings = {} }: { imagesFrom: string; settings?: Record<string, string> }): Promise<AgentHarness> {
+export async function startAgentHarness({
+  imagesFrom,
+  settings = {},
+}: {
+  imagesFrom: string;
+  settings?: Record<string, string>;
+}): Promise<AgentHarness> {
   await using cleanup = new AsyncDisposableStack();
   const dataDir = await mkdtemp(path.join(os.tmpdir(), 'aviary-agent-'));
   cleanup.defer(() => rm(dataDir, { recursive: true, force: true, maxRetries: 5 }));
@@ -91,13 +97,16 @@ export async function startAgentHarness({ imagesFrom, settings = {} }: { imagesF
       });
       const started = child;
       exited = new Promise((resolve) => started.once('exit', () => resolve()));
-      await waitFor({ what: `the host agent's first answer; its log: ${log.slice(-2_000)}`, timeoutMs: 60_000, intervalMs: 50 }, async () => {
-        if (started.exitCode !== null) throw new Error(`the host agent ended: ${log.slice(-3_000)}`);
-        return client.listSandboxes({}, { timeoutMs: 1_000 }).then(
-          () => true,
-          () => false,
-        );
-      });
+      await waitFor(
+        { what: `the host agent's first answer; its log: ${log.slice(-2_000)}`, timeoutMs: 60_000, intervalMs: 50 },
+        async () => {
+          if (started.exitCode !== null) throw new Error(`the host agent ended: ${log.slice(-3_000)}`);
+          return client.listSandboxes({}, { timeoutMs: 1_000 }).then(
+            () => true,
+            () => false,
+          );
+        },
+      );
     },
     async stop(signal = 'SIGKILL') {
       child?.kill(signal);
@@ -119,7 +128,8 @@ export async function startAgentHarness({ imagesFrom, settings = {} }: { imagesF
   cleanup.defer(async () => {
     if (!child) await harness.start().catch(() => undefined);
     const { sandboxes } = await client.listSandboxes({}, { timeoutMs: 5_000 }).catch(() => ({ sandboxes: [] }));
-    for (const { sandboxId } of sandboxes) await client.destroySandbox({ operationId: newId('operation'), sandboxId }).catch(() => undefined);
+    for (const { sandboxId } of sandboxes)
+      await client.destroySandbox({ operationId: newId('operation'), sandboxId }).catch(() => undefined);
     await harness.stop('SIGTERM');
   });
   await harness.start();
@@ -128,7 +138,10 @@ export async function startAgentHarness({ imagesFrom, settings = {} }: { imagesF
 }
 
 /** A request for a small sandbox of the built-in template. */
-export function minimalRequest(sandboxId: SandboxId, overrides: { operationId?: string; diskMib?: number; timeoutSec?: number } = {}) {
+export function minimalRequest(
+  sandboxId: SandboxId,
+  overrides: { operationId?: string; diskMib?: number; timeoutSec?: number } = {},
+) {
   return {
     operationId: overrides.operationId ?? newId('operation'),
     sandboxId,

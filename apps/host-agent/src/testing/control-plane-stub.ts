@@ -37,7 +37,8 @@ export async function startControlPlaneStub(): Promise<ControlPlaneStub> {
         response.writeHead(201, { 'Content-Type': 'application/json' }).end(JSON.stringify(credentials));
         return;
       }
-      if (request.url === '/v1/hosts/sandbox-events') events.push(...(JSON.parse(body) as { events: SandboxEvent[] }).events);
+      if (request.url === '/v1/hosts/sandbox-events')
+        events.push(...(JSON.parse(body) as { events: SandboxEvent[] }).events);
       response.writeHead(204).end();
     });
   });

@@ -4,8 +4,8 @@ import net from 'node:net';
 import path from 'node:path';
 import type { ImageSet } from '@aviary/images';
 import { runProgram, systemClock, waitFor } from '@aviary/service-kit';
-import { GuestClient } from '../../../../apps/host-agent/src/guest/guest-client.ts';
 import { execBuffered } from '../../../../apps/host-agent/src/guest/exec.ts';
+import { GuestClient } from '../../../../apps/host-agent/src/guest/guest-client.ts';
 import { sha256Hex } from '../../../../apps/host-agent/src/sandboxes/start-micro-vm.ts';
 
 /**
@@ -42,16 +42,33 @@ export async function startBareVm(options: BareVmOptions): Promise<BareVm> {
   const socket = path.join(directory, `${name}.qmp`);
   const args = [
     ...['netns', 'exec', slot.namespace, 'qemu-system-x86_64', '-M', 'microvm,memory-backend=mem0'],
-    ...['-accel', accelerator === 'kvm' ? 'kvm' : 'tcg,thread=multi,tb-size=64', '-cpu', 'max', '-smp', '1', '-m', '512'],
+    ...[
+      '-accel',
+      accelerator === 'kvm' ? 'kvm' : 'tcg,thread=multi,tb-size=64',
+      '-cpu',
+      'max',
+      '-smp',
+      '1',
+      '-m',
+      '512',
+    ],
     ...['-object', `memory-backend-file,id=mem0,size=512M,mem-path=${memoryPath},share=${statePath ? 'off' : 'on'}`],
     ...['-kernel', images.kernel.path, '-initrd', images.initramfs.path],
     ...['-append', `console=ttyS0 reboot=t panic=-1 quiet aviary.host_token_sha256=${sha256Hex(tokens.hostToken)}`],
     ...['-nodefaults', '-no-user-config', '-nographic', '-serial', 'null'],
-    ...['-blockdev', `driver=qcow2,node-name=root,file.driver=file,file.filename=${disk},file.locking=off,backing.file.locking=off`],
+    ...[
+      '-blockdev',
+      `driver=qcow2,node-name=root,file.driver=file,file.filename=${disk},file.locking=off,backing.file.locking=off`,
+    ],
     ...['-device', 'virtio-blk-device,drive=root'],
     ...['-blockdev', `driver=raw,node-name=tools,read-only=on,file.driver=file,file.filename=${images.toolbox.path}`],
     ...['-device', 'virtio-blk-device,drive=tools'],
-    ...['-netdev', `tap,id=n0,ifname=${slot.tapName},script=no,downscript=no`, '-device', `virtio-net-device,netdev=n0,mac=${slot.guestMac}`],
+    ...[
+      '-netdev',
+      `tap,id=n0,ifname=${slot.tapName},script=no,downscript=no`,
+      '-device',
+      `virtio-net-device,netdev=n0,mac=${slot.guestMac}`,
+    ],
     ...['-qmp', `unix:${socket},server=on,wait=off`, ...(statePath ? ['-incoming', 'defer'] : [])],
   ];
   const child = spawn('ip', args, { stdio: ['ignore', 'ignore', 'ignore'] });

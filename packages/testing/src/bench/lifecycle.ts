@@ -1,12 +1,13 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { loadImages } from '@aviary/images';
 import { must } from '@aviary/core';
+import { loadImages } from '@aviary/images';
 import { silentLogger } from '@aviary/service-kit';
+import type { NetworkSlot } from '../../../../apps/host-agent/src/network/network-slot.ts';
 import { createSlotPool } from '../../../../apps/host-agent/src/network/slot-pool.ts';
 import { testImages } from '../../../../apps/host-agent/src/testing/test-images.ts';
-import { type BareVm, bareExec, type BareVmOptions, startBareVm } from './bare-vmm.ts';
+import { type BareVm, type BareVmOptions, bareExec, startBareVm } from './bare-vmm.ts';
 import { startProduct } from './product.ts';
 import { type BenchReport, type BenchRow, machineFacts, row } from './report.ts';
 
@@ -17,7 +18,12 @@ export async function benchLifecycle({ samples }: { samples: number }): Promise<
   await using cleanup = new AsyncDisposableStack();
   const directory = await mkdtemp(path.join(os.tmpdir(), 'aviary-bare-'));
   cleanup.defer(() => rm(directory, { recursive: true, force: true }));
-  const slots = cleanup.use(createSlotPool({ logger: silentLogger }, { prefix: `f${process.pid.toString(36).slice(-3)}`, size: 2, maxSlots: 64, firstIndex: 20_000 }));
+  const slots = cleanup.use(
+    createSlotPool(
+      { logger: silentLogger },
+      { prefix: `f${process.pid.toString(36).slice(-3)}`, size: 2, maxSlots: 64, firstIndex: 20_000 },
+    ),
+  );
   const rows: BenchRow[] = [];
 
   rows.push(await measureSlots(slots, samples));
@@ -71,7 +77,7 @@ async function measureSlots(slots: ReturnType<typeof createSlotPool>, samples: n
   const built: number[] = [];
   const taken: number[] = [];
   for (let i = 0; i < samples; i++) {
-    const held = [];
+    const held: NetworkSlot[] = [];
     // Past the pool's size a slot is built while its taker waits: that is the floor of having no pool.
     for (let n = 0; n < 3; n++) {
       const isReady = slots.ready > 0;

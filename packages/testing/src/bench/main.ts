@@ -2,7 +2,10 @@ import { parseArgs } from 'node:util';
 import { benchLifecycle } from './lifecycle.ts';
 import { type BenchReport, formatTable } from './report.ts';
 
-const benches = { lifecycle: benchLifecycle } as const satisfies Record<string, (options: { samples: number }) => Promise<BenchReport>>;
+const benches = { lifecycle: benchLifecycle } as const satisfies Record<
+  string,
+  (options: { samples: number }) => Promise<BenchReport>
+>;
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -17,7 +17,13 @@ export interface Product extends AsyncDisposable {
 }
 
 /** Starts the platform as `aviary up` does. `imagesFrom` is a data directory with built images. */
-export async function startProduct({ imagesFrom, settings = {} }: { imagesFrom: string; settings?: Record<string, string> }): Promise<Product> {
+export async function startProduct({
+  imagesFrom,
+  settings = {},
+}: {
+  imagesFrom: string;
+  settings?: Record<string, string>;
+}): Promise<Product> {
   await using cleanup = new AsyncDisposableStack();
   const dataDir = await mkdtemp(path.join(os.tmpdir(), 'aviary-bench-'));
   cleanup.defer(() => rm(dataDir, { recursive: true, force: true, maxRetries: 5 }));

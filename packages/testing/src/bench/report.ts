@@ -31,7 +31,11 @@ export function median(samples: readonly number[]): number {
 }
 
 /** A row of times or sizes. `tailSamples` are those whose tail counts, when they were taken apart (under load). */
-export function row(name: string, unit: string, samples: { floor: readonly number[]; product: readonly number[]; tail?: readonly number[] }): BenchRow {
+export function row(
+  name: string,
+  unit: string,
+  samples: { floor: readonly number[]; product: readonly number[]; tail?: readonly number[] },
+): BenchRow {
   const floor = median(samples.floor);
   const product = median(samples.product);
   const tail = samples.tail ?? samples.product;
@@ -56,8 +60,13 @@ export function formatTable({ bench, machine, rows }: BenchReport): string {
   const header = ['', 'unit', 'floor', 'product', 'ratio', 'p99/p50', 'n'];
   const lines = rows.map((r) => [r.name, r.unit, r.floor, r.product, r.ratio, r.tail, r.samples].map(String));
   const widths = header.map((title, i) => Math.max(title.length, ...lines.map((line) => line[i]?.length ?? 0)));
-  const format = (cells: readonly string[]) => cells.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join('  ');
-  return [`${bench}: ${machine.cpus} × ${machine.model}, ${machine.memory_mb} MB, ${machine.accelerator}`, format(header), ...lines.map(format)].join('\n');
+  const format = (cells: readonly string[]) =>
+    cells.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join('  ');
+  return [
+    `${bench}: ${machine.cpus} × ${machine.model}, ${machine.memory_mb} MB, ${machine.accelerator}`,
+    format(header),
+    ...lines.map(format),
+  ].join('\n');
 }
 
 function round(value: number): number {

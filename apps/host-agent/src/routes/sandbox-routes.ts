@@ -1,0 +1,150 @@
+import { asId, type SandboxId } from '@aviary/core';
+import type { HostAgent, Template } from '@aviary/proto/hostagent';
+import type { ServiceImpl } from '@connectrpc/connect';
+import { createSandbox } from '../sandboxes/create-sandbox.ts';
+import { destroySandbox } from '../sandboxes/destroy-sandbox.ts';
+import { forkSandbox } from '../sandboxes/fork-sandbox.ts';
+import { listGenerations, updateGeneration } from '../sandboxes/list-generations.ts';
+import { pauseSandbox } from '../sandboxes/pause-sandbox.ts';
+import { pauseAll } from '../sandboxes/reaper.ts';
+import { resumeSandbox } from '../sandboxes/resume-sandbox.ts';
+import type { SandboxContext } from '../sandboxes/sandbox-context.ts';
+import { toSandboxInfo } from '../sandboxes/sandbox-info.ts';
+import { deleteTemplate, snapshotSandbox } from '../templates/snapshot-sandbox.ts';
+import { toGenerationInfo } from './generation-info.ts';
+
+type Routes = Pick<
+  ServiceImpl<typeof HostAgent>,
+  | 'createSandbox'
+  | 'destroySandbox'
+  | 'pauseSandbox'
+  | 'resumeSandbox'
+  | 'forkSandbox'
+  | 'createSnapshot'
+  | 'deleteSnapshot'
+  | 'listGenerations'
+  | 'updateGeneration'
+  | 'listSandboxes'
+  | 'pingSandbox'
+  | 'setTimeout'
+  | 'pauseAll'
+>;
+
+const idOf = (text: string): SandboxId => asId('sandbox', text);
+
+function templateOf(template: Template | undefined) {
+  return { teamId: asId('team', template?.teamId ?? ''), templateId: asId('template', template?.templateId ?? '') };
+}
+
+/** Commands on whole sandboxes: each parses, calls, and maps. A caller that leaves cancels nothing. */
+export function sandboxRoutes(context: SandboxContext): Routes {
+  const { registry } = context;
+  return {
+    async createSandbox(request) {
+      const sandbox = await createSandbox(context, {
+        operationId: request.operationId,
+        sandboxId: idOf(request.sandboxId),
+        teamId: asId('team', request.teamId),
+        template: templateOf(request.template),
+        vcpus: request.vcpus,
+        memoryMib: request.memoryMib,
+        diskMib: request.diskMib,
+        timeoutSec: request.timeoutSec,
+        defaultUser: request.defaultUser,
+        envs: request.envs,
+      });
+      return { sandbox: toSandboxInfo(sandbox) };
+    },
+    async destroySandbox(request) {
+      await destroySandbox(context, { sandboxId: idOf(request.sandboxId), operationId: request.operationId });
+      return {};
+    },
+    async pauseSandbox(request) {
+      const sandbox = await pauseSandbox(context, {
+        sandboxId: idOf(request.sandboxId),
+        operationId: request.operationId,
+        cause: 'pause',
+      });
+      const node = listGenerations(context, sandbox.record.sandboxId).find(
+        ({ manifest }) => manifest.id === sandbox.record.generationId,
+      );
+      return { sandbox: toSandboxInfo(sandbox), ...(node ? { generation: toGenerationInfo(node) } : {}) };
+    },
+    async resumeSandbox(request) {
+      const sandbox = await resumeSandbox(context, {
+        sandboxId: idOf(request.sandboxId),
+        operationId: request.operationId,
+        timeoutSec: request.timeoutSec,
+        ...(request.generationId === '' ? {} : { generationId: asId('generation', request.generationId) }),
+        isCold: request.cold,
+      });
+      return { sandbox: toSandboxInfo(sandbox) };
+    },
+    async forkSandbox(request) {
+      const { results, generation } = await forkSandbox(context, {
+        operationId: request.operationId,
+        sandboxId: idOf(request.sandboxId),
+        targets: request.targets.map(({ sandboxId }) => idOf(sandboxId)),
+        timeoutSec: request.timeoutSec,
+      });
+      return {
+        results: results.map(({ sandboxId, sandbox, error }) => ({
+          sandboxId,
+          error: error ?? '',
+          ...(sandbox ? { sandbox: toSandboxInfo(sandbox) } : {}),
+        })),
+        generation: toGenerationInfo({ manifest: generation, isPinned: false, isCurrent: false }),
+      };
+    },
+    async createSnapshot(request) {
+      const manifest = await snapshotSandbox(context, {
+        operationId: request.operationId,
+        sandboxId: idOf(request.sandboxId),
+        template: templateOf(request.template),
+      });
+      const { memoryBytes, diskBytes } = toGenerationInfo({ manifest, isPinned: false, isCurrent: false });
+      const { vcpus, memoryMib, diskMib } = manifest;
+      return { sizeBytes: memoryBytes + diskBytes, vcpus, memoryMib, diskMib };
+    },
+    async deleteSnapshot(request) {
+      return { deferred: await deleteTemplate(context, templateOf(request.template)) };
+    },
+    listGenerations(request) {
+      return { generations: listGenerations(context, idOf(request.sandboxId)).map(toGenerationInfo) };
+    },
+    async updateGeneration(request) {
+      const node = await updateGeneration(context, {
+        sandboxId: idOf(request.sandboxId),
+        generationId: asId('generation', request.generationId),
+        ...(request.name === undefined ? {} : { name: request.name }),
+        ...(request.pinned === undefined ? {} : { isPinned: request.pinned }),
+      });
+      return { generation: toGenerationInfo(node) };
+    },
+    listSandboxes() {
+      return {
+        sandboxes: registry
+          .list()
+          .filter(({ record }) => !record.isInternal)
+          .map(toSandboxInfo),
+      };
+    },
+    pingSandbox(request) {
+      const sandbox = registry.getRunning(idOf(request.sandboxId));
+      registry.touch(sandbox, 'ping');
+      return { sandbox: toSandboxInfo(sandbox) };
+    },
+    async setTimeout(request) {
+      const sandboxId = idOf(request.sandboxId);
+      const sandbox = registry.get(sandboxId);
+      // Before the lock: a pause that waits for it looks at this once more.
+      registry.touch(sandbox, 'ping');
+      await registry.lock(sandboxId, () => registry.save(registry.get(sandboxId), { timeoutSec: request.timeoutSec }));
+      return {};
+    },
+    async pauseAll(request) {
+      const { paused, failures } = await pauseAll(context, request.operationId);
+      return { pausedSandboxIds: paused, failures };
+    },
+  };
+}
