@@ -32,7 +32,6 @@ module.exports = {
     doNotFollow: { path: 'node_modules' },
     exclude: { path: 'packages/proto/gen' },
     tsPreCompilationDeps: true,
-    parser: 'swc',
     tsConfig: { fileName: 'tsconfig.json' },
     enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'default'] },
   },

@@ -8,7 +8,8 @@ import {
   type TeamId,
   type TemplateId,
 } from '@aviary/core';
-import { type HostTemplate, resolveTemplate } from '../templates/resolve-template.ts';
+import type { HostTemplate } from '../templates/host-template.ts';
+import { resolveTemplate } from '../templates/resolve-template.ts';
 import { releaseSandbox } from './destroy-sandbox.ts';
 import { machineFacts } from './machine-facts.ts';
 import { openForRestore } from './resume-sandbox.ts';

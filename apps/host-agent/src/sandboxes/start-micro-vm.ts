@@ -59,7 +59,7 @@ export async function restoreMicroVm(context: SandboxContext, sandbox: Sandbox, 
   const { registry, vmm, layout, faults } = context;
   const { record } = sandbox;
   const { memory, manifest } = from;
-  if (!memory || memory.kind !== 'full')
+  if (memory?.kind !== 'full')
     throw new AppError('invalid_state', 'a restore needs a generation with a full memory image');
   await startInSlot(context, sandbox, from.disk, async (place) => {
     record.memory = { path: memory.path, mapping: 'private', source: memory };

@@ -2,8 +2,7 @@ import { errorText, type GenerationId, newId, platformTeamId, type TemplateId } 
 import { execBuffered } from '../guest/exec.ts';
 import { releaseSandbox } from './destroy-sandbox.ts';
 import { openForRestore } from './resume-sandbox.ts';
-import type { SandboxContext } from './sandbox-context.ts';
-import type { RunningParts, Sandbox } from './sandbox-registry.ts';
+import type { SandboxContext, WarmMicroVms, WarmSandbox } from './sandbox-context.ts';
 import { newToken, restoreMicroVm } from './start-micro-vm.ts';
 
 /** How long nothing may have been created before the pool is filled: filling must not slow down a burst of creates. */
@@ -12,13 +11,11 @@ const quietMs = 500;
 const maxGenerations = 2;
 const warmUpTimeoutSec = 30;
 
-type WarmSandbox = Sandbox & { running: RunningParts };
-
 /**
  * MicroVMs that were restored before anybody asked, ran one command to warm up, and stand still since. Taking one spares the start
  * of a VMM and the first, slow steps of a restored guest. They are anonymous; whoever takes one gives it an identity.
  */
-export class WarmPool {
+export class WarmPool implements WarmMicroVms {
   readonly #size: number;
   /** By boot snapshot, the most recently used last. */
   readonly #ready = new Map<GenerationId, WarmSandbox[]>();

@@ -6,25 +6,17 @@ import type { Keeper } from '../generations/needed-parts.ts';
 import { releaseSandbox } from '../sandboxes/destroy-sandbox.ts';
 import { withStoppedGuest } from '../sandboxes/pause-sandbox.ts';
 import { restoreFacts } from '../sandboxes/resume-sandbox.ts';
-import type { SandboxContext } from '../sandboxes/sandbox-context.ts';
+import type { BootSnapshotBook, SandboxContext } from '../sandboxes/sandbox-context.ts';
 import type { RunningParts, Sandbox } from '../sandboxes/sandbox-registry.ts';
 import { saveGeneration } from '../sandboxes/save-generation.ts';
 import { bootMicroVm, newToken } from '../sandboxes/start-micro-vm.ts';
-import type { HostTemplate } from './resolve-template.ts';
-
-/** What a boot snapshot is made for: an image, and the machine's sizes, which are baked into it. */
-export interface BootSize {
-  template: Extract<HostTemplate, { kind: 'image' }>;
-  vcpus: number;
-  memoryMib: number;
-  diskMib: number;
-}
+import type { BootSize } from './host-template.ts';
 
 /**
  * Saved states of freshly booted guests, one per image, size and machine: what creating a sandbox restores. Each is made the first
  * time it is asked for, by one boot however many ask.
  */
-export class BootSnapshots {
+export class BootSnapshots implements BootSnapshotBook {
   readonly #ids = new Map<string, GenerationId>();
   readonly #locks = new KeyedLock<string>();
 

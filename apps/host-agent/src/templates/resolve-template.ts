@@ -1,18 +1,6 @@
-import {
-  AppError,
-  type GenerationId,
-  minimalTemplateId,
-  platformTeamId,
-  type TeamId,
-  type TemplateId,
-} from '@aviary/core';
-import type { DiskLayer } from '../disk/disk-store.ts';
+import { AppError, minimalTemplateId, platformTeamId, type TeamId, type TemplateId } from '@aviary/core';
 import type { SandboxContext } from '../sandboxes/sandbox-context.ts';
-
-/** What a sandbox starts from: a disk image that boots, or a saved state with its sizes. */
-export type HostTemplate =
-  | { kind: 'image'; id: string; disk: DiskLayer }
-  | { kind: 'snapshot'; generationId: GenerationId };
+import type { HostTemplate } from './host-template.ts';
 
 /** Finds a template on this host. Throws `not_found` when it is not here. */
 export function resolveTemplate(
