@@ -1,0 +1,14 @@
+export * from './credentials.ts';
+export * from './entropy.ts';
+export * from './extended-attributes.ts';
+export * from './file-lock.ts';
+export * from './host-name.ts';
+export * from './inotify.ts';
+export { SystemCallError } from './libc.ts';
+export * from './neighbours.ts';
+export * from './pidfd.ts';
+export * from './pipe.ts';
+export * from './subreaper.ts';
+export * from './sync.ts';
+export * from './system-clock.ts';
+export * from './tcp-connections.ts';
