@@ -1,11 +1,23 @@
 import { createHash } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { gunzipSync, gzipSync } from 'node:zlib';
+import { gzipSync } from 'node:zlib';
 import { EventType, Filesystem } from '@aviary/proto/filesystem';
 import { Process, Signal } from '@aviary/proto/process';
-import { waitFor } from '@aviary/service-kit';
+import { waitFor } from '@aviary/service-kit/deadline';
 import { Code, ConnectError, createClient, type Interceptor } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -17,7 +29,9 @@ const hostToken = 'host-secret';
 const accessToken = 'sandbox-secret';
 const isRoot = process.getuid?.() === 0;
 /** Where this machine offers cgroup v2; a test that needs groups is skipped without. */
-const cgroupMount = ['/sys/fs/cgroup', '/sys/fs/cgroup/unified'].find((path) => isRoot && existsSync(join(path, 'cgroup.procs')));
+const cgroupMount = ['/sys/fs/cgroup', '/sys/fs/cgroup/unified'].find(
+  (path) => isRoot && existsSync(join(path, 'cgroup.procs')),
+);
 const cgroupRoot = cgroupMount && join(cgroupMount, `aviary-agent-test-${process.pid}`);
 
 const applied: string[] = [];
@@ -47,7 +61,7 @@ beforeAll(async () => {
       cgroupRoot,
       launcherShell: ['/bin/sh'],
     },
-    { machine, retention: { unreadMs: 60_000, readMs: 0, maxEnded: 64 } },
+    { machine, retention: { unreadMs: 60_000, readMs: 5_000, maxEnded: 64 } },
   );
   base = `http://127.0.0.1:${agent.port}`;
   const response = await initialize();
@@ -116,9 +130,19 @@ interface Finished {
   kinds: string[];
 }
 
-async function collect(stream: AsyncIterable<{ event?: { event: { case?: string | undefined; value?: unknown } } | undefined }>): Promise<Finished> {
+async function collect(
+  stream: AsyncIterable<{ event?: { event: { case?: string | undefined; value?: unknown } } | undefined }>,
+): Promise<Finished> {
   const parts: Record<string, Buffer[]> = { stdout: [], stderr: [], pty: [] };
-  const finished: Finished = { pid: 0, stdout: Buffer.alloc(0), stderr: Buffer.alloc(0), pty: Buffer.alloc(0), exitCode: undefined, status: undefined, kinds: [] };
+  const finished: Finished = {
+    pid: 0,
+    stdout: Buffer.alloc(0),
+    stderr: Buffer.alloc(0),
+    pty: Buffer.alloc(0),
+    exitCode: undefined,
+    status: undefined,
+    kinds: [],
+  };
   for await (const { event } of stream) {
     const inner = event?.event;
     finished.kinds.push(String(inner?.case));
@@ -137,8 +161,10 @@ async function collect(stream: AsyncIterable<{ event?: { event: { case?: string 
   return finished;
 }
 
-function shell(command: string, more: Partial<StartInput> = {}): StartInput {
-  return { process: { cmd: '/bin/sh', args: ['-c', command] }, ...more };
+type StartOptions = { stdin?: boolean; tag?: string; cwd?: string };
+
+function shell(command: string, { cwd, ...more }: StartOptions = {}): StartInput {
+  return { process: { cmd: '/bin/sh', args: ['-c', command], ...(cwd === undefined ? {} : { cwd }) }, ...more };
 }
 
 async function failure(work: Promise<unknown>): Promise<ConnectError> {
@@ -149,9 +175,15 @@ async function failure(work: Promise<unknown>): Promise<ConnectError> {
 }
 
 /** Starts a command and returns its pid without reading further. */
-async function startAndLeave(command: string, more: Partial<StartInput> = {}): Promise<number> {
-  for await (const { event } of clients().process.start(shell(command, more))) {
-    if (event?.event.case === 'start') return event.event.value.pid;
+async function startAndLeave(command: string, more: StartOptions = {}): Promise<number> {
+  // Leaving the loop alone would keep the connection.
+  const connection = new AbortController();
+  try {
+    for await (const { event } of clients().process.start(shell(command, more), { signal: connection.signal })) {
+      if (event?.event.case === 'start') return event.event.value.pid;
+    }
+  } finally {
+    connection.abort();
   }
   return expect.fail('no start event');
 }
@@ -180,7 +212,11 @@ describe('processes', () => {
   });
 
   it.skipIf(!isRoot)('runs as the named user with its groups, who may open /dev/stdout', async () => {
-    const result = await collect(clients({ user: 'nobody' }).process.start(shell('id -u; id -G; echo open > /dev/stdout', { process: { cmd: '/bin/sh', args: ['-c', 'id -u; id -G; echo open > /dev/stdout; cat /proc/self/oom_score_adj'], cwd: '/' } })));
+    const result = await collect(
+      clients({ user: 'nobody' }).process.start(
+        shell('id -u; id -G; echo open > /dev/stdout; cat /proc/self/oom_score_adj', { cwd: '/' }),
+      ),
+    );
     expect(result.stdout.toString()).toBe('65534\n65534\nopen\n300\n');
     expect(process.geteuid?.()).toBe(0);
   });
@@ -194,14 +230,19 @@ describe('processes', () => {
     const stranger = await failure(collect(clients({ user: 'nobody-here' }).process.start(shell('true'))));
     expect(stranger.code).toBe(Code.Unauthenticated);
     expect(stranger.message).toContain('nobody-here');
-    expect((await failure(collect(clients({ token: 'wrong' }).process.start(shell('true'))))).code).toBe(Code.Unauthenticated);
+    expect((await failure(collect(clients({ token: 'wrong' }).process.start(shell('true'))))).code).toBe(
+      Code.Unauthenticated,
+    );
   });
 
   it('feeds standard input and closes it', async () => {
     const { process: client } = clients();
     const pid = await startAndLeave('cat');
     const input = Buffer.from([0, 1, 2, 255]);
-    await client.sendInput({ process: { selector: { case: 'pid', value: pid } }, input: { input: { case: 'stdin', value: input } } });
+    await client.sendInput({
+      process: { selector: { case: 'pid', value: pid } },
+      input: { input: { case: 'stdin', value: input } },
+    });
     await client.closeStdin({ process: { selector: { case: 'pid', value: pid } } });
     const result = await collect(client.connect({ process: { selector: { case: 'pid', value: pid } } }));
     expect(result.stdout.equals(input)).toBe(true);
@@ -209,13 +250,22 @@ describe('processes', () => {
   });
 
   it('gives end of file at once when stdin is not wanted', async () => {
-    expect((await collect(clients().process.start(shell('cat; echo done', { stdin: false })))).stdout.toString()).toBe('done\n');
+    expect((await collect(clients().process.start(shell('cat; echo done', { stdin: false })))).stdout.toString()).toBe(
+      'done\n',
+    );
   });
 
   it('replays output to a client that comes after the end, by tag', async () => {
-    const pid = await startAndLeave('echo one; echo two >&2; exit 5', { tag: 'job', stdin: false });
     const { process: client } = clients();
-    await waitFor({ what: 'end of the process', timeoutMs: 5_000 }, () => agent.registry.find({ by: 'pid', pid }).hasEnded);
+    const pid = await startAndLeave('read go; echo one; echo two >&2; exit 5', { tag: 'job' });
+    await client.sendInput({
+      process: { selector: { case: 'tag', value: 'job' } },
+      input: { input: { case: 'stdin', value: Buffer.from('go\n') } },
+    });
+    await waitFor(
+      { what: 'end of the process', timeoutMs: 5_000 },
+      () => agent.registry.find({ by: 'pid', pid }).hasEnded,
+    );
     expect((await client.list({})).processes.map(({ tag }) => tag)).toContain('job');
     const result = await collect(client.connect({ process: { selector: { case: 'tag', value: 'job' } } }));
     expect(result).toMatchObject({ pid, exitCode: 5 });
@@ -248,7 +298,9 @@ describe('processes', () => {
     const result = await stream;
     expect(result).toMatchObject({ exitCode: -1, status: 'signal: terminated' });
     await waitFor({ what: 'death of the child', timeoutMs: 5_000 }, () => !isAlive(Number(result.stdout.toString())));
-    const again = await failure(client.sendSignal({ process: { selector: { case: 'pid', value: pid } }, signal: Signal.SIGTERM }));
+    const again = await failure(
+      client.sendSignal({ process: { selector: { case: 'pid', value: pid } }, signal: Signal.SIGTERM }),
+    );
     expect(again.code).toBe(Code.NotFound);
   });
 
@@ -263,7 +315,10 @@ describe('processes', () => {
     const fast = (async () => {
       for await (const { event } of client.connect({ process: selector })) {
         if (event?.event.case === 'start') {
-          await client.sendInput({ process: selector, input: { input: { case: 'stdin', value: Buffer.from('go\n') } } });
+          await client.sendInput({
+            process: selector,
+            input: { input: { case: 'stdin', value: Buffer.from('go\n') } },
+          });
         }
         if (event?.event.case === 'data') received += event.event.value.output.value?.length ?? 0;
         isEnded ||= event?.event.case === 'end';
@@ -272,19 +327,24 @@ describe('processes', () => {
     await fast;
     expect(received).toBe(100_000_000);
     expect(isEnded).toBe(true);
-    const lagging = await failure((async () => {
-      while (!(await stalled.next()).done);
-    })());
+    const lagging = await failure(
+      (async () => {
+        while (!(await stalled.next()).done);
+      })(),
+    );
     expect(lagging.code).toBe(Code.ResourceExhausted);
   }, 60_000);
 
   it('runs a terminal: size, resize, input, bytes', async () => {
     const { process: client } = clients();
-    const stream = client.start({ process: { cmd: '/bin/sh', args: [] }, pty: { size: { cols: 91, rows: 23 } } })[Symbol.asyncIterator]();
+    const stream = client
+      .start({ process: { cmd: '/bin/sh', args: [] }, pty: { size: { cols: 91, rows: 23 } } })
+      [Symbol.asyncIterator]();
     const first = await stream.next();
     const pid = first.value?.event?.event.case === 'start' ? first.value.event.event.value.pid : 0;
     const target = { selector: { case: 'pid' as const, value: pid } };
-    const type = (text: string) => client.sendInput({ process: target, input: { input: { case: 'pty', value: Buffer.from(text) } } });
+    const type = (text: string) =>
+      client.sendInput({ process: target, input: { input: { case: 'pty', value: Buffer.from(text) } } });
     await type('stty size\n');
     await client.update({ process: target, pty: { size: { cols: 101, rows: 33 } } });
     await type('stty size; printf "\\303\\244\\377"; exit 4\n');
@@ -299,9 +359,10 @@ describe('processes', () => {
     const { process: client } = clients();
     await collect(client.start(shell('true')));
     const before = openDescriptors();
+    const listed = agent.registry.list().length;
     for (let run = 0; run < 200; run++) await collect(client.start(shell('echo x')));
     await waitFor({ what: 'release of descriptors', timeoutMs: 10_000 }, () => openDescriptors() <= before + 5);
-    await waitFor({ what: 'an empty process list', timeoutMs: 5_000 }, () => agent.registry.list().every((entry) => !entry.hasEnded));
+    await waitFor({ what: 'a process list as before', timeoutMs: 5_000 }, () => agent.registry.list().length <= listed);
     if (cgroupRoot) {
       const groups = readdirSync(join(cgroupRoot, 'user')).filter((name) => /^p\d+$/.test(name));
       expect(groups.length).toBeLessThan(10);
@@ -315,7 +376,9 @@ describe('freeze', () => {
     const pid = await startAndLeave(`while :; do echo x >> ${counter}; sleep 0.01; done`);
     await waitFor({ what: 'a first count', timeoutMs: 5_000 }, () => existsSync(counter));
     const headers = { 'x-aviary-host-token': hostToken };
-    expect((await fetch(`${base}/freeze`, { method: 'POST', headers: { 'x-access-token': accessToken } })).status).toBe(401);
+    expect((await fetch(`${base}/freeze`, { method: 'POST', headers: { 'x-access-token': accessToken } })).status).toBe(
+      401,
+    );
     expect((await fetch(`${base}/freeze`, { method: 'POST', headers })).status).toBe(204);
     expect(applied).toContain('sync');
     const frozenSize = statSync(counter).size;
@@ -338,7 +401,9 @@ describe('init and access', () => {
   it('rotates the access token', async () => {
     expect((await initialize({ accessToken: 'second' })).status).toBe(204);
     expect((await fetch(`${base}/envs`, { headers: { 'x-access-token': accessToken } })).status).toBe(401);
-    expect(await (await fetch(`${base}/envs`, { headers: { 'x-access-token': 'second' } })).json()).toEqual({ FROM_SANDBOX: 'yes' });
+    expect(await (await fetch(`${base}/envs`, { headers: { 'x-access-token': 'second' } })).json()).toEqual({
+      FROM_SANDBOX: 'yes',
+    });
     expect((await initialize()).status).toBe(204);
   });
 
@@ -357,7 +422,11 @@ describe('files', () => {
   it('takes and gives bytes both ways, with ranges and gzip', async () => {
     const bytes = Buffer.from(Array.from({ length: 300_000 }, (_, index) => (index * 31) % 256));
     const path = join(directory, 'deep/er/data.bin');
-    const put = await fetch(urlOf(path), { method: 'POST', headers: { ...headers, 'content-type': 'application/octet-stream', 'content-encoding': 'gzip' }, body: gzipSync(bytes) });
+    const put = await fetch(urlOf(path), {
+      method: 'POST',
+      headers: { ...headers, 'content-type': 'application/octet-stream', 'content-encoding': 'gzip' },
+      body: gzipSync(bytes),
+    });
     expect(await put.json()).toEqual([{ name: 'data.bin', path, type: 'file' }]);
     const whole = await fetch(urlOf(path), { headers });
     expect(Buffer.from(await whole.arrayBuffer()).equals(bytes)).toBe(true);
@@ -369,7 +438,6 @@ describe('files', () => {
     const zipped = await fetch(urlOf(path), { headers: { ...headers, 'accept-encoding': 'gzip' } });
     expect(zipped.headers.get('content-encoding')).toBe('gzip');
     expect(Buffer.from(await zipped.arrayBuffer()).equals(bytes)).toBe(true);
-    expect(gunzipSync(gzipSync(bytes)).length).toBe(bytes.length);
   });
 
   it.skipIf(!isRoot)('takes a form whose file names are paths, owned by the user with their parents', async () => {
@@ -379,7 +447,9 @@ describe('files', () => {
     const response = await fetch(`${base}/files?username=nobody`, { method: 'POST', headers, body: form });
     expect(((await response.json()) as { name: string }[]).map(({ name }) => name)).toEqual(['a.txt', 'b.txt']);
     expect(readFileSync(join(directory, 'form/b.txt'), 'utf8')).toBe('second');
-    expect([statSync(join(directory, 'form')).uid, statSync(join(directory, 'form/a.txt')).uid]).toEqual([65_534, 65_534]);
+    expect([statSync(join(directory, 'form')).uid, statSync(join(directory, 'form/a.txt')).uid]).toEqual([
+      65_534, 65_534,
+    ]);
   });
 
   it('answers 404, 400, 401 and an empty file', async () => {
@@ -393,7 +463,11 @@ describe('files', () => {
   });
 
   it('answers 507 when the disk is full', async () => {
-    const response = await fetch(urlOf('/dev/full'), { method: 'POST', headers: { ...headers, 'content-type': 'application/octet-stream' }, body: 'x' });
+    const response = await fetch(urlOf('/dev/full'), {
+      method: 'POST',
+      headers: { ...headers, 'content-type': 'application/octet-stream' },
+      body: 'x',
+    });
     expect(response.status).toBe(507);
   });
 
@@ -415,7 +489,11 @@ describe('files', () => {
     writeFileSync(join(directory, 'one'), '1');
     writeFileSync(join(directory, 'two'), '2');
     const destination = join(directory, 'joined');
-    const response = await fetch(`${base}/files/compose`, { method: 'POST', headers, body: JSON.stringify({ source_paths: [join(directory, 'one'), join(directory, 'two')], destination }) });
+    const response = await fetch(`${base}/files/compose`, {
+      method: 'POST',
+      headers,
+      body: JSON.stringify({ source_paths: [join(directory, 'one'), join(directory, 'two')], destination }),
+    });
     expect(response.status).toBe(200);
     expect(readFileSync(destination, 'utf8')).toBe('12');
   });

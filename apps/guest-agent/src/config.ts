@@ -1,4 +1,4 @@
-import { EnvReader } from '@aviary/service-kit';
+import { EnvReader } from '@aviary/service-kit/env-config';
 
 export interface GuestAgentConfig {
   host: string;

@@ -18,6 +18,10 @@ const codes: Readonly<Record<string, { code: ErrorCode; text: string }>> = {
   ENXIO: { code: 'invalid_request', text: 'it is not a regular file' },
   ENOSPC: { code: 'disk_full', text: 'the disk is full; remove files or use a sandbox with a larger disk' },
   EDQUOT: { code: 'disk_full', text: 'the disk quota is used up' },
+  ECANCELED: { code: 'cancelled', text: 'the client left' },
+  EPIPE: { code: 'cancelled', text: 'the client left' },
+  ECONNRESET: { code: 'cancelled', text: 'the client left' },
+  ERR_STREAM_PREMATURE_CLOSE: { code: 'cancelled', text: 'the client left' },
   EMFILE: { code: 'no_capacity', text: 'too many open files' },
   ENFILE: { code: 'no_capacity', text: 'too many open files' },
 };
@@ -26,6 +30,7 @@ const codes: Readonly<Record<string, { code: ErrorCode; text: string }>> = {
 export function fromNodeError(error: unknown): unknown {
   if (!(error instanceof Error) || error instanceof AppError) return error;
   const { code, syscall, path } = error as NodeJS.ErrnoException;
+  if (error.name === 'AbortError') return new AppError('cancelled', 'the client left', { cause: error });
   const known = code === undefined ? undefined : codes[code];
   if (!known) return error;
   const object = path === undefined ? '' : ` ${JSON.stringify(path)}`;

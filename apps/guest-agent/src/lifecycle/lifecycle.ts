@@ -1,5 +1,5 @@
 import { AppError } from '@aviary/core';
-import { withDeadline } from '@aviary/service-kit';
+import { withDeadline } from '@aviary/service-kit/deadline';
 import type { AccessTokens } from '../access/access-tokens.ts';
 import type { ProcessGroups } from '../processes/user-cgroup.ts';
 import type { SandboxSettings } from '../sandbox-settings.ts';

@@ -84,6 +84,10 @@ export class GuestProcess implements ProcessListener {
     return this.#isEndRead;
   }
 
+  markEndRead(): void {
+    this.#isEndRead = true;
+  }
+
   /** Kills the process and all it started when it still runs after `timeoutMs`. */
   endAfter(timeoutMs: number): void {
     if (this.hasEnded) return;
@@ -136,7 +140,6 @@ export class GuestProcess implements ProcessListener {
             'this reader fell behind the process and output was dropped; connect again to read what is kept',
           );
         } else if (this.#status) {
-          this.#isEndRead = true;
           yield { kind: 'end', status: this.#status, ...(this.#endReason ? { reason: this.#endReason } : {}) };
           return;
         } else if (!(await this.#changed(reader, idleMs))) {

@@ -88,6 +88,7 @@ export class ProcessRegistry {
 
   /** Called when a reader was given a process's end: from then on it is kept for a short time only. */
   noteEndRead(entry: GuestProcess): void {
+    entry.markEndRead();
     if (this.#ended.has(entry)) this.#retain(entry);
   }
 

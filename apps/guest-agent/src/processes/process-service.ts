@@ -125,11 +125,15 @@ async function* follow(
         yield { event: { event: { case: 'keepalive', value: {} } } };
         break;
       case 'end': {
-        registry.noteEndRead(target);
-        if (update.reason) throw update.reason;
+        if (update.reason) {
+          registry.noteEndRead(target);
+          throw update.reason;
+        }
         const { exitCode, isExited, text } = update.status;
         const error = exitCode === 0 ? {} : { error: text };
         yield { event: { event: { case: 'end', value: { exitCode, exited: isExited, status: text, ...error } } } };
+        // Asked for more, so the connection has taken it: an end handed to a client that left is not read.
+        if (!context.signal.aborted) registry.noteEndRead(target);
         return;
       }
     }

@@ -1,6 +1,6 @@
 import { mkdirSync, openSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { waitFor } from '@aviary/service-kit';
+import { waitFor } from '@aviary/service-kit/deadline';
 
 /** The group of one user process and all it starts. */
 export interface ProcessGroup {
