@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
+import { loadForeignFunctions } from '@aviary/linux';
 import { AccessTokens } from './access/access-tokens.ts';
 import type { GuestAgentConfig } from './config.ts';
 import type { DirectoryWatcher } from './files/watch-directory.ts';
@@ -45,7 +46,7 @@ export async function startGuestAgent(
   const server = createHttpServer({ tokens, users, settings, lifecycle, metrics: new MetricsReader(), rpc });
   server.listen(config.port, config.host);
   await once(server, 'listening');
-  await rpc();
+  await Promise.all([rpc(), loadForeignFunctions()]);
   return {
     port: (server.address() as AddressInfo).port,
     registry,

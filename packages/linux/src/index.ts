@@ -4,7 +4,7 @@ export * from './extended-attributes.ts';
 export * from './file-lock.ts';
 export * from './host-name.ts';
 export * from './inotify.ts';
-export { SystemCallError } from './libc.ts';
+export { loadForeignFunctions, SystemCallError } from './libc.ts';
 export * from './neighbours.ts';
 export * from './pidfd.ts';
 export * from './pipe.ts';

@@ -10,6 +10,14 @@ let koffiModule: Koffi | undefined;
 let libc: ReturnType<Koffi['load']> | undefined;
 const functions = new Map<string, ForeignFunction>();
 
+/**
+ * Loads the FFI module ahead of its first use. An app whose start is waited for calls this once it serves; as an import,
+ * it also tells a bundler that the package is needed.
+ */
+export async function loadForeignFunctions(): Promise<void> {
+  koffiModule ??= (await import('koffi')).default as unknown as Koffi;
+}
+
 /** The FFI module, loaded at first use: a process that never makes such a call does not pay for it. */
 export function koffi(): Koffi {
   koffiModule ??= loadModule('koffi') as Koffi;

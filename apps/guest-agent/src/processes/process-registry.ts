@@ -58,7 +58,7 @@ export class ProcessRegistry {
     let running: RunningProcess;
     try {
       running = terminal
-        ? startTerminalProcess({ shell, request, size: terminal }, owner)
+        ? await startTerminalProcess({ shell, request, size: terminal }, owner)
         : await startPipedProcess({ shell, request, hasStdin }, owner);
     } catch (error) {
       this.#discardGroup(group);

@@ -1,5 +1,4 @@
 import { closeSync, writeSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { AppError } from '@aviary/core';
 import { PidFd } from '@aviary/linux';
 import type { IPty } from '@lydell/node-pty';
@@ -9,21 +8,20 @@ import { type LaunchRequest, launcherArguments } from './launch-command.ts';
 import type { ProcessListener, RunningProcess } from './running-process.ts';
 import { startError } from './start-error.ts';
 
-const loadModule = createRequire(import.meta.url);
 /** What the kernel's line discipline and the agent's memory can take; larger is not a terminal. */
 const maxTerminalSide = 10_000;
 
 /** Starts a program on a terminal of its own, as its user and in its group. */
-export function startTerminalProcess(
+export async function startTerminalProcess(
   { shell, request, size }: { shell: readonly string[]; request: LaunchRequest; size: { cols: number; rows: number } },
   listener: ProcessListener,
-): RunningProcess {
+): Promise<RunningProcess> {
   const { cols, rows } = checkSize(size);
+  // Loaded at first use: most sandboxes never open a terminal.
+  const { spawn } = await import('@lydell/node-pty');
   const [file = '', ...args] = launcherArguments(shell, request, 'when-moved');
   const membersFd = request.group?.openMembers();
   try {
-    // Loaded at first use: most sandboxes never open a terminal.
-    const { spawn } = loadModule('@lydell/node-pty') as typeof import('@lydell/node-pty');
     const terminal = asUser(request.user, () =>
       spawn(file, args, {
         cols,
