@@ -1,19 +1,13 @@
-import koffi from 'koffi';
-import { kernelError } from './kernel-error.ts';
+import { checkedCall, libcFunction, SystemCallError } from './libc.ts';
 
 /** What the kernel's fallocate(2) and lseek(2) are asked for; numbers from linux/falloc.h and unistd.h. */
 const seekDataWhence = 3;
 const seekHoleWhence = 4;
 const punchHoleKeepSize = 0x02 | 0x01;
 
-const errno = koffi.os.errno;
-const libc = koffi.load('libc.so.6');
-const lseek: (fd: number, offset: number, whence: number) => number | bigint = libc.func(
-  'int64_t lseek(int fd, int64_t offset, int whence)',
-);
-const fallocate: (fd: number, mode: number, offset: number, length: number) => number = libc.func(
-  'int fallocate(int fd, int mode, int64_t offset, int64_t length)',
-);
+function lseek(fd: number, offset: number, whence: number): number {
+  return checkedCall('lseek', () => libcFunction('int64_t lseek(int fd, int64_t offset, int whence)')(fd, offset, whence));
+}
 
 /** A run of bytes of a file. */
 export interface Extent {
@@ -29,17 +23,21 @@ export interface Extent {
 export function* dataExtents(fd: number, size: number, from = 0): Generator<Extent> {
   let position = from;
   while (position < size) {
-    const start = Number(lseek(fd, position, seekDataWhence));
-    if (start < 0) {
-      const code = koffi.errno();
-      if (code === errno['ENXIO']) return; // nothing but a hole from here to the end
-      throw kernelError('find data in a file', code);
-    }
-    if (start >= size) return;
-    const end = Number(lseek(fd, start, seekHoleWhence));
-    if (end < 0) throw kernelError('find a hole in a file', koffi.errno());
+    const start = firstData(fd, position);
+    if (start === undefined || start >= size) return;
+    const end = lseek(fd, start, seekHoleWhence);
     yield { offset: start, length: Math.min(end, size) - start };
     position = end;
+  }
+}
+
+/** Where data begins at or after `position`; undefined when nothing but a hole follows. */
+function firstData(fd: number, position: number): number | undefined {
+  try {
+    return lseek(fd, position, seekDataWhence);
+  } catch (error) {
+    if (error instanceof SystemCallError && error.code === 'ENXIO') return undefined;
+    throw error;
   }
 }
 
@@ -48,8 +46,12 @@ export function* dataExtents(fd: number, size: number, from = 0): Generator<Exte
  * writes zeros. Throws with the kernel's error code on anything else.
  */
 export function punchHole(fd: number, { offset, length }: Extent): boolean {
-  if (fallocate(fd, punchHoleKeepSize, offset, length) === 0) return true;
-  const code = koffi.errno();
-  if (code === errno['EOPNOTSUPP'] || code === errno['ENOSYS']) return false;
-  throw kernelError('punch a hole', code);
+  const fallocate = libcFunction('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
+  try {
+    checkedCall('fallocate', () => fallocate(fd, punchHoleKeepSize, offset, length));
+    return true;
+  } catch (error) {
+    if (error instanceof SystemCallError && (error.code === 'EOPNOTSUPP' || error.code === 'ENOSYS' || error.code === 'ENOTSUP')) return false;
+    throw error;
+  }
 }

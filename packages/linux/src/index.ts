@@ -1,2 +1,15 @@
+export * from './credentials.ts';
+export * from './entropy.ts';
+export * from './extended-attributes.ts';
 export * from './file-extents.ts';
-export * from './kernel-error.ts';
+export * from './file-lock.ts';
+export * from './host-name.ts';
+export * from './inotify.ts';
+export { loadForeignFunctions, SystemCallError } from './libc.ts';
+export * from './neighbours.ts';
+export * from './pidfd.ts';
+export * from './pipe.ts';
+export * from './subreaper.ts';
+export * from './sync.ts';
+export * from './system-clock.ts';
+export * from './tcp-connections.ts';

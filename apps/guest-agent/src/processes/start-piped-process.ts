@@ -1,0 +1,175 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync } from 'node:fs';
+import { Socket } from 'node:net';
+import { AppError } from '@aviary/core';
+import { createPipe } from '@aviary/linux';
+import { asUser } from '../users/as-user.ts';
+import { type ExitStatus, exitStatus } from './exit-status.ts';
+import { type LaunchRequest, launcherArguments } from './launch-command.ts';
+import { processLimits } from './process-limits.ts';
+import type { ProcessListener, RunningProcess } from './running-process.ts';
+import { startError } from './start-error.ts';
+
+type Pipe = ReturnType<typeof createPipe>;
+
+interface Pipes {
+  stdin: Pipe | undefined;
+  stdout: Pipe;
+  stderr: Pipe;
+}
+
+/** Starts a program behind pipes, as its user and in its group. Throws before anything runs when it cannot. */
+export async function startPipedProcess(
+  { shell, request, hasStdin }: { shell: readonly string[]; request: LaunchRequest; hasStdin: boolean },
+  listener: ProcessListener,
+): Promise<RunningProcess> {
+  const [file = '', ...args] = launcherArguments(shell, request, 'by-descriptor');
+  const membersFd = request.group?.openMembers();
+  const made: Pipe[] = [];
+  const pipe = () => {
+    const ends = createPipe();
+    made.push(ends);
+    return ends;
+  };
+  let keptFds: readonly number[] = [];
+  try {
+    const { child, pipes } = asUser(request.user, () => {
+      // Made as the user, who then owns them and may open /dev/stdout. Node's own are sockets, which nobody can open.
+      const pipes: Pipes = { stdin: hasStdin ? pipe() : undefined, stdout: pipe(), stderr: pipe() };
+      const stdio = [pipes.stdin?.readFd ?? 'ignore', pipes.stdout.writeFd, pipes.stderr.writeFd] as const;
+      const child = spawn(file, args, {
+        cwd: request.cwd,
+        env: { ...request.env },
+        detached: true,
+        stdio: [...stdio, ...(membersFd === undefined ? [] : [membersFd])],
+      });
+      return { child, pipes };
+    });
+    if (child.pid === undefined) {
+      const [error] = await once(child, 'error', { signal: AbortSignal.timeout(1_000) });
+      throw error;
+    }
+    keptFds = [pipes.stdout.readFd, pipes.stderr.readFd, ...(pipes.stdin ? [pipes.stdin.writeFd] : [])];
+    return new PipedProcess({ child, pid: child.pid, pipes, listener });
+  } catch (error) {
+    throw error instanceof AppError ? error : startError(error, request);
+  } finally {
+    if (membersFd !== undefined) closeSync(membersFd);
+    for (const fd of made.flatMap(({ readFd, writeFd }) => [readFd, writeFd])) {
+      if (!keptFds.includes(fd)) closeSync(fd);
+    }
+  }
+}
+
+class PipedProcess implements RunningProcess {
+  readonly pid: number;
+  readonly hasTerminal = false;
+  readonly #child: ChildProcess;
+  readonly #stdin: Socket | undefined;
+  readonly #outputs: readonly Socket[];
+  readonly #listener: ProcessListener;
+  #status: ExitStatus | undefined;
+  #isReported = false;
+  #readCount = 0;
+
+  constructor({
+    child,
+    pid,
+    pipes,
+    listener,
+  }: { child: ChildProcess; pid: number; pipes: Pipes; listener: ProcessListener }) {
+    this.pid = pid;
+    this.#child = child;
+    this.#listener = listener;
+    if (pipes.stdin) {
+      this.#stdin = new Socket({ fd: pipes.stdin.writeFd, readable: false, writable: true });
+      this.#stdin.on('error', () => this.#stdin?.destroy()); // EPIPE: the writer's own callback reports it
+    }
+    this.#outputs = (['stdout', 'stderr'] as const).map((stream) => {
+      const output = new Socket({ fd: pipes[stream].readFd, readable: true, writable: false });
+      output.on('data', (bytes: Buffer) => {
+        this.#readCount++;
+        // Output of a background program that outlives the process: read, so that it can go on, and not kept.
+        if (!this.#isReported) listener.onOutput(stream, bytes);
+      });
+      output.on('error', () => output.destroy());
+      output.on('close', () => this.#reportWhenComplete());
+      return output;
+    });
+    child.once('exit', (code, signal) => {
+      this.#status = exitStatus(code, signal);
+      this.#stdin?.destroy();
+      this.resumeOutput();
+      this.#reportWhenComplete();
+      if (!this.#isReported) this.#reportWhenQuiet(performance.now());
+    });
+  }
+
+  get pendingInputBytes(): number {
+    return this.#stdin?.writableLength ?? 0;
+  }
+
+  write(bytes: Uint8Array): Promise<void> {
+    const stdin = this.#stdin;
+    if (!stdin?.writable) return Promise.reject(inputClosed(this.pid));
+    return new Promise((resolve, reject) => {
+      stdin.write(bytes, (error) => {
+        if (error) reject(inputClosed(this.pid));
+        else resolve();
+      });
+    });
+  }
+
+  closeInput(): void {
+    this.#stdin?.end();
+  }
+
+  resize(): void {
+    throw new AppError('invalid_state', `process ${this.pid} has no terminal to resize; start it with a pty`);
+  }
+
+  signal(signal: NodeJS.Signals): boolean {
+    // Node reaps children on this thread and knows it: no other process can have the pid here.
+    return this.#child.kill(signal);
+  }
+
+  pauseOutput(): void {
+    if (!this.#status) for (const output of this.#outputs) output.pause();
+  }
+
+  resumeOutput(): void {
+    for (const output of this.#outputs) output.resume();
+  }
+
+  #reportWhenComplete(): void {
+    if (this.#status && this.#outputs.every((output) => output.destroyed)) this.#report(this.#status);
+  }
+
+  /**
+   * After exit, what the process wrote sits in its pipes and is read at once; only a program it left behind can keep a
+   * pipe open. So the end is reported when nothing was read for a while, or a bounded time after exit.
+   */
+  #reportWhenQuiet(exitedAt: number): void {
+    const readCount = this.#readCount;
+    setTimeout(() => {
+      // Timers run before reads in a turn of the event loop: a late loop must read first, then judge.
+      setImmediate(() => {
+        if (this.#isReported || !this.#status) return;
+        const isLate = performance.now() - exitedAt > processLimits.maxAfterExitMs;
+        if (isLate || this.#readCount === readCount) this.#report(this.#status);
+        else this.#reportWhenQuiet(exitedAt);
+      });
+    }, processLimits.quietAfterExitMs);
+  }
+
+  #report(status: ExitStatus): void {
+    if (this.#isReported) return;
+    this.#isReported = true;
+    this.#listener.onExit(status);
+  }
+}
+
+function inputClosed(pid: number): AppError {
+  return new AppError('invalid_state', `cannot write to process ${pid}: its standard input is closed`);
+}
