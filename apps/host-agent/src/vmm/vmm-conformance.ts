@@ -234,7 +234,11 @@ function lastTick(consoleText: string): number {
 
 async function waitForTick(vm: MicroVm, tick: number): Promise<number> {
   return waitFor({ what: `tick ${tick} of the guest`, timeoutMs: tickTimeoutMs, intervalMs: 20 }, async () => {
-    const now = lastTick(await vm.consoleTail());
+    const ended = vm.exited.then(({ reason }) => reason);
+    const text = await vm.consoleTail().catch(async (error: unknown) => {
+      throw new Error(`the guest ended while it should count: ${await ended}`, { cause: error });
+    });
+    const now = lastTick(text);
     return now >= tick ? now : undefined;
   });
 }

@@ -45,6 +45,8 @@ export interface Launched {
   process: VmmProcess;
 }
 
+/** How long a VMM that has dropped its control connection may take to end. */
+const endOfFailedStartMs = 1_000;
 /** QEMU's own memory beside the guest's: device buffers, stacks, page tables, the block layer's caches. */
 const overheadMib = 256;
 /** Device emulation beside the vCPUs, in hundredths of a CPU. */
@@ -195,20 +197,26 @@ async function connectWhenUp(options: {
   events: EventSink;
 }): Promise<QmpClient> {
   const { child, socketPath, logPath, timeoutMs, signal, events } = options;
-  await waitFor({ what: "the start of the VMM's control socket", timeoutMs, intervalMs: 2, signal }, async () => {
-    if (child.exitCode !== null || child.signalCode !== null) {
-      const log = (await readTail(logPath)).trim();
-      throw new AppError(
-        'internal',
-        `the VMM did not start (${child.signalCode ?? `exit code ${child.exitCode}`}): ${log || 'it gave no reason'}`,
+  const hasEnded = () => child.exitCode !== null || child.signalCode !== null;
+  try {
+    await waitFor({ what: "the start of the VMM's control socket", timeoutMs, intervalMs: 2, signal }, async () => {
+      if (hasEnded()) throw new AppError('internal', 'the VMM ended before it had a control socket');
+      return access(socketPath).then(
+        () => true,
+        () => false,
       );
-    }
-    return access(socketPath).then(
-      () => true,
-      () => false,
-    );
-  });
-  return connectListening(socketPath, { timeoutMs, onEvent: (event) => events.onEvent?.(event) });
+    });
+    return await connectListening(socketPath, { timeoutMs, onEvent: (event) => events.onEvent?.(event) });
+  } catch (error) {
+    signal.throwIfAborted();
+    // A VMM that cannot start drops the connection an instant before it ends, and its log says why.
+    const end = { what: 'the end of the VMM', timeoutMs: endOfFailedStartMs, signal };
+    await waitFor(end, hasEnded).catch(() => undefined);
+    if (!hasEnded()) throw error;
+    const log = (await readTail(logPath)).trim() || 'it gave no reason';
+    const how = child.signalCode ?? `exit code ${child.exitCode}`;
+    throw new AppError('internal', `the VMM did not start (${how}): ${log}`, { cause: error });
+  }
 }
 
 /** A socket's name appears an instant before anybody listens on it. */

@@ -62,6 +62,8 @@ function padded(data: Buffer): Buffer {
 async function makeHarness(images: { kernelPath: string; initramfsPath: string }): Promise<VmmHarness> {
   const directory = await mkdtemp('/tmp/vt-');
   await chmod(directory, 0o711);
+  // As udev makes it: who may open a tap is the tap's own affair (Linux Documentation/networking/tuntap).
+  await chmod('/dev/net/tun', 0o666);
   const namespaces: string[] = [];
   // The kernel unpacks archives one after the other; a later /init replaces an earlier one.
   const initramfsPath = path.join(directory, 'initramfs');
