@@ -33,6 +33,8 @@ export interface ArgumentOptions {
   mapping: 'shared' | 'private';
   isIncoming: boolean;
   socketPath: string;
+  /** Rate of the time-stamp counter that guests see under software emulation; undefined where there is none. */
+  tscKhz: number | undefined;
 }
 
 /**
@@ -41,7 +43,7 @@ export interface ArgumentOptions {
  */
 export function qemuArguments(machine: Machine, options: ArgumentOptions): string[] {
   const { architecture, accelerator, mapping, isIncoming, socketPath } = options;
-  const { machineType, machineOptions, console } = architectures[architecture];
+  const { machineType, machineOptions } = architectures[architecture];
   const sizeMib = machine.memoryMib;
   const acceleration = accelerator === 'kvm' ? 'kvm' : `tcg,thread=multi,tb-size=${translationCacheMib}`;
   const share = mapping === 'shared' ? 'on' : 'off';
@@ -58,13 +60,24 @@ export function qemuArguments(machine: Machine, options: ArgumentOptions): strin
     ],
     ...['-kernel', machine.kernelPath, '-initrd', machine.initramfsPath],
     // A kernel that panics restarts at once, which ends the VMM (-no-reboot).
-    ...['-append', [`console=${console}`, 'reboot=t', 'panic=-1', 'quiet', ...machine.kernelParameters].join(' ')],
+    ...['-append', kernelCommandLine(machine, options)],
     ...['-chardev', `ringbuf,id=console,size=${consoleBytes}`, '-serial', 'chardev:console'],
     ...driveArguments(machine),
     ...networkArguments(machine),
     ...['-qmp', `unix:${escapeOption(socketPath)},server=on,wait=off`],
     ...(isIncoming ? ['-incoming', 'defer'] : []),
   ];
+}
+
+function kernelCommandLine(
+  { kernelParameters }: Machine,
+  { architecture, accelerator, tscKhz }: ArgumentOptions,
+): string {
+  // An emulated timer on a busy host is too uneven for the guest to measure its time-stamp counter against; a kernel that
+  // fails at it waits for ever. QEMU passes the host's counter through, so the guest is told the host's rate.
+  const tsc = accelerator === 'tcg' && tscKhz !== undefined ? [`tsc_early_khz=${tscKhz}`] : [];
+  const { console } = architectures[architecture];
+  return [`console=${console}`, 'reboot=t', 'panic=-1', 'quiet', ...tsc, ...kernelParameters].join(' ');
 }
 
 /** The root disk comes first, the toolbox second. */

@@ -26,6 +26,7 @@ export interface LaunchSettings {
   cgroupParent: string;
   /** Longest time from the start of the process to its control socket's greeting. */
   startTimeoutMs: number;
+  tscKhz: number | undefined;
 }
 
 export interface LaunchRequest {

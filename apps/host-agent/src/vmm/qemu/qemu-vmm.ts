@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError } from '@aviary/core';
 import { Cgroup, readCgroupLayout } from '../process/cgroup.ts';
@@ -127,7 +128,9 @@ export class QemuVmm implements Vmm {
 
   async #readSettings(): Promise<LaunchSettings> {
     const { cgroupParent = 'aviary', startTimeoutMs = 10_000 } = this.#options;
-    return { architecture: hostArchitecture(), cgroupLayout: await readCgroupLayout(), cgroupParent, startTimeoutMs };
+    const architecture = hostArchitecture();
+    const tscKhz = architecture === 'x64' ? await readTscKhz() : undefined;
+    return { architecture, cgroupLayout: await readCgroupLayout(), cgroupParent, startTimeoutMs, tscKhz };
   }
 }
 
@@ -135,4 +138,12 @@ function hostArchitecture(): Architecture {
   const { arch } = process;
   if (arch === 'x64' || arch === 'arm64') return arch;
   throw new AppError('host_unavailable', `cannot run microVMs on ${arch}: x86-64 and arm64 hosts are supported`);
+}
+
+/** The rate of this machine's time-stamp counter: its base frequency where the kernel gives it, else what cpuinfo says. */
+async function readTscKhz(): Promise<number | undefined> {
+  const base = await readFile('/sys/devices/system/cpu/cpu0/cpufreq/base_frequency', 'utf8').catch(() => undefined);
+  if (base !== undefined) return Number(base);
+  const megahertz = /^cpu MHz\s*: ([\d.]+)$/m.exec(await readFile('/proc/cpuinfo', 'utf8'))?.[1];
+  return megahertz === undefined ? undefined : Math.round(Number(megahertz) * 1_000);
 }
