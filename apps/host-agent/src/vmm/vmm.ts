@@ -22,6 +22,8 @@ export interface VmmIdentity {
   cpuModel: string;
   /** `kvm` only after a probe guest really booted with it. */
   accelerator: 'kvm' | 'tcg' | 'none';
+  /** Why hardware virtualisation is not used, for people; undefined when it is. */
+  accelerationNote?: string;
 }
 
 /** Everything a microVM is started with. Paths are absolute. */
@@ -57,6 +59,8 @@ export interface VmmRecord {
   /** Directories under /sys/fs/cgroup that the VMM is in and that go with it. */
   cgroupPaths: readonly string[];
   runDirectory: string;
+  /** Guest RAM: `shared` writes through to the file, `private` keeps what is written to the process. */
+  guestMemory: { path: string; mapping: 'shared' | 'private' };
 }
 
 /** How a VMM ended. `reason` is for people: `killed`, `out of memory`, `guest powered off`, `exit code 1: …`. */
@@ -85,11 +89,14 @@ export interface MicroVm {
   resume(): Promise<void>;
   /** Flushes the drive's caches to the host's disk. Paused only. */
   flushDisk(): Promise<void>;
+  /** The last output of the guest's console, at most 64 KiB; empty when the driver keeps none. Any state. */
+  consoleTail(): Promise<string>;
   /** Any state → gone, cgroup removed. No error when it is gone already. Resolves when the process has ended. */
   kill(): Promise<void>;
 }
 
-export interface Vmm {
+/** Disposing of a driver lets go of its microVMs, which run on. */
+export interface Vmm extends AsyncDisposable {
   readonly name: VmmName;
   readonly capabilities: VmmCapabilities;
   /** What this machine offers. Boots a probe guest the first time; the answer is kept per machine. */

@@ -1,0 +1,49 @@
+import { readFile } from 'node:fs/promises';
+
+/** What /proc/PID/stat says about a process. */
+export interface ProcessStat {
+  parentPid: number;
+  /** One letter; `Z` and `X` are processes that have ended and wait to be collected. */
+  state: string;
+  /** Field 22: clock ticks since boot at which the process started. */
+  startTicks: string;
+}
+
+/** Reads /proc/PID/stat; undefined when there is no such process. See proc(5). */
+export async function readProcessStat(pid: number): Promise<ProcessStat | undefined> {
+  let text: string;
+  try {
+    text = await readFile(`/proc/${pid}/stat`, 'utf8');
+  } catch (error) {
+    if (isGone(error)) return undefined;
+    throw error;
+  }
+  // The command name is in parentheses and may itself hold spaces and parentheses.
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  const [state, parentPid] = fields;
+  const startTicks = fields[19];
+  if (state === undefined || startTicks === undefined) return undefined;
+  return { parentPid: Number(parentPid), state, startTicks };
+}
+
+/** True while the process that `identity` names runs: same id and same start, and not a zombie. */
+export async function isRunning({ pid, startTicks }: { pid: number; startTicks: string }): Promise<boolean> {
+  const stat = await readProcessStat(pid);
+  return stat !== undefined && stat.startTicks === startTicks && stat.state !== 'Z' && stat.state !== 'X';
+}
+
+/** True for the errors that mean that a process or its /proc entry is not there any more. */
+export function isGone(error: unknown): boolean {
+  const code = (error as NodeJS.ErrnoException).code;
+  return code === 'ENOENT' || code === 'ESRCH';
+}
+
+/** Sends SIGKILL to the process that `identity` names; nothing happens when it has ended or its id is another's now. */
+export async function killProcess(identity: { pid: number; startTicks: string }): Promise<void> {
+  if (!(await isRunning(identity))) return;
+  try {
+    process.kill(identity.pid, 'SIGKILL');
+  } catch (error) {
+    if (!isGone(error)) throw error;
+  }
+}

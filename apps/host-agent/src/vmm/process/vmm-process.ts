@@ -1,0 +1,120 @@
+import type { ChildProcess } from 'node:child_process';
+import { constants } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { errorText } from '@aviary/core';
+import { systemClock } from '@aviary/service-kit';
+import type { VmExit } from '../vmm.ts';
+import type { Cgroup } from './cgroup.ts';
+import { isRunning, killProcess } from './process-table.ts';
+
+export interface VmmProcessOptions {
+  pid: number;
+  startTicks: string;
+  cgroup: Cgroup;
+  logPath: string;
+  /** Resolves when the VMM's control connection has ended, usually because the VMM has. */
+  disconnected: Promise<void>;
+  /** The process that was started here, if it was: it may be a wrapper around the VMM. */
+  child?: ChildProcess;
+}
+
+const pollMs = 20;
+const keptLogBytes = 4096;
+
+/**
+ * The operating system's side of one VMM: notices its end, says why, and takes its cgroup along. The process is detached:
+ * letting go of this object leaves it running.
+ */
+export class VmmProcess {
+  readonly exited: Promise<VmExit>;
+  readonly #options: VmmProcessOptions;
+  readonly #letGo = new AbortController();
+  #isKilled = false;
+  #guestReason: string | undefined;
+
+  constructor(options: VmmProcessOptions) {
+    this.#options = options;
+    this.exited = this.#watch();
+  }
+
+  /** Notes what the VMM said about its guest's end; it explains the exit that follows. */
+  noteGuestEnd(reason: string): void {
+    this.#guestReason = reason;
+  }
+
+  /** Ends the VMM and everything in its cgroup, and resolves when that is gone. */
+  async kill(): Promise<VmExit> {
+    this.#isKilled = true;
+    await killProcess(this.#options);
+    return this.exited;
+  }
+
+  /** Stops watching; `exited` stays pending for ever. */
+  letGo(): void {
+    this.#letGo.abort();
+  }
+
+  async #watch(): Promise<VmExit> {
+    const { child, disconnected, cgroup } = this.#options;
+    const childExit = child && endOfChild(child);
+    const { promise: letGo, resolve } = Promise.withResolvers<void>();
+    this.#letGo.signal.addEventListener('abort', () => resolve(), { once: true });
+    await Promise.race([disconnected, letGo, ...(childExit ? [childExit] : [])]);
+    while (!this.#letGo.signal.aborted && (await this.#isAlive())) await systemClock.sleep(pollMs);
+    if (this.#letGo.signal.aborted) await new Promise(() => undefined);
+    const wasOutOfMemory = await cgroup.wasOutOfMemory().catch(() => false);
+    let leftover = '';
+    try {
+      await cgroup.remove();
+    } catch (error) {
+      leftover = `; ${errorText(error)}`;
+    }
+    const ending = childExit && (await childExit);
+    return { reason: (await this.#explain(wasOutOfMemory, ending)) + leftover };
+  }
+
+  async #isAlive(): Promise<boolean> {
+    return isRunning(this.#options).catch(() => true);
+  }
+
+  async #explain(wasOutOfMemory: boolean, ending: ChildEnd | undefined): Promise<string> {
+    if (this.#isKilled) return 'killed';
+    if (wasOutOfMemory) return 'out of memory: the VMM reached the memory limit of its cgroup';
+    if (this.#guestReason !== undefined) return this.#guestReason;
+    if (ending?.signal) return `killed by ${ending.signal}`;
+    const log = (await readTail(this.#options.logPath)).trim().split('\n').at(-1) ?? '';
+    const detail = log === '' ? '' : `: ${log}`;
+    return ending ? `exit code ${ending.code}${detail}` : `ended${detail}`;
+  }
+}
+
+interface ChildEnd {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+}
+
+function endOfChild(child: ChildProcess): Promise<ChildEnd> {
+  if (child.exitCode !== null || child.signalCode !== null) {
+    return Promise.resolve({ code: child.exitCode, signal: child.signalCode });
+  }
+  return new Promise((resolve) => child.once('exit', (code, signal) => resolve({ code, signal })));
+}
+
+/** The end of a log that a VMM wrote. Its directory is the VMM's own, so a link in the log's place is not followed. */
+export async function readTail(file: string): Promise<string> {
+  try {
+    const handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    try {
+      const { size } = await handle.stat();
+      const { buffer, bytesRead } = await handle.read({
+        buffer: Buffer.alloc(keptLogBytes),
+        position: Math.max(0, size - keptLogBytes),
+      });
+      return buffer.toString('utf8', 0, bytesRead);
+    } finally {
+      await handle.close();
+    }
+  } catch {
+    return ''; // No log is no news.
+  }
+}

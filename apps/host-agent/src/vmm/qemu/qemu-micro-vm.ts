@@ -1,0 +1,151 @@
+import { constants } from 'node:fs';
+import { open, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { AppError } from '@aviary/core';
+import { KeyedLock } from '@aviary/service-kit';
+import { readDirtyPages } from '../process/dirty-pages.ts';
+import type { VmmProcess } from '../process/vmm-process.ts';
+import type { MicroVm, VmExit, VmmRecord } from '../vmm.ts';
+import { consoleBytes } from './arguments.ts';
+import type { QmpClient } from './qmp-client.ts';
+
+/** Flushing a drive waits for the host's disk. */
+const flushTimeoutMs = 120_000;
+/** Device state is tens of KiB; a VMM that writes more than this is out of order. */
+const maxStateBytes = 64 * 1024 * 1024;
+
+/** One microVM in a QEMU of its own. */
+export class QemuMicroVm implements MicroVm {
+  readonly record: VmmRecord;
+  readonly exited: Promise<VmExit>;
+  readonly #qmp: QmpClient;
+  readonly #process: VmmProcess;
+  readonly #lock = new KeyedLock<'state'>();
+
+  constructor({ record, qmp, process }: { record: VmmRecord; qmp: QmpClient; process: VmmProcess }) {
+    this.record = record;
+    this.#qmp = qmp;
+    this.#process = process;
+    this.exited = process.exited;
+  }
+
+  async pause(): Promise<void> {
+    // Stopping flushes the drives as well.
+    await this.#alone(() => this.#qmp.execute('stop', {}, { timeoutMs: flushTimeoutMs }));
+  }
+
+  async resume(): Promise<void> {
+    await this.#alone(() => this.#qmp.execute('cont'));
+  }
+
+  /**
+   * Saves with QEMU's `xen-save-devices-state`, which leaves RAM out however it is mapped and leaves the machine as it was. A
+   * migration with `x-ignore-shared` would send all of a privately mapped RAM, and close the drives. The stream is
+   * loaded as a migration's; the arguments drop the parts of it that this command does not write.
+   */
+  async saveState(statePath: string): Promise<void> {
+    await this.#alone(async () => {
+      await this.#requirePaused('save');
+      const written = path.join(this.record.runDirectory, 'state.tmp');
+      await rm(written, { force: true });
+      try {
+        await this.#qmp.execute(
+          'xen-save-devices-state',
+          { filename: written, live: false },
+          { timeoutMs: flushTimeoutMs },
+        );
+        await copyDurably(written, statePath);
+      } catch (error) {
+        await rm(statePath, { force: true });
+        throw error;
+      } finally {
+        await rm(written, { force: true });
+      }
+    });
+  }
+
+  async dirtyPages(onRange: (range: { offset: number; data: Buffer }) => Promise<void>): Promise<void> {
+    const { pid, guestMemory } = this.record;
+    if (guestMemory.mapping === 'shared') {
+      throw new AppError(
+        'invalid_state',
+        `cannot list the dirty pages of microVM ${this.record.id}: it was booted, so its memory file is complete`,
+      );
+    }
+    await this.#alone(async () => {
+      await this.#requirePaused('read the dirty pages of');
+      await readDirtyPages({ pid, file: guestMemory.path }, onRange);
+    });
+  }
+
+  async flushDisk(): Promise<void> {
+    await this.#alone(async () => {
+      await this.#requirePaused('flush the disk of');
+      // QMP has no flush of its own, and `stop` hides a failed one.
+      const answer = await this.#qmp.execute(
+        'human-monitor-command',
+        { 'command-line': 'qemu-io root "flush"' },
+        { timeoutMs: flushTimeoutMs },
+      );
+      if (typeof answer !== 'string' || answer.trim() !== '') {
+        throw new AppError(
+          'internal',
+          `cannot flush the disk of microVM ${this.record.id}: ${String(answer).trim().slice(0, 500)}`,
+        );
+      }
+    });
+  }
+
+  async consoleTail(): Promise<string> {
+    const text = await this.#qmp.execute('ringbuf-read', { device: 'console', size: consoleBytes, format: 'base64' });
+    this.#consoleText = (this.#consoleText + Buffer.from(String(text), 'base64').toString('latin1')).slice(
+      -consoleBytes,
+    );
+    return this.#consoleText;
+  }
+  /** Reading empties QEMU's ring, so what was read is kept here. */
+  #consoleText = '';
+
+  async kill(): Promise<void> {
+    await this.#process.kill();
+    this.#qmp.close();
+    for (const name of ['qmp.sock', 'incoming.sock'])
+      await rm(path.join(this.record.runDirectory, name), { force: true });
+  }
+
+  /** Lets go of the VMM, which runs on. */
+  letGo(): void {
+    this.#process.letGo();
+    this.#qmp.close();
+  }
+
+  async #requirePaused(verb: string): Promise<void> {
+    const status = (await this.#qmp.execute('query-status')) as { status?: unknown; running?: unknown };
+    if (status.running !== false) {
+      throw new AppError(
+        'invalid_state',
+        `cannot ${verb} microVM ${this.record.id}: it is ${String(status.status)}; pause it first`,
+      );
+    }
+  }
+
+  #alone<T>(work: () => Promise<T>): Promise<T> {
+    return this.#lock.run('state', work);
+  }
+}
+
+/** Copies a file that the VMM wrote, into one of ours. The VMM's directory is its own, so links are not followed. */
+async function copyDurably(from: string, to: string): Promise<void> {
+  await using source = await open(from, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  const stats = await source.stat();
+  if (!stats.isFile() || stats.size === 0 || stats.size > maxStateBytes) {
+    throw new AppError(
+      'integrity',
+      `cannot save device state: the VMM wrote ${stats.size} bytes, which is not a device state`,
+    );
+  }
+  const { buffer, bytesRead } = await source.read({ buffer: Buffer.alloc(stats.size), position: 0 });
+  await using target = await open(to, 'wx', 0o600);
+  await target.writeFile(buffer.subarray(0, bytesRead));
+  await target.sync();
+}

@@ -1,0 +1,149 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { AppError } from '@aviary/core';
+import { Cgroup, readCgroupLayout } from '../process/cgroup.ts';
+import { isRunning } from '../process/process-table.ts';
+import { VmmProcess } from '../process/vmm-process.ts';
+import type { MachineSpec, MicroVm, Vmm, VmmCapabilities, VmmIdentity, VmmRecord } from '../vmm.ts';
+import type { Architecture } from './arguments.ts';
+import { type Launched, type LaunchSettings, launchQemu, noteEvent } from './launch.ts';
+import { type ProbeOptions, probeQemu } from './probe.ts';
+import { QemuMicroVm } from './qemu-micro-vm.ts';
+import { QmpClient } from './qmp-client.ts';
+import { loadState } from './restore.ts';
+
+export interface QemuVmmOptions {
+  probe: ProbeOptions;
+  /** Name of the cgroup that holds all microVMs. Default `aviary`. */
+  cgroupParent?: string;
+  /** Longest start of a VMM process. Default 10 000. */
+  startTimeoutMs?: number;
+}
+
+/** Drives QEMU's `microvm` machine (`virt` on arm64), with KVM where it works and software CPUs elsewhere. Needs root. */
+export class QemuVmm implements Vmm {
+  readonly name = 'qemu';
+  readonly capabilities: VmmCapabilities = { diffSnapshots: true, externalPager: false, balloon: false };
+  readonly #options: QemuVmmOptions;
+  readonly #live = new Map<string, QemuMicroVm>();
+  #settings: Promise<LaunchSettings> | undefined;
+  #identity: Promise<VmmIdentity> | undefined;
+
+  constructor(options: QemuVmmOptions) {
+    this.#options = options;
+  }
+
+  async probe(signal: AbortSignal): Promise<VmmIdentity> {
+    // A failed or cancelled probe is no answer: the next caller asks anew.
+    this.#identity ??= this.#loadSettings()
+      .then((settings) => probeQemu(settings, this.#options.probe, signal))
+      .catch((error: unknown) => {
+        this.#identity = undefined;
+        throw error;
+      });
+    return this.#identity;
+  }
+
+  async boot(spec: MachineSpec, signal: AbortSignal): Promise<MicroVm> {
+    return this.#start({ spec, mapping: 'shared', signal }, (vm) => vm.resume());
+  }
+
+  async restore(spec: MachineSpec, { statePath }: { statePath: string }, signal: AbortSignal): Promise<MicroVm> {
+    const { runDirectory } = spec;
+    return this.#start({ spec, mapping: 'private', signal }, (_vm, { qmp }) =>
+      loadState(qmp, { statePath, runDirectory }, signal),
+    );
+  }
+
+  async attach(record: VmmRecord): Promise<MicroVm | undefined> {
+    const known = this.#live.get(record.id);
+    if (known && known.record.pid === record.pid && known.record.startTicks === record.startTicks) return known;
+    const cgroup = new Cgroup(record.cgroupPaths);
+    const { pid, startTicks } = record;
+    if (await isRunning(record)) {
+      let vmmProcess: VmmProcess | undefined;
+      try {
+        const qmp = await QmpClient.connect(record.socketPath, {
+          onEvent: (event) => vmmProcess && noteEvent(vmmProcess, event),
+        });
+        const logPath = path.join(record.runDirectory, 'vmm.log');
+        vmmProcess = new VmmProcess({ pid, startTicks, cgroup, logPath, disconnected: qmp.closed });
+        return this.#adopt({ record, qmp, process: vmmProcess });
+      } catch (error) {
+        // A VMM that ends while it is asked is gone; one that lives but does not answer is the caller's to kill.
+        if (await isRunning(record)) throw error;
+      }
+    }
+    // What is left in the cgroup of a dead VMM is a leftover too.
+    await cgroup.remove();
+    return undefined;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const vm of this.#live.values()) vm.letGo();
+    this.#live.clear();
+  }
+
+  async #start(
+    { spec, mapping, signal }: { spec: MachineSpec; mapping: 'shared' | 'private'; signal: AbortSignal },
+    prepare: (vm: QemuMicroVm, launched: Launched) => Promise<void>,
+  ): Promise<MicroVm> {
+    if (this.#live.has(spec.id))
+      throw new AppError('already_exists', `cannot start microVM ${spec.id}: it runs already`);
+    const { accelerator } = await this.probe(signal);
+    if (accelerator === 'none') throw new AppError('internal', 'QEMU has an accelerator on every machine');
+    const settings = await this.#loadSettings();
+    const { id, uid, runDirectory } = spec;
+    const isIncoming = mapping === 'private';
+    const launched = await launchQemu(
+      settings,
+      { id, machine: spec, accelerator, mapping, isIncoming, uid, runDirectory },
+      signal,
+    );
+    const vm = this.#adopt(launched);
+    try {
+      await prepare(vm, launched);
+      signal.throwIfAborted();
+      return vm;
+    } catch (error) {
+      await vm.kill();
+      throw error;
+    }
+  }
+
+  #adopt(launched: Launched): QemuMicroVm {
+    const vm = new QemuMicroVm(launched);
+    const { id } = vm.record;
+    this.#live.set(id, vm);
+    void vm.exited.then(() => {
+      if (this.#live.get(id) === vm) this.#live.delete(id);
+    });
+    return vm;
+  }
+
+  #loadSettings(): Promise<LaunchSettings> {
+    this.#settings ??= this.#readSettings();
+    return this.#settings;
+  }
+
+  async #readSettings(): Promise<LaunchSettings> {
+    const { cgroupParent = 'aviary', startTimeoutMs = 10_000 } = this.#options;
+    const architecture = hostArchitecture();
+    const tscKhz = architecture === 'x64' ? await readTscKhz() : undefined;
+    return { architecture, cgroupLayout: await readCgroupLayout(), cgroupParent, startTimeoutMs, tscKhz };
+  }
+}
+
+function hostArchitecture(): Architecture {
+  const { arch } = process;
+  if (arch === 'x64' || arch === 'arm64') return arch;
+  throw new AppError('host_unavailable', `cannot run microVMs on ${arch}: x86-64 and arm64 hosts are supported`);
+}
+
+/** The rate of this machine's time-stamp counter: its base frequency where the kernel gives it, else what cpuinfo says. */
+async function readTscKhz(): Promise<number | undefined> {
+  const base = await readFile('/sys/devices/system/cpu/cpu0/cpufreq/base_frequency', 'utf8').catch(() => undefined);
+  if (base !== undefined) return Number(base);
+  const megahertz = /^cpu MHz\s*: ([\d.]+)$/m.exec(await readFile('/proc/cpuinfo', 'utf8'))?.[1];
+  return megahertz === undefined ? undefined : Math.round(Number(megahertz) * 1_000);
+}

@@ -1,0 +1,160 @@
+import { existsSync } from 'node:fs';
+import { access, chmod, chown, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { runProgram } from '@aviary/service-kit';
+import { describe, it } from 'vitest';
+import { readCgroupLayout } from '../process/cgroup.ts';
+import { findMappings } from '../process/dirty-pages.ts';
+import type { MachineSpec, MicroVm } from '../vmm.ts';
+import { describeVmmDriver, type VmmHarness } from '../vmm-conformance.ts';
+import { QemuVmm } from './qemu-vmm.ts';
+
+const uid = 23_470;
+const memoryMib = 256;
+const cgroupParent = `vt-${process.pid}`;
+
+/** Counts on its console and in memory and on its first drive; modules are where the initramfs has them. */
+const guestInit = `#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /sys /dev /bin /tmp
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t proc proc /proc; mount -t devtmpfs dev /dev; mount -t tmpfs tmpfs /tmp
+for m in virtio_ring virtio virtio_mmio virtio_blk; do insmod $(find /mods /lib -name $m.ko 2>/dev/null | head -n 1); done
+i=0
+while :; do
+  i=$((i+1))
+  dd if=/dev/zero of=/tmp/zeroed bs=4k count=16 conv=notrunc 2>/dev/null
+  dd if=/dev/urandom of=/tmp/zeroed bs=4k count=8 conv=notrunc 2>/dev/null
+  printf 'tick %08d' $i | dd of=/dev/vda conv=fsync,notrunc 2>/dev/null
+  echo "tick $i"
+  if [ $i = 5 ] && grep -q test.then=poweroff /proc/cmdline; then poweroff -f; fi
+  sleep 0.1
+done
+`;
+
+/** The kernel and initramfs that the image builder made in the tests' data directory; undefined when it has not run. */
+async function findImages(): Promise<{ kernelPath: string; initramfsPath: string } | undefined> {
+  const root =
+    process.env['AVIARY_TEST_DATA_DIR'] ?? path.resolve(import.meta.dirname, '../../../../../.cache/test-data');
+  const images = path.join(root, 'images');
+  const names = existsSync(images) ? await readdir(images) : [];
+  const kernel = names.find((name) => name.startsWith('kernel-'));
+  const initramfs = names.find((name) => name.startsWith('initramfs-'));
+  if (kernel === undefined || initramfs === undefined) return undefined;
+  return { kernelPath: path.join(images, kernel, 'vmlinuz'), initramfsPath: path.join(images, initramfs) };
+}
+
+/** One file in the format that the kernel unpacks (cpio "newc"; Documentation/driver-api/early-userspace/buffer-format). */
+function cpioArchive(name: string, content: Buffer, mode: number): Buffer {
+  const entry = (entryName: string, data: Buffer, entryMode: number) => {
+    const numbers = [0, entryMode, 0, 0, 1, 0, data.length, 0, 0, 0, 0, entryName.length + 1, 0];
+    const header = `070701${numbers.map((n) => n.toString(16).padStart(8, '0')).join('')}${entryName}\0`;
+    return Buffer.concat([padded(Buffer.from(header)), padded(data)]);
+  };
+  return Buffer.concat([entry(name, content, mode), entry('TRAILER!!!', Buffer.alloc(0), 0)]);
+}
+
+function padded(data: Buffer): Buffer {
+  return Buffer.concat([data, Buffer.alloc((4 - (data.length % 4)) % 4)]);
+}
+
+async function makeHarness(images: { kernelPath: string; initramfsPath: string }): Promise<VmmHarness> {
+  const directory = await mkdtemp('/tmp/vt-');
+  await chmod(directory, 0o711);
+  // As udev makes it: who may open a tap is the tap's own affair (Linux Documentation/networking/tuntap).
+  await chmod('/dev/net/tun', 0o666);
+  const namespaces: string[] = [];
+  // The kernel unpacks archives one after the other; a later /init replaces an earlier one.
+  const initramfsPath = path.join(directory, 'initramfs');
+  const overlay = cpioArchive('init', Buffer.from(guestInit), 0o100755);
+  await writeFile(initramfsPath, Buffer.concat([padded(await readFile(images.initramfsPath)), gzipSync(overlay)]));
+  const toolboxPath = path.join(directory, 'toolbox');
+  await writeFile(toolboxPath, Buffer.alloc(64 * 1024));
+  await chmod(toolboxPath, 0o644);
+  await chmod(initramfsPath, 0o644);
+  const probe = { ...images, cachePath: path.join(directory, 'probe.json'), uid, timeoutMs: 5_000 };
+
+  const createSpec = async (id: string): Promise<MachineSpec> => {
+    const runDirectory = path.join(directory, id);
+    await mkdir(runDirectory);
+    await chown(runDirectory, uid, uid);
+    const disk = path.join(directory, `disk-${id}`);
+    await runProgram('qemu-img', ['create', '-q', '-f', 'raw', disk, '16M']);
+    await chown(disk, uid, uid);
+    const memoryPath = path.join(directory, `memory-${id}`);
+    await (await open(memoryPath, 'w')).close();
+    await chown(memoryPath, uid, uid);
+    const namespace = id.replace('conf', 'vt');
+    namespaces.push(namespace);
+    await runProgram('ip', ['netns', 'add', namespace]);
+    await runProgram('ip', ['-n', namespace, 'tuntap', 'add', 'tap0', 'mode', 'tap', 'user', String(uid)]);
+    return {
+      ...{ id, vcpus: 1, memoryMib, kernelPath: images.kernelPath, initramfsPath, kernelParameters: [], toolboxPath },
+      ...{ disk: { path: disk, format: 'raw' }, memoryPath, uid, runDirectory },
+      network: { namespace, tapName: 'tap0', guestMac: '02:00:00:00:00:01' },
+    };
+  };
+
+  return {
+    createVmm: () => new QemuVmm({ probe, cgroupParent }),
+    createSpec,
+    breakSpec: (spec) => ({ ...spec, kernelPath: path.join(directory, 'no-such-kernel') }),
+    async readMemory({ record }: MicroVm) {
+      const [mapping] = findMappings(await readFile(`/proc/${record.pid}/maps`, 'utf8'), record.guestMemory.path);
+      await using memory = await open(`/proc/${record.pid}/mem`, 'r');
+      const size = memoryMib * 1024 * 1024;
+      const data = Buffer.alloc(size);
+      for (let done = 0; done < size; ) {
+        done += (await memory.read(data, done, size - done, (mapping?.start ?? 0) + done)).bytesRead;
+      }
+      return data;
+    },
+    async leftovers() {
+      const { controllers, unified } = await readCgroupLayout();
+      const mounts = new Set([...Object.values(controllers).map(({ mount }) => mount), ...(unified ? [unified] : [])]);
+      const found: string[] = [];
+      for (const mount of mounts) {
+        const entries = await readdir(path.join(mount, cgroupParent), { withFileTypes: true }).catch(() => []);
+        found.push(...entries.filter((entry) => entry.isDirectory()).map(({ name }) => path.join(mount, name)));
+      }
+      for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+        const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+        if (command.includes(`${directory}/`)) found.push(`process ${pid}`);
+      }
+      return found;
+    },
+    async [Symbol.asyncDispose]() {
+      for (const namespace of namespaces) await runProgram('ip', ['netns', 'del', namespace]);
+      const { controllers, unified } = await readCgroupLayout();
+      const mounts = new Set([...Object.values(controllers).map(({ mount }) => mount), ...(unified ? [unified] : [])]);
+      for (const mount of mounts) {
+        if (await exists(path.join(mount, cgroupParent))) await runProgram('rmdir', [path.join(mount, cgroupParent)]);
+      }
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+const exists = (file: string) =>
+  access(file).then(
+    () => true,
+    () => false,
+  );
+
+const images = await findImages();
+const hasQemu = (process.env['PATH'] ?? '').split(':').some((dir) => existsSync(path.join(dir, 'qemu-system-x86_64')));
+const missing = [
+  ...(process.getuid?.() === 0 ? [] : ['root']),
+  ...(hasQemu ? [] : ['qemu-system-x86']),
+  ...(images ? [] : ['guest images in AVIARY_TEST_DATA_DIR']),
+];
+if (images && missing.length === 0) {
+  describeVmmDriver('QEMU', () => makeHarness(images));
+} else if (process.env['REQUIRE_VM'] === '1') {
+  it('has what the QEMU driver needs', () => {
+    throw new Error(`missing: ${missing.join(', ')}`);
+  });
+} else {
+  describe.skip(`QEMU VMM driver (needs ${missing.join(', ')})`, () => it('drives microVMs', () => undefined));
+}

@@ -1,0 +1,261 @@
+import { mkdir, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { waitFor } from '@aviary/service-kit';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { isRunning } from './process/process-table.ts';
+import type { MachineSpec, MicroVm, Vmm } from './vmm.ts';
+
+/** What the suite needs of a driver's surroundings. */
+export interface VmmHarness extends AsyncDisposable {
+  /** A driver as a newly started agent makes it. */
+  createVmm(): Vmm;
+  /**
+   * A fresh machine with its own run directory, disk and memory path. Its guest counts on its console, `tick N`, writing memory
+   * at each tick, and with the kernel parameter `test.then=poweroff` powers off after the fifth.
+   */
+  createSpec(id: string): Promise<MachineSpec>;
+  /** Guest RAM of a paused microVM, read another way than `dirtyPages` does. */
+  readMemory(vm: MicroVm): Promise<Buffer>;
+  /** Names of processes, cgroups and namespaces of microVMs that exist now. */
+  leftovers(): Promise<string[]>;
+  /** Makes a start fail: the spec's VMM cannot run. */
+  breakSpec(spec: MachineSpec): MachineSpec;
+}
+
+const pageBytes = 4096;
+const leakRounds = 20;
+const tickTimeoutMs = 60_000;
+
+/** Holds any driver to the {@link Vmm} interface. */
+export function describeVmmDriver(name: string, makeHarness: () => Promise<VmmHarness>): void {
+  describe(`${name} VMM driver`, () => {
+    let harness: VmmHarness;
+    let vmm: Vmm;
+    let nextId = 1;
+    const never = new AbortController().signal;
+    const createSpec = () => harness.createSpec(`conf-${process.pid}-${nextId++}`);
+
+    /** A booted, paused and saved microVM: every other test restores from it. It has been killed. */
+    let saved: { spec: MachineSpec; statePath: string; tick: number };
+    const restoreSpec = async (): Promise<MachineSpec> => ({
+      ...(await createSpec()),
+      memoryPath: saved.spec.memoryPath,
+    });
+
+    beforeAll(async () => {
+      harness = await makeHarness();
+      vmm = harness.createVmm();
+      const spec = await createSpec();
+      const vm = await vmm.boot(spec, never);
+      await waitForTick(vm, 3);
+      await vm.pause();
+      const statePath = path.join(spec.runDirectory, '..', `state-${spec.id}`);
+      await vm.saveState(statePath);
+      saved = { spec, statePath, tick: lastTick(await vm.consoleTail()) };
+      await vm.kill();
+    });
+
+    afterAll(async () => {
+      await vmm?.[Symbol.asyncDispose]();
+      await harness?.[Symbol.asyncDispose]();
+    });
+
+    it('says what it found on this machine', async () => {
+      const identity = await vmm.probe(never);
+      expect(identity.vmm).toBe(vmm.name);
+      expect(identity.version).not.toBe('');
+      if (identity.accelerator === 'tcg') expect(identity.accelerationNote).toBeTruthy();
+    });
+
+    it('stops the guest while it is paused and lets it go on after', async () => {
+      const vm = await restored();
+      await vm.resume();
+      const before = await waitForTick(vm, saved.tick + 1);
+      await vm.pause();
+      await vm.pause();
+      const memory = await harness.readMemory(vm);
+      await vm.consoleTail();
+      expect(memory.equals(await harness.readMemory(vm))).toBe(true);
+      await vm.resume();
+      expect(await waitForTick(vm, before + 2)).toBeGreaterThan(before);
+      await vm.kill();
+    });
+
+    it('restores several guests from one state, which none of them changes', async () => {
+      const { mtimeMs } = await stat(saved.spec.memoryPath);
+      const vms = await Promise.all([restored(), restored()]);
+      for (const vm of vms) {
+        await vm.resume();
+        expect(await waitForTick(vm, saved.tick + 1)).toBeLessThan(saved.tick + 100);
+      }
+      await Promise.all(vms.map((vm) => vm.kill()));
+      expect((await stat(saved.spec.memoryPath)).mtimeMs).toBe(mtimeMs);
+    });
+
+    it('saves again after each resume, and needs no more than the dirty pages to restore', async () => {
+      const vm = await restored();
+      let tick = saved.tick;
+      const spec = await createSpec();
+      const statePath = path.join(spec.runDirectory, '..', `state-${spec.id}`);
+      for (let round = 0; round < 3; round++) {
+        await vm.resume();
+        tick = await waitForTick(vm, tick + 2);
+        await vm.pause();
+        await rm(statePath, { force: true });
+        await vm.saveState(statePath);
+        await vm.flushDisk();
+      }
+      await copyWithDirtyPages(vm, { from: saved.spec.memoryPath, to: spec.memoryPath });
+      await vm.kill();
+      const again = await vmm.restore(spec, { statePath }, never);
+      await again.resume();
+      expect(await waitForTick(again, tick + 1)).toBeLessThan(tick + 100);
+      await again.kill();
+    });
+
+    it('reports every page that was written since the restore and, but for rewrites of the same bytes, no other', async () => {
+      const vm = await restored();
+      const untouched = await collectDirty(vm);
+      await vm.resume();
+      await waitForTick(vm, saved.tick + 3);
+      await vm.pause();
+      const dirty = await collectDirty(vm);
+      const base = await readFile(saved.spec.memoryPath);
+      const memory = await harness.readMemory(vm);
+      let changed = 0;
+      for (let offset = 0; offset < base.length; offset += pageBytes) {
+        const now = memory.subarray(offset, offset + pageBytes);
+        const isChanged = !now.equals(base.subarray(offset, offset + pageBytes));
+        const reported = dirty.get(offset);
+        if (isChanged) changed++;
+        if (isChanged) expect(reported, `page ${offset} was written but not reported`).toBeDefined();
+        if (reported) expect(reported.equals(now), `page ${offset} was reported with other bytes`).toBe(true);
+      }
+      expect(changed).toBeGreaterThan(0);
+      expect(dirty.size).toBeGreaterThan(untouched.size);
+      expect([...dirty.keys()]).toEqual([...dirty.keys()].sort((a, b) => a - b));
+      await vm.kill();
+    });
+
+    it('refuses to save or read the memory of a running guest', async () => {
+      const vm = await restored();
+      await vm.resume();
+      const statePath = path.join(vm.record.runDirectory, 'refused');
+      await expect(vm.saveState(statePath)).rejects.toMatchObject({ code: 'invalid_state' });
+      await expect(vm.dirtyPages(async () => undefined)).rejects.toMatchObject({ code: 'invalid_state' });
+      await expect(vm.flushDisk()).rejects.toMatchObject({ code: 'invalid_state' });
+      await vm.kill();
+    });
+
+    it('finds a running guest again after the agent has restarted', async () => {
+      const first = harness.createVmm();
+      const vm = await first.restore(await restoreSpec(), saved, never);
+      await vm.resume();
+      const record = structuredClone(vm.record);
+      await first[Symbol.asyncDispose]();
+      expect(await isRunning(record)).toBe(true);
+      await using second = harness.createVmm();
+      const found = await second.attach(record);
+      expect(found?.record).toEqual(record);
+      if (!found) throw new Error('not found');
+      await waitForTick(found, saved.tick + 2);
+      await found.pause();
+      expect((await collectDirty(found)).size).toBeGreaterThan(0);
+      await found.kill();
+      expect(await found.exited).toEqual({ reason: 'killed' });
+      expect(await second.attach(record)).toBeUndefined();
+    });
+
+    it('takes neither a dead VMM nor another process with its id for a running one', async () => {
+      const vm = await restored();
+      const record = structuredClone(vm.record);
+      await vm.kill();
+      expect(await vmm.attach(record)).toBeUndefined();
+      expect(await vmm.attach({ ...record, pid: process.pid })).toBeUndefined();
+    });
+
+    it('says why a guest ended', async () => {
+      const spec = await createSpec();
+      const parameters = [...spec.kernelParameters, 'test.then=poweroff'];
+      const vm = await vmm.boot({ ...spec, kernelParameters: parameters }, never);
+      expect(await vm.exited).toEqual({ reason: 'guest powered off' });
+      await vm.kill();
+      const crashed = await restored();
+      process.kill(crashed.record.pid, 'SIGKILL');
+      expect(await crashed.exited).toEqual({ reason: 'killed by SIGKILL' });
+      const killed = await restored();
+      await Promise.all([killed.kill(), killed.kill()]);
+      await killed.kill();
+      expect(await killed.exited).toEqual({ reason: 'killed' });
+      expect(await harness.leftovers()).toEqual([]);
+    });
+
+    it('leaves nothing behind when a start fails or is cancelled', async () => {
+      const broken = harness.breakSpec(await restoreSpec());
+      await expect(vmm.restore(broken, saved, never)).rejects.toMatchObject({ name: 'AppError' });
+      const damaged = path.join(saved.spec.runDirectory, '..', 'damaged-state');
+      await writeFile(damaged, 'not a device state');
+      await expect(vmm.restore(await restoreSpec(), { statePath: damaged }, never)).rejects.toThrow();
+      await expect(vmm.restore(await restoreSpec(), saved, AbortSignal.abort())).rejects.toThrow();
+      for (const delayMs of [1, 10, 30]) {
+        const attempt = vmm.restore(await restoreSpec(), saved, AbortSignal.timeout(delayMs));
+        // A machine that is fast enough finishes before the signal; its microVM is the caller's then.
+        await attempt.then((vm) => vm.kill()).catch(() => undefined);
+      }
+      expect(await harness.leftovers()).toEqual([]);
+    });
+
+    it(`leaks nothing in ${leakRounds} rounds`, async () => {
+      const descriptors = await openDescriptors();
+      for (let round = 0; round < leakRounds; round++) {
+        const vm = await restored();
+        await vm.resume();
+        await vm.kill();
+        expect(await isRunning(vm.record)).toBe(false);
+      }
+      expect(await harness.leftovers()).toEqual([]);
+      expect(await openDescriptors()).toBeLessThanOrEqual(descriptors + 2);
+    });
+
+    async function restored(): Promise<MicroVm> {
+      return vmm.restore(await restoreSpec(), saved, never);
+    }
+  });
+}
+
+async function openDescriptors(): Promise<number> {
+  return (await readdir('/proc/self/fd')).length;
+}
+
+/** The last whole `tick N` line of a console; 0 when there is none. */
+function lastTick(consoleText: string): number {
+  return Number([...consoleText.matchAll(/tick (\d+)\r?\n/g)].at(-1)?.[1] ?? 0);
+}
+
+async function waitForTick(vm: MicroVm, tick: number): Promise<number> {
+  return waitFor({ what: `tick ${tick} of the guest`, timeoutMs: tickTimeoutMs, intervalMs: 20 }, async () => {
+    const ended = vm.exited.then(({ reason }) => reason);
+    const text = await vm.consoleTail().catch(async (error: unknown) => {
+      throw new Error(`the guest ended while it should count: ${await ended}`, { cause: error });
+    });
+    const now = lastTick(text);
+    return now >= tick ? now : undefined;
+  });
+}
+
+async function collectDirty(vm: MicroVm): Promise<Map<number, Buffer>> {
+  const pages = new Map<number, Buffer>();
+  await vm.dirtyPages(async ({ offset, data }) => {
+    for (let at = 0; at < data.length; at += pageBytes) pages.set(offset + at, data.subarray(at, at + pageBytes));
+  });
+  return pages;
+}
+
+async function copyWithDirtyPages(vm: MicroVm, { from, to }: { from: string; to: string }): Promise<void> {
+  await mkdir(path.dirname(to), { recursive: true });
+  await writeFile(to, await readFile(from), { mode: 0o644 });
+  await using file = await open(to, 'r+');
+  await vm.dirtyPages(async ({ offset, data }) => {
+    await file.write(data, 0, data.length, offset);
+  });
+}
