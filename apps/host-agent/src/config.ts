@@ -6,9 +6,10 @@ export interface HostAgentConfig {
   listen: { host: string; port: number };
   /** Where the one-time registration token is read from while the host has no credentials. */
   hostTokenFile: string;
-  vmm: 'qemu' | 'fake';
   /** Starts the names of this agent's namespaces and links. Two agents on one machine need two. */
   networkPrefix: string;
+  /** The cgroup above all microVMs' cgroups. Two agents on one machine need two. */
+  cgroupParent: string;
   /** Network slots built ahead of need. */
   readySlots: number;
   maxSlots: number;
@@ -25,7 +26,7 @@ export interface HostAgentConfig {
 export function loadConfig(env: Readonly<Record<string, string | undefined>>): HostAgentConfig {
   const reader = new EnvReader(env);
   const dataDir = reader.string('AVIARY_DATA_DIR', '/var/lib/aviary');
-  const vmm = reader.string('AVIARY_VMM', 'qemu');
+  const networkPrefix = reader.string('AVIARY_NETWORK_PREFIX', 'avy');
   return {
     dataDir,
     controlPlaneUrl: reader.string('AVIARY_CONTROL_PLANE_URL', 'http://127.0.0.1:7070'),
@@ -34,8 +35,8 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): H
       port: reader.integer('AVIARY_AGENT_PORT', { fallback: 7071, min: 0, max: 65_535 }),
     },
     hostTokenFile: reader.string('AVIARY_HOST_TOKEN_FILE', `${dataDir}/bootstrap/host-token`),
-    vmm: vmm === 'fake' ? 'fake' : 'qemu',
-    networkPrefix: reader.string('AVIARY_NETWORK_PREFIX', 'avy'),
+    networkPrefix,
+    cgroupParent: networkPrefix === 'avy' ? 'aviary' : `aviary-${networkPrefix}`,
     readySlots: reader.integer('AVIARY_READY_SLOTS', { fallback: 4, min: 0, max: 256 }),
     maxSlots: reader.integer('AVIARY_MAX_SLOTS', { fallback: 1024, min: 1, max: 32_767 }),
     warmPoolSize: reader.integer('AVIARY_WARM_POOL', { fallback: 1, min: 0, max: 64 }),

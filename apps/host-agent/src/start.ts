@@ -20,9 +20,7 @@ import { createServer } from './server.ts';
 import { BootSnapshots } from './templates/boot-snapshots.ts';
 import { TemplateStore } from './templates/template-store.ts';
 import { createVmm } from './vmm/create-vmm.ts';
-
-/** The group of all VMM processes: they read images and saved states through it, and nothing else. */
-const vmmGid = 200_000;
+import { vmmGid } from './vmm/vmm-group.ts';
 
 export interface RunningHostAgent extends AsyncDisposable {
   /** Where the control plane reaches the agent. */
@@ -52,7 +50,7 @@ export async function startHostAgent(
   await events.open();
   await journal.open();
   const registry = new SandboxRegistry({ journal, clock: systemClock, events });
-  const vmm = createVmm({ name: config.vmm, layout, images, logger });
+  const vmm = createVmm({ layout, images, cgroupParent: config.cgroupParent });
   const identity = await vmm.probe(AbortSignal.timeout(60_000));
   logger.info(identity, 'VMM ready');
   const disks = new Qcow2DiskStore({ dataDir: config.dataDir });

@@ -6,7 +6,9 @@ const seekHoleWhence = 4;
 const punchHoleKeepSize = 0x02 | 0x01;
 
 function lseek(fd: number, offset: number, whence: number): number {
-  return checkedCall('lseek', () => libcFunction('int64_t lseek(int fd, int64_t offset, int whence)')(fd, offset, whence));
+  return checkedCall('lseek', () =>
+    libcFunction('int64_t lseek(int fd, int64_t offset, int whence)')(fd, offset, whence),
+  );
 }
 
 /** A run of bytes of a file. */
@@ -51,7 +53,11 @@ export function punchHole(fd: number, { offset, length }: Extent): boolean {
     checkedCall('fallocate', () => fallocate(fd, punchHoleKeepSize, offset, length));
     return true;
   } catch (error) {
-    if (error instanceof SystemCallError && (error.code === 'EOPNOTSUPP' || error.code === 'ENOSYS' || error.code === 'ENOTSUP')) return false;
+    if (
+      error instanceof SystemCallError &&
+      (error.code === 'EOPNOTSUPP' || error.code === 'ENOSYS' || error.code === 'ENOTSUP')
+    )
+      return false;
     throw error;
   }
 }

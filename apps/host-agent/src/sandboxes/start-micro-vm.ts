@@ -7,6 +7,7 @@ import type { OpenedGeneration } from '../generations/generation-store.ts';
 import { GuestClient } from '../guest/guest-client.ts';
 import type { NetworkSlot } from '../network/network-slot.ts';
 import type { MachineSpec } from '../vmm/vmm.ts';
+import { vmmGid } from '../vmm/vmm-group.ts';
 import { releaseMicroVm } from './release-micro-vm.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { SandboxRecord } from './sandbox-record.ts';
@@ -150,6 +151,7 @@ function machineSpec(
     memoryPath,
     network: { namespace: slot.namespace, tapName: slot.tapName, guestMac: slot.guestMac },
     uid: slot.uid,
+    gid: vmmGid,
     runDirectory: layout.sandboxRun(record.homeId),
   };
 }

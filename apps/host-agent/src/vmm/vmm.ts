@@ -43,6 +43,8 @@ export interface MachineSpec {
   network: { namespace: string; tapName: string; guestMac: string };
   /** The unprivileged identity that the VMM runs as. Its files belong to it. */
   uid: number;
+  /** The group that it reads images and saved states through. */
+  gid: number;
   /** An existing directory of the microVM's own for sockets and console output, owned by `uid`. */
   runDirectory: string;
 }

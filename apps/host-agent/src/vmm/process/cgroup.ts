@@ -1,4 +1,4 @@
-import { access, mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { access, mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError, errorText } from '@aviary/core';
 import { waitFor } from '@aviary/service-kit';
@@ -118,6 +118,24 @@ async function setLimits(layout: CgroupLayout, name: string, limits: CgroupLimit
     await writeFile(path.join(cpu.mount, name, 'cpu.max'), `${quotaUs} ${cpuPeriodUs}`);
   }
   if (pids) await writeFile(path.join(pids.mount, name, 'pids.max'), String(limits.maxTasks));
+}
+
+/** The microVMs that have a cgroup under `parent` in any hierarchy, by id. */
+export async function listCgroups(layout: CgroupLayout, parent: string): Promise<Map<string, Cgroup>> {
+  const mounts = new Set(Object.values(layout.controllers).map(({ mount }) => mount));
+  if (layout.unified !== undefined) mounts.add(layout.unified);
+  const paths = new Map<string, string[]>();
+  for (const mount of mounts) {
+    const entries = await readdir(path.join(mount, parent), { withFileTypes: true }).catch((error: unknown) => {
+      if (isGone(error)) return [];
+      throw error;
+    });
+    for (const entry of entries) {
+      if (!entry.isDirectory()) continue;
+      paths.set(entry.name, [...(paths.get(entry.name) ?? []), path.join(mount, parent, entry.name)]);
+    }
+  }
+  return new Map([...paths].map(([id, directories]) => [id, new Cgroup(directories)]));
 }
 
 /** The cgroups of one microVM: one directory per hierarchy. */

@@ -36,6 +36,7 @@ export interface LaunchRequest {
   mapping: 'shared' | 'private';
   isIncoming: boolean;
   uid: number;
+  gid: number;
   runDirectory: string;
 }
 
@@ -141,7 +142,7 @@ async function commandLine(
   settings: LaunchSettings,
   request: LaunchRequest & { socketPath: string },
 ): Promise<string[]> {
-  const { machine, accelerator, uid } = request;
+  const { machine, accelerator, uid, gid } = request;
   const { program } = architectures[settings.architecture];
   const groups = accelerator === 'kvm' ? await kvmGroups() : [];
   return [
@@ -149,7 +150,7 @@ async function commandLine(
     // The wrapper that --fork leaves behind is in the cgroup too, and neither outlives the other.
     ...['unshare', '--mount', '--pid', '--ipc', '--uts', '--fork', '--kill-child=SIGKILL', '--mount-proc'],
     ...(machine.network ? [] : ['--net']),
-    ...['setpriv', `--reuid=${uid}`, `--regid=${uid}`],
+    ...['setpriv', `--reuid=${uid}`, `--regid=${gid}`],
     groups.length > 0 ? `--groups=${groups.join(',')}` : '--clear-groups',
     // A change of identity clears the death signal that unshare has set, so it is set again.
     ...['--no-new-privs', '--inh-caps=-all', '--bounding-set=-all', '--pdeathsig=SIGKILL'],

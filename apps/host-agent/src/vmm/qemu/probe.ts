@@ -89,6 +89,7 @@ async function whyNotKvm(settings: LaunchSettings, options: ProbeOptions, signal
         mapping: 'shared',
         isIncoming: false,
         uid,
+        gid: uid,
         runDirectory,
       },
       signal,

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError } from '@aviary/core';
-import { Cgroup, readCgroupLayout } from '../process/cgroup.ts';
+import { Cgroup, listCgroups, readCgroupLayout } from '../process/cgroup.ts';
 import { isRunning } from '../process/process-table.ts';
 import { VmmProcess } from '../process/vmm-process.ts';
 import type { MachineSpec, MicroVm, Vmm, VmmCapabilities, VmmIdentity, VmmRecord } from '../vmm.ts';
@@ -79,6 +79,13 @@ export class QemuVmm implements Vmm {
     return undefined;
   }
 
+  async removeStrays(keep: ReadonlySet<string>): Promise<void> {
+    const { cgroupLayout, cgroupParent } = await this.#loadSettings();
+    for (const [id, cgroup] of await listCgroups(cgroupLayout, cgroupParent)) {
+      if (!keep.has(id)) await cgroup.remove();
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const vm of this.#live.values()) vm.letGo();
     this.#live.clear();
@@ -93,11 +100,11 @@ export class QemuVmm implements Vmm {
     const { accelerator } = await this.probe(signal);
     if (accelerator === 'none') throw new AppError('internal', 'QEMU has an accelerator on every machine');
     const settings = await this.#loadSettings();
-    const { id, uid, runDirectory } = spec;
+    const { id, uid, gid, runDirectory } = spec;
     const isIncoming = mapping === 'private';
     const launched = await launchQemu(
       settings,
-      { id, machine: spec, accelerator, mapping, isIncoming, uid, runDirectory },
+      { id, machine: spec, accelerator, mapping, isIncoming, uid, gid, runDirectory },
       signal,
     );
     const vm = this.#adopt(launched);

@@ -91,7 +91,7 @@ async function makeHarness(images: { kernelPath: string; initramfsPath: string }
     await runProgram('ip', ['-n', namespace, 'tuntap', 'add', 'tap0', 'mode', 'tap', 'user', String(uid)]);
     return {
       ...{ id, vcpus: 1, memoryMib, kernelPath: images.kernelPath, initramfsPath, kernelParameters: [], toolboxPath },
-      ...{ disk: { path: disk, format: 'raw' }, memoryPath, uid, runDirectory },
+      ...{ disk: { path: disk, format: 'raw' }, memoryPath, uid, gid: uid, runDirectory },
       network: { namespace, tapName: 'tap0', guestMac: '02:00:00:00:00:01' },
     };
   };

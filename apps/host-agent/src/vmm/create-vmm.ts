@@ -1,0 +1,27 @@
+import path from 'node:path';
+import type { ImageSet } from '@aviary/images';
+import type { HostLayout } from '../layout.ts';
+import { QemuVmm } from './qemu/qemu-vmm.ts';
+import type { Vmm } from './vmm.ts';
+import { vmmGid } from './vmm-group.ts';
+
+/** This host's VMM driver. */
+export function createVmm({
+  layout,
+  images,
+  cgroupParent,
+}: {
+  layout: HostLayout;
+  images: ImageSet;
+  cgroupParent: string;
+}): Vmm {
+  return new QemuVmm({
+    cgroupParent,
+    probe: {
+      kernelPath: images.kernel.path,
+      initramfsPath: images.initramfs.path,
+      cachePath: path.join(layout.hostDirectory, 'accelerator.json'),
+      uid: vmmGid,
+    },
+  });
+}
