@@ -182,7 +182,8 @@ export function describeVmmDriver(name: string, makeHarness: () => Promise<VmmHa
       await vm.kill();
       const crashed = await restored();
       process.kill(crashed.record.pid, 'SIGKILL');
-      expect(await crashed.exited).toEqual({ reason: 'killed by SIGKILL' });
+      // A wrapper around the VMM may know only that it failed.
+      expect((await crashed.exited).reason).toMatch(/^(killed by SIGKILL|exit code 1)/);
       const killed = await restored();
       await Promise.all([killed.kill(), killed.kill()]);
       await killed.kill();

@@ -18,7 +18,13 @@ export async function loadState(
   await rm(socketPath, { force: true });
   await qmp.execute('migrate-incoming', { uri: `unix:${socketPath}` });
   const socket = await connectSocket(socketPath, loadTimeoutMs);
-  await pipeline(createReadStream(statePath), socket, { signal });
+  try {
+    await pipeline(createReadStream(statePath), socket, { signal });
+  } catch (error) {
+    signal.throwIfAborted();
+    // QEMU closes the stream as soon as it has read the last byte; whether the state was whole is what it says below.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw error;
+  }
   const options = { what: `loading the device state ${statePath}`, timeoutMs: loadTimeoutMs, intervalMs: 1, signal };
   await waitFor(options, async () => {
     const { status } = (await qmp.execute('query-migrate')) as { status?: unknown };
