@@ -55,7 +55,7 @@ export async function buildImages(
   overrides: Partial<BuildImagesDeps> = {},
 ): Promise<ImageSet> {
   const deps = { ...systemDeps, ...overrides };
-  const { dataDir, guestAgentEntry, onProgress = () => undefined, refresh = false } = options;
+  const { dataDir, onProgress = () => undefined } = options;
   const missing = await deps.missingPackages();
   if (missing.length > 0) {
     const names = missing.map(({ name }) => name);
@@ -69,12 +69,24 @@ export async function buildImages(
   await mkdir(layout.root, { recursive: true, mode: 0o755 });
   const progress = new ProgressCounter(onProgress);
   const onWait = () => progress.waiting('another process is building these images');
-  await using _lock = await acquireBuildLock(layout.lock, {
+  const lock = await acquireBuildLock(layout.lock, {
     onWait,
     ...(options.signal ? { signal: options.signal } : {}),
   });
-  await rm(layout.temporary, { recursive: true, force: true });
+  try {
+    return await buildLocked(options, { deps, progress });
+  } finally {
+    await lock[Symbol.asyncDispose]();
+  }
+}
 
+async function buildLocked(
+  options: BuildImagesOptions,
+  { deps, progress }: { deps: BuildImagesDeps; progress: ProgressCounter },
+): Promise<ImageSet> {
+  const { dataDir, guestAgentEntry, refresh = false } = options;
+  const layout = imagesLayout(dataDir);
+  await rm(layout.temporary, { recursive: true, force: true });
   const failed = new AbortController();
   const signal = options.signal ? AbortSignal.any([options.signal, failed.signal]) : failed.signal;
   const context: StepContext = {
