@@ -39,7 +39,8 @@ export async function bundleAgent(entry: string): Promise<readonly ToolboxFile[]
   const packages = new Map<string, string>();
   for (const [importer, { imports }] of Object.entries(result.metafile.inputs)) {
     for (const imported of imports) {
-      if (imported.external && !isBuiltin(imported.path)) {
+      // esbuild lists its own helpers, e.g. for `using`, as an import of `<runtime>`; they are in the output.
+      if (imported.external && imported.path !== '<runtime>' && !isBuiltin(imported.path)) {
         const from = path.resolve(path.dirname(entry), importer);
         await collectPackage({ name: packageName(imported.path), from, isOptional: false }, packages);
       }
@@ -113,4 +114,5 @@ async function packageFiles(name: string, directory: string): Promise<readonly T
   return files;
 }
 
-const unusedInGuest = /^(?:node_modules|src|vendor|doc|docs|test|tests)\/|\.(?:md|ts|map|c|cc|h|hh|gyp)$/;
+// The toolbox brings glibc, so builds against another C library are of no use there.
+const unusedInGuest = /^(?:musl_[^/]*|node_modules|src|vendor|doc|docs|test|tests)\/|\.(?:md|ts|map|c|cc|h|hh|gyp)$/;
