@@ -22,14 +22,18 @@ describeStores('the schema', (open) => {
 
   test('a migration that was applied may not change', async () => {
     const database = await open();
-    await sql`UPDATE schema_migrations SET checksum = 'other' WHERE name = '0001_create_teams.sql'`.execute(database.db);
+    await sql`UPDATE schema_migrations SET checksum = 'other' WHERE name = '0001_create_teams.sql'`.execute(
+      database.db,
+    );
     await expect(migrate(database)).rejects.toMatchObject({ code: 'integrity' });
   });
 
   test('allows exactly the statuses of the transition table', async () => {
     const { db } = await open();
     const { rows } = await sql<{ definition: string }>`
-      SELECT pg_get_constraintdef(oid) AS definition FROM pg_constraint WHERE conname = 'sandboxes_status_check'`.execute(db);
+      SELECT pg_get_constraintdef(oid) AS definition FROM pg_constraint WHERE conname = 'sandboxes_status_check'`.execute(
+      db,
+    );
     const allowed = [...(rows[0]?.definition ?? '').matchAll(/'(\w+)'/g)].map((match) => match[1]);
     expect(allowed).toEqual([...sandboxStatuses]);
   });
@@ -38,7 +42,10 @@ describeStores('the schema', (open) => {
     const { db } = await open();
     const insert = (slug: string, fails: boolean) =>
       db.transaction().execute(async (transaction) => {
-        await transaction.insertInto('teams').values({ id: newId('team'), name: slug, slug }).execute();
+        await transaction
+          .insertInto('teams')
+          .values({ id: newId('team'), name: slug, slug })
+          .execute();
         await new Promise((resolve) => setImmediate(resolve));
         if (fails) throw new Error('undo');
       });

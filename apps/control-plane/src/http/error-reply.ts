@@ -12,7 +12,11 @@ export function sendError(error: unknown, request: FastifyRequest, reply: Fastif
   const known = toHttpError(error);
   const status = errorCodes[known.code].http;
   if (status >= 500) request.log.error({ err: error, code: known.code }, 'request failed');
-  return reply.status(status).type('application/json').send(errorBody(known, request.id));
+  return reply
+    .status(status)
+    .header('x-request-id', request.id)
+    .type('application/json')
+    .send(errorBody(known, request.id));
 }
 
 /** Ours as it is; the framework's and the store's in our codes; anything else `internal`. */
