@@ -12,7 +12,8 @@ export function sendError(error: unknown, request: FastifyRequest, reply: Fastif
   const known = toHttpError(error);
   const status = errorCodes[known.code].http;
   // Ours by name (a host that is away, no room) is an answer; what nobody foresaw is a fault of ours.
-  if (status >= 500) request.log[known.code === 'internal' ? 'error' : 'warn']({ err: error, code: known.code }, 'request failed');
+  if (status >= 500)
+    request.log[known.code === 'internal' ? 'error' : 'warn']({ err: error, code: known.code }, 'request failed');
   return reply
     .status(status)
     .header('x-request-id', request.id)
