@@ -12,12 +12,15 @@ import { defaultPlacement, type PlacementOptions } from './hosts/placement.ts';
 import { loadSigningKey, type SigningKey } from './hosts/signing-key.ts';
 import { operationHandlers } from './operations/operation-handlers.ts';
 import { defaultRunnerOptions, OperationRunner, type RunnerOptions } from './operations/operation-runner.ts';
+import { registerActivityRoutes } from './sandboxes/activity-routes.ts';
 import { registerExecRoute } from './sandboxes/exec.ts';
 import { registerExecStreamRoute } from './sandboxes/exec-stream.ts';
 import { registerFileRoutes } from './sandboxes/files.ts';
+import { registerGenerationRoutes } from './sandboxes/generation-routes.ts';
 import { registerSandboxRoutes } from './sandboxes/sandbox-routes.ts';
 import { SettledWatch } from './sandboxes/settled-watch.ts';
 import { createServer } from './server.ts';
+import { registerSnapshotRoutes } from './snapshots/snapshot-routes.ts';
 import { bootstrap } from './teams/bootstrap.ts';
 
 export { insertApiKey } from './api-keys/api-key-store.ts';
@@ -152,6 +155,9 @@ async function createContext(
 
 function registerCoreRoutes(app: FastifyInstance, context: ControlPlaneContext): void {
   registerSandboxRoutes(app, context);
+  registerActivityRoutes(app, context);
+  registerGenerationRoutes(app, context);
+  registerSnapshotRoutes(app, context);
   registerExecRoute(app, context);
   registerExecStreamRoute(app, context);
   registerFileRoutes(app, context);

@@ -57,7 +57,11 @@ export async function startTestPlatform(
     for (const replica of replicas) await replica[Symbol.asyncDispose]();
   });
   const startReplica = async (overrides: ControlPlaneOverrides = {}) => {
-    const replica = await startControlPlane(config, { logger: silentLogger, ...overrides, database });
+    // A fault belongs to the first replica alone.
+    const replica = await startControlPlane(
+      { ...config, fault: undefined },
+      { logger: silentLogger, ...overrides, database },
+    );
     replicas.push(replica);
     return replica;
   };

@@ -10,7 +10,8 @@ const wireId = (kind: IdKind) => Type.String({ pattern: `^${idPrefixes[kind]}-[0
 const text = (maxLength: number, minLength = 0) => Type.String({ minLength, maxLength, pattern: '^[^\\u0000]*$' });
 const range = ({ min, max }: { min: number; max: number }) => Type.Integer({ minimum: min, maximum: max });
 const safeName = Type.String({ pattern: '^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$' });
-const envs = Type.Record(Type.String({ pattern: '^[^=\\u0000]+$' }), text(sandboxLimits.envBytes), {
+const envs = Type.Record(Type.String(), text(sandboxLimits.envBytes), {
+  propertyNames: { pattern: '^[^=\\u0000]+$', maxLength: 256 },
   maxProperties: sandboxLimits.envEntries,
   description: `Environment variables; names and values together at most ${sandboxLimits.envBytes} bytes.`,
 });
@@ -60,7 +61,8 @@ export const CreateSandbox = Type.Object(
     disk_size_mb: Type.Optional(range(sandboxLimits.diskMib)),
     timeout_sec: Type.Optional(range(sandboxLimits.timeoutSec)),
     metadata: Type.Optional(
-      Type.Record(text(256, 1), text(sandboxLimits.metadataBytes), {
+      Type.Record(Type.String(), text(sandboxLimits.metadataBytes), {
+        propertyNames: { pattern: '^[^\\u0000]+$', maxLength: 256 },
         maxProperties: sandboxLimits.metadataEntries,
         description: `Your own labels; names and values together at most ${sandboxLimits.metadataBytes} bytes.`,
       }),

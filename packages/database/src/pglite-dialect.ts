@@ -1,3 +1,4 @@
+import { AppError } from '@aviary/core';
 import { PGlite } from '@electric-sql/pglite';
 import {
   CompiledQuery,
@@ -12,6 +13,9 @@ import {
 
 /** OID of bigint: both stores hand it over as a number, as none of our counters nears 2^53. */
 export const int8Oid = 20;
+
+/** Longest wait for the connection. */
+const acquireTimeoutMs = 30_000;
 
 export function openPglite(directory: string | undefined): Promise<PGlite> {
   return PGlite.create({ ...(directory === undefined ? {} : { dataDir: directory }), parsers: { [int8Oid]: Number } });
@@ -46,9 +50,24 @@ class PgliteDriver implements Driver {
   }
 
   async acquireConnection(): Promise<DatabaseConnection> {
-    if (this.#isTaken) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    if (this.#isTaken) await this.#waitForTurn();
     this.#isTaken = true;
     return this.#connection;
+  }
+
+  /** Code that asks for a connection while it holds the one there is would wait for ever: it gets an error instead. */
+  async #waitForTurn(): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const timer = setTimeout(() => {
+      this.#waiting.splice(this.#waiting.indexOf(resolve), 1);
+      reject(new AppError('deadline_exceeded', `the embedded database was busy for ${acquireTimeoutMs} ms`));
+    }, acquireTimeoutMs);
+    this.#waiting.push(resolve);
+    try {
+      await promise;
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   async releaseConnection(): Promise<void> {

@@ -11,8 +11,14 @@ export function errorBody(error: AppError, requestId: string): object {
 export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const known = toHttpError(error);
   const status = errorCodes[known.code].http;
-  if (status >= 500) request.log.error({ err: error, code: known.code }, 'request failed');
-  return reply.status(status).type('application/json').send(errorBody(known, request.id));
+  // Ours by name (a host that is away, no room) is an answer; what nobody foresaw is a fault of ours.
+  if (status >= 500)
+    request.log[known.code === 'internal' ? 'error' : 'warn']({ err: error, code: known.code }, 'request failed');
+  return reply
+    .status(status)
+    .header('x-request-id', request.id)
+    .type('application/json')
+    .send(errorBody(known, request.id));
 }
 
 /** Ours as it is; the framework's and the store's in our codes; anything else `internal`. */

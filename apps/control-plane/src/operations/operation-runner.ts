@@ -96,15 +96,17 @@ export class OperationRunner {
   /** Waits for what is under way, then aborts the rest and frees its leases for other replicas. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isStopping = true;
-    const all = Promise.all([...this.#running.values()].map((entry) => entry.done));
-    const drained = new AbortController();
-    await Promise.race([
-      all.finally(() => drained.abort()),
-      this.#deps.clock.sleep(this.#options.drainMs, drained.signal).catch(() => undefined),
-    ]);
+    await this.#awaitRunning();
     for (const { controller } of this.#running.values()) controller.abort(stopped);
-    await all;
+    await this.#awaitRunning();
     await releaseLeases(this.#deps.database.db, this.#deps.replicaId);
+  }
+
+  /** Until nothing runs, at most for the drain time. */
+  async #awaitRunning(): Promise<void> {
+    const ended = new AbortController();
+    const all = Promise.all([...this.#running.values()].map((entry) => entry.done)).finally(() => ended.abort());
+    await Promise.race([all, this.#deps.clock.sleep(this.#options.drainMs, ended.signal).catch(() => undefined)]);
   }
 
   get #lease() {

@@ -28,7 +28,7 @@ import type { SettledWatch } from './settled-watch.ts';
 
 export type SandboxRouteDeps = CommandDeps &
   AuthDeps &
-  Pick<ServiceContext, 'database' | 'clock'> & { placement: PlacementOptions; watch: SettledWatch };
+  Pick<ServiceContext, 'database' | 'clock' | 'logger'> & { placement: PlacementOptions; watch: SettledWatch };
 
 /** Create, list, get, delete, pause, resume, fork. */
 export function registerSandboxRoutes(app: FastifyInstance, deps: SandboxRouteDeps): void {

@@ -34,7 +34,9 @@ export function listTemplates(
     .selectFrom('templates')
     .select(templateColumns)
     .where('team_id', 'in', [teamId, platformTeamId])
-    .where('status', '<>', 'deleting');
+    .where('status', '<>', 'deleting')
+    // A replacement that is being made has no name of its own yet.
+    .where('name', 'not like', '%/%');
   if (kind) query = query.where('kind', '=', kind);
   if (after)
     query = query.where(({ eb, refTuple, tuple }) => eb(refTuple('name', 'id'), '>', tuple(after.name, after.id)));

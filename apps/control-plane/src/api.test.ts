@@ -1,0 +1,244 @@
+import { connect } from 'node:net';
+import { type Route, routes } from '@aviary/api-contract';
+import { uuidv7 } from '@aviary/core';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { WebSocket } from 'ws';
+import { parse } from 'yaml';
+import { startTestPlatform, type TestPlatform } from './test-platform.ts';
+
+let platform: TestPlatform;
+let sandboxId: string;
+let foreignId: string;
+beforeAll(async () => {
+  platform = await startTestPlatform();
+  const wait = { headers: { prefer: 'wait=20' } };
+  sandboxId = (await platform.call('POST', '/v1/sandboxes', wait)).body.id;
+  foreignId = (await platform.call('POST', '/v1/sandboxes', { ...wait, key: await platform.createTeam() })).body.id;
+});
+afterAll(() => platform[Symbol.asyncDispose]());
+
+const withId = (path: string, id: string) => path.replace('{id}', id).replace('{generation}', `gen-${uuidv7()}`);
+const sandboxRoutes = Object.entries<Route>(routes).filter(([, route]) => route.path.startsWith('/v1/sandboxes/{id}'));
+const validBodies: Record<string, unknown> = {
+  setTimeout: { timeout_sec: 5 },
+  updateGeneration: { pinned: true },
+  rewindSandbox: { generation: 'x' },
+  exec: { cmd: 'true' },
+  readFile: { path: '/x' },
+  listFiles: { path: '/x' },
+  makeDirectory: { path: '/x' },
+  removePath: { path: '/x' },
+};
+
+describe('another team', () => {
+  test.each(sandboxRoutes)('%s answers a foreign id as one that never was', async (name, route) => {
+    const ask = async (id: string) => {
+      const form = new FormData();
+      form.append('path', '/x');
+      form.append('file', new Blob(['x']));
+      const body = name === 'writeFile' ? form : validBodies[name];
+      const reply = await platform.call(route.method, withId(route.path, id), body === undefined ? {} : { body });
+      const { request_id, ...error } = reply.body.error;
+      expect(request_id).toMatch(/^req-/);
+      return { status: reply.status, error };
+    };
+    const foreign = await ask(foreignId);
+    expect(foreign.status).toBe(404);
+    expect(foreign).toEqual(await ask(`sb-${uuidv7()}`));
+  });
+
+  test('a foreign sandbox cannot be made a snapshot, nor does it show in lists', async () => {
+    const refused = await platform.call('POST', '/v1/snapshots', { body: { sandbox_id: foreignId, name: 'steal' } });
+    expect(refused.status).toBe(404);
+    const ids = (await platform.call('GET', '/v1/sandboxes')).body.items.map((item: { id: string }) => item.id);
+    expect(ids).not.toContain(foreignId);
+  });
+
+  test.each(Object.entries<Route>(routes).filter(([, route]) => route.auth !== 'none'))(
+    '%s needs a key',
+    async (_name, route) => {
+      for (const key of ['', 'avy_0', `avy_${'0'.repeat(40)}`]) {
+        const reply = await platform.call(route.method, withId(route.path, sandboxId), { key });
+        expect([reply.status, reply.body.error.code]).toEqual([401, 'unauthorized']);
+      }
+    },
+  );
+});
+
+describe('errors', () => {
+  const expectError = (
+    reply: { status: number; headers: Headers; body: { error: Record<string, unknown> } },
+    status: number,
+    code: string,
+  ) => {
+    expect([reply.status, reply.body.error['code']]).toEqual([status, code]);
+    expect(reply.body.error['request_id']).toBe(reply.headers.get('x-request-id'));
+    expect(Object.keys(reply.body.error)).toEqual(['code', 'message', 'request_id', 'details']);
+  };
+
+  test('have one shape on unknown routes, methods and types', async () => {
+    expectError(await platform.call('GET', '/v1/nothing'), 404, 'not_found');
+    const wrongMethod = await platform.call('PUT', '/v1/sandboxes');
+    expectError(wrongMethod, 405, 'method_not_allowed');
+    expect(wrongMethod.headers.get('allow')).toBe('POST, GET');
+    expectError(
+      await platform.call('POST', '/v1/sandboxes', { body: '<a/>', headers: { 'content-type': 'text/xml' } }),
+      415,
+      'unsupported_media_type',
+    );
+    expectError(await platform.call('POST', '/v1/sandboxes', { body: '{"a":' }), 400, 'invalid_request');
+    expectError(await platform.call('GET', '/v1/sandboxes/%zz'), 400, 'invalid_request');
+    const huge = JSON.stringify({ metadata: { a: 'x'.repeat(17 * 1024 * 1024) } });
+    expectError(await platform.call('POST', '/v1/sandboxes', { body: huge }), 413, 'payload_too_large');
+  });
+
+  test.each([
+    ['vcpus', { vcpus: 0 }],
+    ['vcpus', { vcpus: '1' }],
+    ['memory_mb', { memory_mb: 1.5 }],
+    ['disk_size_mb', { disk_size_mb: 2 ** 53 }],
+    ['timeout_sec', { timeout_sec: -1 }],
+    ['template', { template: '../etc' }],
+    ['template', { template: '💥'.repeat(20_000) }],
+    ['metadata', { metadata: { a: 'x'.repeat(16_000), b: 'x'.repeat(1_000) } }],
+    ['metadata.a', { metadata: { a: 'nul\0' } }],
+    ['envs', { envs: Object.fromEntries(Array.from({ length: 300 }, (_, index) => [`V${index}`, ''])) }],
+    ['envs', { envs: { 'A=B': '' } }],
+    ['surprise', { surprise: 1 }],
+    ['body', []],
+  ])('names %s', async (field, body) => {
+    const reply = await platform.call('POST', '/v1/sandboxes', { body });
+    expectError(reply, 400, 'invalid_request');
+    expect(String(reply.body.error.details.field).split('.')[0]).toBe(field.split('.')[0]);
+  });
+
+  test.each(['cursor=%00', 'cursor=e30', 'limit=0', 'limit=x', 'limit=1e9', 'status=flying'])(
+    'refuses ?%s',
+    async (query) => {
+      const reply = await platform.call('GET', `/v1/sandboxes?${query}`);
+      expectError(reply, 400, 'invalid_request');
+      expect(reply.body.error.details.field).toBe(query.split('=')[0]);
+    },
+  );
+
+  test('no body of any shape makes a 5xx', async () => {
+    const posts = Object.entries<Route>(routes).filter(
+      ([name, route]) => route.method === 'POST' && name !== 'createSandbox',
+    );
+    const { id } = (await platform.call('POST', '/v1/sandboxes', { headers: { prefer: 'wait=20' } })).body;
+    await fc.assert(
+      fc.asyncProperty(fc.constantFrom(...posts), fc.jsonValue(), async ([, route], body) => {
+        const reply = await platform.call('POST', withId(route.path, id), { body: JSON.stringify(body) });
+        if (reply.status >= 500) throw new Error(`${route.path} answered ${reply.status} to ${JSON.stringify(body)}`);
+      }),
+      { seed: 20_260, numRuns: 300 },
+    );
+  });
+
+  test('bytes that are not HTTP, and too many headers, are answered and hung up on', async () => {
+    const { hostname, port } = new URL(platform.controlPlane.url);
+    const send = (bytes: string) =>
+      new Promise<string>((resolve, reject) => {
+        const socket = connect(Number(port), hostname, () => socket.write(bytes));
+        let text = '';
+        socket
+          .on('data', (chunk) => (text += chunk))
+          .on('end', () => resolve(text))
+          .on('error', reject);
+      });
+    expect(await send('nonsense\r\n\r\n')).toMatch(/^HTTP\/1\.1 400 [\s\S]*"code":"invalid_request"/);
+    expect(await send(`GET / HTTP/1.1\r\nhost: a\r\nx: ${'y'.repeat(20_000)}\r\n\r\n`)).toMatch(/^HTTP\/1\.1 431 /);
+    const smuggle =
+      'POST /v1/sandboxes HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n';
+    expect(await send(smuggle)).toMatch(/^HTTP\/1\.1 400 /);
+  });
+});
+
+describe('idempotency keys', () => {
+  test('two hundred creates with one key make one sandbox', async () => {
+    const before = platform.agent.sandboxes.list().length;
+    const create = () =>
+      platform.call('POST', '/v1/sandboxes', {
+        body: { vcpus: 1 },
+        headers: { 'idempotency-key': 'storm', prefer: 'wait=20' },
+      });
+    const replies = await Promise.all(Array.from({ length: 200 }, create));
+    expect(new Set(replies.map((reply) => reply.status))).toEqual(new Set([201]));
+    expect(new Set(replies.map((reply) => reply.body.id)).size).toBe(1);
+    expect(platform.agent.sandboxes.list().length).toBe(before + 1);
+    const other = await platform.call('POST', '/v1/sandboxes', {
+      body: { vcpus: 2 },
+      headers: { 'idempotency-key': 'storm' },
+    });
+    expect([other.status, other.body.error.code]).toEqual([422, 'idempotency_mismatch']);
+  });
+
+  test('a command is run once, and a failed request gives its key back', async () => {
+    const exec = (headers: Record<string, string>) =>
+      platform.call('POST', `/v1/sandboxes/${sandboxId}/exec`, { body: { cmd: 'date' }, headers });
+    const before = platform.agent.sandboxes.work.length;
+    const first = await exec({ 'idempotency-key': 'exec-1' });
+    const second = await exec({ 'idempotency-key': 'exec-1' });
+    expect(second.body).toEqual(first.body);
+    expect(second.headers.get('idempotency-replayed')).toBe('true');
+    expect(platform.agent.sandboxes.work.length).toBe(before + 1);
+    const missing = { body: { path: '/late' }, headers: { 'idempotency-key': 'rm-1' } };
+    expect((await platform.call('POST', `/v1/sandboxes/${sandboxId}/files/remove`, missing)).status).toBe(404);
+    expect((await platform.call('POST', `/v1/sandboxes/${sandboxId}/files/remove`, missing)).body.error.code).toBe(
+      'not_found',
+    );
+  });
+});
+
+describe('documents', () => {
+  test('openapi.yaml and the docs are served from here', async () => {
+    const document = parse((await platform.call('GET', '/openapi.yaml', { key: '' })).body);
+    expect(document.openapi).toBe('3.1.0');
+    for (const route of Object.values<Route>(routes))
+      expect(document.paths[route.path]).toHaveProperty(route.method.toLowerCase());
+    const docs = await platform.call('GET', '/docs', { key: '' });
+    expect(docs.status).toBe(200);
+    expect(docs.body).not.toMatch(/(src|href)="https?:/);
+    expect((await platform.call('GET', '/health', { key: '' })).body).toMatchObject({ status: 'ok' });
+  });
+
+  test('every route of the contract is served', async () => {
+    for (const route of Object.values<Route>(routes)) {
+      const reply = await platform.call(route.method, withId(route.path, sandboxId), { key: '' });
+      expect([404, 405]).not.toContain(reply.status);
+    }
+  });
+});
+
+describe('the exec stream', () => {
+  const open = (key: string, id = sandboxId) =>
+    new WebSocket(`${platform.controlPlane.url.replace('http', 'ws')}/v1/sandboxes/${id}/exec/stream`, {
+      headers: { 'x-api-key': key },
+    });
+  const talk = (socket: WebSocket, first: string) =>
+    new Promise<{ type: string; [key: string]: unknown }[]>((resolve, reject) => {
+      const frames: { type: string }[] = [];
+      socket.on('open', () => socket.send(first));
+      socket.on('message', (data) => frames.push(JSON.parse(String(data))));
+      socket.on('close', () => resolve(frames));
+      socket.on('error', reject);
+    });
+
+  test('gives the pid, the output and the exit code', async () => {
+    const frames = await talk(open(platform.apiKey), JSON.stringify({ type: 'start', cmd: 'echo hi' }));
+    expect(frames).toEqual([
+      { type: 'start', pid: 42 },
+      { type: 'stdout', data: Buffer.from('echo hi\n').toString('base64') },
+      { type: 'exit', exit_code: 0 },
+    ]);
+  });
+
+  test('refuses frames that it cannot read, and callers without a key or a sandbox', async () => {
+    expect(await talk(open(platform.apiKey), '{"type":"start"}')).toMatchObject([
+      { type: 'error', code: 'invalid_request' },
+    ]);
+    await expect(talk(open('avy_no'), '{}')).rejects.toThrow('401');
+    await expect(talk(open(platform.apiKey, foreignId), '{}')).rejects.toThrow('404');
+  });
+});

@@ -1,0 +1,60 @@
+import type { CreateSnapshot } from '@aviary/api-contract';
+import { AppError, newId, parseId } from '@aviary/core';
+import { recordAudit } from '../events.ts';
+import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from '../sandboxes/accept-command.ts';
+import { getSandbox, stateConflict } from '../sandboxes/sandbox-store.ts';
+import { findOwnTemplate, templateColumns } from '../templates/template-store.ts';
+import { type SnapshotView, viewSnapshot } from './snapshot-view.ts';
+
+/** Accepts a template made of a running or paused sandbox, which goes on as it is. Throws `already_exists` without `overwrite`. */
+export function createSnapshot(
+  deps: CommandDeps,
+  context: CommandContext,
+  request: CreateSnapshot,
+): Promise<Accepted<SnapshotView>> {
+  const { teamId, actor } = context;
+  return acceptCommand(deps, context, async (db) => {
+    const sandbox = await getSandbox(db, teamId, parseId('sandbox', request.sandbox_id));
+    if (sandbox.status !== 'running' && sandbox.status !== 'paused') throw stateConflict(sandbox, 'snapshot');
+    const taken = await findOwnTemplate(db, teamId, request.name);
+    if (taken && (!request.overwrite || taken.status === 'creating')) {
+      const hint = taken.status === 'creating' ? 'it is being made' : 'send overwrite to replace it';
+      throw new AppError('already_exists', `there is a snapshot ${request.name} already: ${hint}`, {
+        details: { field: 'name' },
+      });
+    }
+    const id = newId('template');
+    const row = await db
+      .insertInto('templates')
+      .values({
+        id,
+        team_id: teamId,
+        // The old one keeps the name until the new one is whole. No user can give a name with a slash.
+        name: taken ? `pending/${id}` : request.name,
+        kind: 'snapshot',
+        status: 'creating',
+        vcpus: sandbox.vcpus,
+        memory_mib: sandbox.memory_mib,
+        disk_mib: sandbox.disk_mib,
+        host_id: sandbox.host_id,
+      })
+      .returning(templateColumns)
+      .executeTakeFirstOrThrow();
+    await recordAudit(db, {
+      teamId,
+      actor,
+      resourceType: 'snapshot',
+      resourceId: id,
+      action: 'snapshot.create',
+      metadata: { name: request.name },
+    });
+    const operation = await deps.runner.accept(db, {
+      id: newId('operation'),
+      teamId,
+      sandboxId: sandbox.id,
+      kind: 'snapshot_create',
+      payload: { templateId: id, replaces: taken?.id ?? null, name: request.name },
+    });
+    return { body: { ...viewSnapshot(row), name: request.name }, operations: [operation] };
+  });
+}

@@ -1,0 +1,49 @@
+import { AppError, newId, platformTeamId } from '@aviary/core';
+import { recordAudit } from '../events.ts';
+import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from '../sandboxes/accept-command.ts';
+import { findOwnTemplate, templateColumns } from '../templates/template-store.ts';
+import { type SnapshotView, viewSnapshot } from './snapshot-view.ts';
+
+/** Accepts the end of a team's template. Sandboxes made from it live on; its host keeps what they need. */
+export function deleteSnapshot(
+  deps: CommandDeps,
+  context: CommandContext,
+  name: string,
+): Promise<Accepted<SnapshotView>> {
+  const { teamId, actor } = context;
+  return acceptCommand(deps, context, async (db) => {
+    const row = await findOwnTemplate(db, teamId, name);
+    if (!row) {
+      if (teamId !== platformTeamId && (await findOwnTemplate(db, platformTeamId, name))) {
+        throw new AppError('forbidden', `template ${name} belongs to the platform`);
+      }
+      throw new AppError('not_found', `there is no snapshot ${name}; GET /v1/snapshots lists yours`);
+    }
+    if (row.status === 'deleting') return { body: viewSnapshot(row), operations: [] };
+    const marked = await db
+      .updateTable('templates')
+      .set({ status: 'deleting' })
+      .where('team_id', '=', teamId)
+      .where('id', '=', row.id)
+      .where('status', 'in', ['ready', 'error'])
+      .returning(templateColumns)
+      .executeTakeFirst();
+    if (!marked) throw new AppError('invalid_state', `snapshot ${name} is being made; delete it when it is ready`);
+    await recordAudit(db, {
+      teamId,
+      actor,
+      resourceType: 'snapshot',
+      resourceId: row.id,
+      action: 'snapshot.delete',
+      metadata: { name },
+    });
+    const operation = await deps.runner.accept(db, {
+      id: newId('operation'),
+      teamId,
+      sandboxId: null,
+      kind: 'snapshot_delete',
+      payload: { templateId: row.id },
+    });
+    return { body: viewSnapshot(marked), operations: [operation] };
+  });
+}
