@@ -14,14 +14,16 @@ function isInstalled() {
 }
 
 function install() {
-  console.error('installing npm packages (npm ci) …');
+  console.error('installing npm packages …');
   const npm = process.env.npm_execpath;
   const [file, first] = npm ? [process.execPath, [npm]] : ['npm', []];
-  const args = [...first, 'ci', '--no-audit', '--no-fund', '--engine-strict=false'];
+  // Not `npm ci`: it refuses a lock file made where other platforms' optional packages were not to be had. This installs
+  // the locked versions all the same, and with --no-save leaves the checkout as it is.
+  const args = [...first, 'install', '--no-save', '--no-audit', '--no-fund', '--engine-strict=false'];
   const { status, error } = spawnSync(file, args, { cwd: root, stdio: ['ignore', 2, 2] });
   if (error || status !== 0) {
     const why = error ? error.message : `it ended with ${status}`;
-    throw new Error(`npm ci failed (${why}): read its message above; the npm registry must be reachable`);
+    throw new Error(`npm install failed (${why}): read its message above; the npm registry must be reachable`);
   }
 }
 

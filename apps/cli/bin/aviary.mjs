@@ -16,6 +16,8 @@ if (Number(process.versions.node.split('.')[0]) >= 24) {
   if (error) console.error(`aviary: cannot start ${pinnedNode}: ${error.message}`);
   process.exitCode = status ?? (signal === 'SIGINT' ? 130 : signal === 'SIGTERM' ? 143 : 1);
 } else {
-  console.error(`aviary: needs Node 24, this is ${process.version}; run 'npm ci' in the checkout, which brings it`);
+  console.error(
+    `aviary: needs Node 24, this is ${process.version}; run 'npm install' in the checkout, which brings it`,
+  );
   process.exitCode = 1;
 }

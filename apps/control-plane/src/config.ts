@@ -12,6 +12,8 @@ export interface ControlPlaneConfig {
   logLevel: string;
   /** A fault to inject, for tests; see FaultPoints. */
   fault: string | undefined;
+  /** Stop when standard input, a supervisor's pipe, ends. */
+  exitWithParent?: boolean;
 }
 
 /** Reads `AVIARY_*`. Throws `invalid_request` naming the variable. */
@@ -24,5 +26,6 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     databaseUrl: reader.optional('AVIARY_DATABASE_URL'),
     logLevel: reader.string('AVIARY_LOG_LEVEL', 'info'),
     fault: reader.optional('AVIARY_FAULT'),
+    exitWithParent: reader.boolean('AVIARY_EXIT_WITH_PARENT'),
   };
 }

@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { uuidv7 } from '@aviary/core';
 import { type Database, type MigrationSource, migrate, openDatabase } from '@aviary/database';
-import { type Clock, createLogger, FaultPoints, type Logger, systemClock } from '@aviary/service-kit';
+import { type Clock, createLogger, FaultPoints, type Logger, systemClock, watchParent } from '@aviary/service-kit';
 import type { FastifyInstance } from 'fastify';
 import type { ControlPlaneConfig } from './config.ts';
 import type { ServiceContext } from './context.ts';
@@ -117,6 +117,7 @@ export async function runControlPlane({
 }): Promise<void> {
   const told = Promise.withResolvers<void>();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => told.resolve());
+  watchParent({ isEnabled: config.exitWithParent === true }).addEventListener('abort', () => told.resolve());
   await using _controlPlane = await startControlPlane(config, { extensions });
   await told.promise;
 }

@@ -33,7 +33,10 @@ export const checks: readonly Check[] = [
     async run({ nodeVersion }) {
       const major = Number(nodeVersion.split('.')[0]);
       if (major >= neededNodeMajor) return ok(`Node ${nodeVersion}`);
-      return fail(`Node ${nodeVersion} is too old: ${neededNodeMajor} is needed`, 'npm ci, then npx aviary doctor');
+      return fail(
+        `Node ${nodeVersion} is too old: ${neededNodeMajor} is needed`,
+        'npm install, then npx aviary doctor',
+      );
     },
   },
   {

@@ -44,7 +44,7 @@ describe('doctor', () => {
   });
 
   it.each<[string, Parameters<typeof machine>[0], 'warn' | 'fail', RegExp]>([
-    ['node', { nodeVersion: '20.1.0' }, 'fail', /npm ci/],
+    ['node', { nodeVersion: '20.1.0' }, 'fail', /npm install/],
     ['root', { uid: 1000, exitCodeOf: async () => undefined }, 'fail', /run it as root/],
     ['root', { uid: 1000, exitCodeOf: async () => 1 }, 'warn', /sudo -v/],
     [

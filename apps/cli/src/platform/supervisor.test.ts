@@ -85,7 +85,12 @@ describe('supervisor', () => {
 
   it('gives up what keeps dying', async () => {
     const supervisor = supervise({ maxRestarts: 2 });
-    await supervisor.start(service('mayfly', 'setTimeout(() => process.exit(3), 20)'), never);
+    // The first one lives until it is told to die, those after it die at once.
+    const body = `process.on('SIGTERM', () => process.exit(3));
+      if (require('node:fs').readFileSync(${JSON.stringify(journal)}, 'utf8').includes('armed')) process.exit(3);
+      note('armed'); setInterval(() => {}, 1000);`;
+    await supervisor.start(service('mayfly', body, { isReady: async () => (await count('mayfly armed')) > 0 }), never);
+    process.kill(supervisor.pids()['mayfly'] ?? 0, 'SIGTERM');
     const failure = await supervisor.failed;
     expect(failure.message).toContain('mayfly ended with exit code 3, and was restarted 2 times');
     expect(await count('mayfly started')).toBe(3);

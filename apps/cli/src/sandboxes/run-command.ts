@@ -26,11 +26,12 @@ export const runCommand: Command = {
     'aviary run --json --timeout 5 -- sleep 10',
   ],
   async run(context, { flags, rest }) {
-    const client = context.client();
     const waitSec = flags.integer('wait') || defaultWaitSec;
     const request = readGuestCommand(flags, rest);
+    const wanted = readCreateFlags(flags);
+    const client = context.client();
     context.output.progress('creating a sandbox …');
-    const sandbox = await createRunning(client, readCreateFlags(flags), { waitSec, signal: context.signal });
+    const sandbox = await createRunning(client, wanted, { waitSec, signal: context.signal });
     context.output.progress(context.output.paint('dim', `sandbox ${sandbox.id}`), true);
     let outcome: Awaited<ReturnType<typeof streamToTerminal>>;
     try {
