@@ -13,6 +13,8 @@ export interface HostAgentConfig {
   /** Network slots built ahead of need. */
   readySlots: number;
   maxSlots: number;
+  /** Lowest slot index: agents on one machine need ranges that do not overlap, because a slot's addresses follow from its index. */
+  firstSlot: number;
   /** Restored and stopped microVMs kept ready per template and size. */
   warmPoolSize: number;
   /** Time between looks for idle sandboxes. */
@@ -39,6 +41,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): H
     cgroupParent: networkPrefix === 'avy' ? 'aviary' : `aviary-${networkPrefix}`,
     readySlots: reader.integer('AVIARY_READY_SLOTS', { fallback: 4, min: 0, max: 256 }),
     maxSlots: reader.integer('AVIARY_MAX_SLOTS', { fallback: 1024, min: 1, max: 32_767 }),
+    firstSlot: reader.integer('AVIARY_FIRST_SLOT', { fallback: 1, min: 1, max: 32_767 }),
     warmPoolSize: reader.integer('AVIARY_WARM_POOL', { fallback: 1, min: 0, max: 64 }),
     reaperIntervalMs: reader.integer('AVIARY_REAPER_INTERVAL_MS', { fallback: 2_000, min: 50, max: 600_000 }),
     logLevel: reader.string('AVIARY_LOG_LEVEL', 'info'),

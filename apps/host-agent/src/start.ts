@@ -1,5 +1,6 @@
-import { mkdir } from 'node:fs/promises';
+import { chmod, mkdir, stat } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
+import path from 'node:path';
 import { AppError } from '@aviary/core';
 import { loadImages } from '@aviary/images';
 import { createLogger, FaultPoints, type Logger, systemClock } from '@aviary/service-kit';
@@ -41,6 +42,7 @@ export async function startHostAgent(
   const layout = new HostLayout(config.dataDir);
   for (const directory of [config.dataDir, layout.hostDirectory, layout.sandboxesDirectory])
     await mkdir(directory, { recursive: true, mode: 0o711 });
+  await makeReachable(config.dataDir);
   const images = await loadImages(config.dataDir);
   if (!images) throw new AppError('invalid_state', `no images in ${config.dataDir}: build them with 'npm run images'`);
 
@@ -58,7 +60,7 @@ export async function startHostAgent(
   const templates = new TemplateStore(layout);
   await templates.open();
   const slots = cleanup.use(
-    createSlotPool({ logger }, { prefix: config.networkPrefix, size: config.readySlots, maxSlots: config.maxSlots }),
+    createSlotPool({ logger }, { prefix: config.networkPrefix, size: config.readySlots, maxSlots: config.maxSlots, firstIndex: config.firstSlot }),
   );
   const bootSnapshots = new BootSnapshots();
   const warmPool = new WarmPool({ size: config.warmPoolSize });
@@ -117,6 +119,16 @@ export async function startHostAgent(
   const url = `http://${config.listen.host}:${port}`;
   logger.info({ url }, 'host agent ready');
   return { url, context, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+/** VMMs run under identities of their own and must get to their files: every directory above those needs the search permission. */
+async function makeReachable(dataDir: string): Promise<void> {
+  await chmod(dataDir, ((await stat(dataDir)).mode & 0o777) | 0o011);
+  for (let directory = path.resolve(dataDir); directory !== '/'; directory = path.dirname(directory)) {
+    if (((await stat(directory)).mode & 0o001) === 0) {
+      throw new AppError('invalid_state', `microVMs cannot reach their files below ${directory}: run 'chmod o+x ${directory}', or set AVIARY_DATA_DIR to another place`);
+    }
+  }
 }
 
 const closeGraceMs = 5_000;

@@ -52,6 +52,7 @@ export async function startAgentHarness({
   await linkImages(path.join(imagesFrom, 'images'), path.join(dataDir, 'images'));
   const controlPlane = cleanup.use(await startControlPlaneStub());
   const networkPrefix = `t${Math.random().toString(36).slice(2, 5)}`;
+  const firstSlot = 1_000 + 64 * Math.floor(Math.random() * 400);
   const port = 19_000 + Math.floor(Math.random() * 900);
   let child: ChildProcess | undefined;
   let exited: Promise<void> = Promise.resolve();
@@ -86,6 +87,8 @@ export async function startAgentHarness({
           AVIARY_AGENT_PORT: String(port),
           AVIARY_HOST_TOKEN_FILE: path.join(dataDir, 'token'),
           AVIARY_NETWORK_PREFIX: networkPrefix,
+          AVIARY_FIRST_SLOT: String(firstSlot),
+          AVIARY_MAX_SLOTS: '64',
           AVIARY_READY_SLOTS: '1',
           AVIARY_WARM_POOL: '0',
           ...settings,

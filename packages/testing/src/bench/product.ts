@@ -40,6 +40,7 @@ export async function startProduct({
       AVIARY_AGENT_PORT: String(agentPort),
       AVIARY_CONTROL_PLANE_URL: `http://127.0.0.1:${port}`,
       AVIARY_NETWORK_PREFIX: `b${process.pid.toString(36).slice(-3)}`,
+      AVIARY_FIRST_SLOT: '10000',
       AVIARY_LOG_LEVEL: 'warn',
       ...settings,
     },
