@@ -60,7 +60,15 @@ export async function startHostAgent(
   const templates = new TemplateStore(layout);
   await templates.open();
   const slots = cleanup.use(
-    createSlotPool({ logger }, { prefix: config.networkPrefix, size: config.readySlots, maxSlots: config.maxSlots, firstIndex: config.firstSlot }),
+    createSlotPool(
+      { logger },
+      {
+        prefix: config.networkPrefix,
+        size: config.readySlots,
+        maxSlots: config.maxSlots,
+        firstIndex: config.firstSlot,
+      },
+    ),
   );
   const bootSnapshots = new BootSnapshots();
   const warmPool = new WarmPool({ size: config.warmPoolSize });
@@ -126,7 +134,10 @@ async function makeReachable(dataDir: string): Promise<void> {
   await chmod(dataDir, ((await stat(dataDir)).mode & 0o777) | 0o011);
   for (let directory = path.resolve(dataDir); directory !== '/'; directory = path.dirname(directory)) {
     if (((await stat(directory)).mode & 0o001) === 0) {
-      throw new AppError('invalid_state', `microVMs cannot reach their files below ${directory}: run 'chmod o+x ${directory}', or set AVIARY_DATA_DIR to another place`);
+      throw new AppError(
+        'invalid_state',
+        `microVMs cannot reach their files below ${directory}: run 'chmod o+x ${directory}', or set AVIARY_DATA_DIR to another place`,
+      );
     }
   }
 }

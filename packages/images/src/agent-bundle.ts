@@ -115,4 +115,5 @@ async function packageFiles(name: string, directory: string): Promise<readonly T
 }
 
 // The toolbox brings glibc, so builds against another C library are of no use there.
-const unusedInGuest = /^(?:musl_[^/]*|node_modules|vendor|doc|docs|test|tests)\/|\.(?:md|ts|map|c|cc|cpp|h|hh|hpp|S|s|asm|inc|txt|cmake|gyp)$/;
+const unusedInGuest =
+  /^(?:musl_[^/]*|node_modules|vendor|doc|docs|test|tests)\/|\.(?:md|ts|map|c|cc|cpp|h|hh|hpp|S|s|asm|inc|txt|cmake|gyp)$/;

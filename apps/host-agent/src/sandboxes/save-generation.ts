@@ -28,6 +28,7 @@ export async function saveGeneration(
 ): Promise<GenerationManifest> {
   const { generations, images, identity, disks, faults } = context;
   const { record, running } = sandbox;
+  const { accelerationNote: _note, ...machine } = identity;
   const { memory, disk } = record;
   if (!running || !memory || !disk) throw new AppError('invalid_state', 'only a sandbox with a microVM can be saved');
   const by = isEnding ? ('link' as const) : ('copy' as const);
@@ -50,7 +51,8 @@ export async function saveGeneration(
   await saveMemory();
   await faults.hit('pause.before-disk');
   await draft.adoptPart(diskPartName, { path: disk.path, by });
-  return draft.commit({
+  // Awaited here: the draft must not be disposed of while it is committed.
+  return await draft.commit({
     ...(record.generationId === undefined ? {} : { parent: record.generationId }),
     cause,
     createdAt: new Date(context.registry.clock.now()).toISOString(),
@@ -58,7 +60,7 @@ export async function saveGeneration(
     memoryMib: record.memoryMib,
     diskMib: record.diskMib,
     disk: { part: diskPartName, format: disk.format, backing: await backingOf(context, disk, disks) },
-    vmm: identity,
+    vmm: machine,
     kernelId: images.kernel.version,
     initramfsId: images.initramfs.id,
     toolboxId: images.toolbox.id,
