@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import os from 'node:os';
 import { type AviaryClient, AviaryError, type ExecResult, type Sandbox } from '@aviary/sdk';
 import { waitFor } from '@aviary/service-kit';
@@ -21,7 +22,7 @@ export async function createSandbox({ client, steps, signal }: Tour): Promise<Sa
   return await steps.run(
     'create a sandbox',
     async () => requireStatus(await client.sandboxes.create({}, { waitSec: settleSec, signal }), 'running'),
-    ({ id }) => id,
+    ({ id, start_path }) => `${id}, by ${(start_path ?? 'unknown').replaceAll('_', ' ')}`,
   );
 }
 
@@ -49,8 +50,7 @@ export async function useSandbox({ client, steps, signal }: Tour, { id }: Sandbo
   await steps.run(
     'write a file and read it back',
     async () => {
-      const data = crypto.getRandomValues(new Uint8Array(256 * 1024));
-      for (let at = 65_536; at < data.length; at += 65_536) crypto.getRandomValues(data.subarray(at, at + 65_536));
+      const data = randomBytes(256 * 1024);
       await client.files.write(id, { path: '/tmp/aviary-file', data }, { signal });
       const back = await client.files.read(id, '/tmp/aviary-file', { signal });
       if (Buffer.compare(data, back) !== 0) throw new Error('what came back is not what was written');

@@ -1,7 +1,7 @@
 import { readFile, statfs } from 'node:fs/promises';
 import os from 'node:os';
 import { AppError, asId, errorText } from '@aviary/core';
-import { backoffMs, type Clock, type Logger, runLoop } from '@aviary/service-kit';
+import { backoffMs, type Clock, type Logger, runLoop, waitFor } from '@aviary/service-kit';
 import { importJWK, jwtVerify } from 'jose';
 import { type HostCredentials, parseCredentials, readCredentials, writeCredentials } from './credentials.ts';
 import type { EventOutbox } from './event-outbox.ts';
@@ -10,6 +10,8 @@ const heartbeatIntervalMs = 30_000;
 /** Heartbeats that may fail in a row before the host counts as cut off. */
 const maxMissedHeartbeats = 3;
 const requestTimeoutMs = 10_000;
+/** How long a call waits for a registration under way. */
+const registrationGraceMs = 5_000;
 
 export interface LinkOptions {
   controlPlaneUrl: string;
@@ -72,7 +74,11 @@ export class ControlPlaneLink implements AsyncDisposable {
 
   /** Who calls must hold a token for this host, signed by the control plane that registered it. */
   async checkCaller(headers: Headers): Promise<void> {
-    const credentials = this.#credentials;
+    // The control plane may call before the answer to the registration was written here.
+    const credentials = await waitFor(
+      { what: 'the registration of this host', timeoutMs: registrationGraceMs },
+      () => this.#credentials,
+    ).catch(() => undefined);
     const token = /^Bearer (.+)$/.exec(headers.get('authorization') ?? '')?.[1];
     if (!credentials) throw new AppError('unauthorized', 'this host is not registered yet');
     if (!token) throw new AppError('unauthorized', 'calls to a host need a token of its control plane');
