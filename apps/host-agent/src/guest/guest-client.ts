@@ -11,6 +11,8 @@ import { fromGuestError } from './guest-errors.ts';
 
 /** The guest agent's port, at every guest's address. */
 const guestAgentPort = 49_983;
+/** Longest wait for one answer to `/init`: a busy software CPU may need seconds. */
+const initAttemptMs = 5_000;
 
 export interface GuestInit {
   /** The access token that is valid from now on. */
@@ -72,24 +74,30 @@ export class GuestClient implements Disposable {
     );
   }
 
-  /** Gives the guest its identity, clock and entropy. Repeats until `timeoutMs`, because a restored guest may need a moment. */
-  async init(init: GuestInit, { timeoutMs }: { timeoutMs: number }): Promise<void> {
+  /**
+   * Gives the guest its identity, clock and entropy. Repeats until `timeoutMs`, because a restored guest may need a moment.
+   * `nextHostToken` is the token whose hash `init` carries: a guest that did the work but whose answer was lost knows that one.
+   */
+  async init(
+    init: GuestInit,
+    { timeoutMs, nextHostToken }: { timeoutMs: number; nextHostToken?: string },
+  ): Promise<void> {
     let last: unknown;
     await waitFor({ what: 'the initialisation of the guest', timeoutMs, intervalMs: 10 }, async () => {
+      const body = { ...init, timestampMs: Date.now(), entropyBase64: randomBytes(64).toString('base64') };
       try {
-        await this.#internal(
-          '/init',
-          { ...init, timestampMs: Date.now(), entropyBase64: randomBytes(64).toString('base64') },
-          1_000,
-        );
+        await this.#internal('/init', body, initAttemptMs);
         return true;
       } catch (error) {
-        if (error instanceof AppError && error.code === 'unauthorized') throw error;
-        last = error;
+        if (error instanceof AppError && error.code === 'unauthorized') {
+          if (nextHostToken === undefined || this.#tokens.hostToken === nextHostToken) throw error;
+          this.#tokens = { ...this.#tokens, hostToken: nextHostToken };
+        } else last = error;
         return false;
       }
     }).catch((error: unknown) => {
-      throw fromGuestError(last ?? error, 'initialise the guest');
+      const isRefused = error instanceof AppError && error.code === 'unauthorized';
+      throw fromGuestError(isRefused ? error : (last ?? error), 'initialise the guest');
     });
   }
 

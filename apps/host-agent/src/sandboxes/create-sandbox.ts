@@ -175,7 +175,7 @@ async function goOnAs(
     await running.vm.resume();
     await running.guest.init(
       { ...guestIdentity(record), hostTokenSha256: sha256Hex(record.hostToken) },
-      { timeoutMs: 15_000 },
+      { timeoutMs: 15_000, nextHostToken: record.hostToken },
     );
     running.guest.useTokens(record);
   } finally {

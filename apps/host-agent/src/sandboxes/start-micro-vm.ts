@@ -87,7 +87,7 @@ async function takeOver(sandbox: Sandbox, guest: GuestClient): Promise<void> {
   const { record } = sandbox;
   await guest.init(
     { ...guestIdentity(record), hostTokenSha256: sha256Hex(record.hostToken) },
-    { timeoutMs: restoreTimeoutMs },
+    { timeoutMs: restoreTimeoutMs, nextHostToken: record.hostToken },
   );
   guest.useTokens(record);
   await guest.thaw({ timeoutMs: 10_000 });
