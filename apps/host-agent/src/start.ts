@@ -1,7 +1,7 @@
 import { chmod, mkdir, stat } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
-import { AppError } from '@aviary/core';
+import { AppError, newId } from '@aviary/core';
 import { loadImages } from '@aviary/images';
 import { createLogger, FaultPoints, type Logger, systemClock } from '@aviary/service-kit';
 import { BackgroundWork, keepersOf } from './background-work.ts';
@@ -12,6 +12,7 @@ import { Qcow2DiskStore } from './disk/qcow2-disk-store.ts';
 import { GenerationStore } from './generations/generation-store.ts';
 import { HostLayout } from './layout.ts';
 import { createSlotPool } from './network/slot-pool.ts';
+import { pauseAll } from './sandboxes/reaper.ts';
 import { recoverSandboxes } from './sandboxes/recover-sandboxes.ts';
 import type { SandboxContext } from './sandboxes/sandbox-context.ts';
 import { SandboxJournal } from './sandboxes/sandbox-journal.ts';
@@ -104,7 +105,7 @@ export async function startHostAgent(
       events,
       clock: systemClock,
       logger,
-      onCutOff: async (reason) => logger.warn({ reason }, 'cut off from the control plane'),
+      onCutOff: (reason) => pauseAllCutOff(context, reason),
     },
     {
       controlPlaneUrl: config.controlPlaneUrl,
@@ -127,6 +128,13 @@ export async function startHostAgent(
   const url = `http://${config.listen.host}:${port}`;
   logger.info({ url }, 'host agent ready');
   return { url, context, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+/** Without a control plane nobody can reach or stop the sandboxes: they are put away safely until it is back. */
+async function pauseAllCutOff(context: SandboxContext, reason: string): Promise<void> {
+  context.logger.warn({ reason }, 'cut off from the control plane, pausing everything');
+  const { paused, failures } = await pauseAll(context, newId('operation'));
+  context.logger.warn({ paused: paused.length, failures }, 'paused what could be paused');
 }
 
 /** VMMs run under identities of their own and must get to their files: every directory above those needs the search permission. */
