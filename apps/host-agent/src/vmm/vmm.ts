@@ -91,6 +91,12 @@ export interface MicroVm {
   resume(): Promise<void>;
   /** Flushes the drive's caches to the host's disk. Paused only. */
   flushDisk(): Promise<void>;
+  /**
+   * Has the guest's writes go to `layer` from now on: a new, empty layer, as large as the disk and belonging to the VMM's uid, on top
+   * of the one in use or of a file with the same content. That one is complete then, and never written again. Paused only; no
+   * effect when `layer` is in use already. When it throws, the old layer is still in use, unless the VMM is gone.
+   */
+  switchDisk(layer: MachineSpec['disk']): Promise<void>;
   /** The last output of the guest's console, at most 64 KiB; empty when the driver keeps none. Any state. */
   consoleTail(): Promise<string>;
   /** Any state → gone, cgroup removed. No error when it is gone already. Resolves when the process has ended. */

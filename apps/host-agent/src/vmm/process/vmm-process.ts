@@ -83,6 +83,9 @@ export class VmmProcess {
     if (this.#guestReason !== undefined) return this.#guestReason;
     if (ending?.signal) return `killed by ${ending.signal}`;
     const log = (await readTail(this.#options.logPath)).trim().split('\n').at(-1) ?? '';
+    // unshare ends as its child has ended, but cannot for SIGKILL: it then says something about its signal mask and exits with 1.
+    // While a VMM runs, it has no other reason to speak.
+    if (log.startsWith('unshare: ')) return 'killed by SIGKILL';
     const detail = log === '' ? '' : `: ${log}`;
     return ending ? `exit code ${ending.code}${detail}` : `ended${detail}`;
   }

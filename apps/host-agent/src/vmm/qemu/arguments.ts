@@ -18,6 +18,8 @@ export const cpuModels = { kvm: 'host', tcg: 'max' } as const satisfies Record<A
 /** Memory for translated code, per microVM, under software emulation. */
 export const translationCacheMib = 64;
 export const consoleBytes = 64 * 1024;
+/** Blocks that the guest discards or zeroes are given back to the host. */
+export const diskOptions = { discard: 'unmap', 'detect-zeroes': 'unmap' } as const;
 
 /** What a machine is made of. A probe guest has neither drives nor network. */
 export type Machine = Pick<
@@ -85,8 +87,9 @@ function driveArguments({ disk, toolboxPath }: Machine): string[] {
   const drives: string[] = [];
   if (disk) {
     const file = `file.driver=file,file.filename=${escapeOption(disk.path)}`;
+    const options = Object.entries(diskOptions).map(([name, value]) => `,${name}=${value}`);
     drives.push(
-      ...['-blockdev', `driver=${disk.format},node-name=root,${file},discard=unmap,detect-zeroes=unmap`],
+      ...['-blockdev', `driver=${disk.format},node-name=root,${file}${options.join('')}`],
       ...['-device', 'virtio-blk-device,drive=root'],
     );
   }

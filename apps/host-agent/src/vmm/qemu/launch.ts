@@ -16,7 +16,7 @@ import {
   qemuArguments,
   translationCacheMib,
 } from './arguments.ts';
-import { maxSocketPathBytes, QmpClient, type QmpEvent } from './qmp-client.ts';
+import { connectListening, maxSocketPathBytes, type QmpClient, type QmpEvent } from './qmp-client.ts';
 
 /** What every QEMU of this host is started with. */
 export interface LaunchSettings {
@@ -219,25 +219,6 @@ async function connectWhenUp(options: {
     const how = child.signalCode ?? `exit code ${child.exitCode}`;
     throw new AppError('internal', `the VMM did not start (${how}): ${log}`, { cause: error });
   }
-}
-
-/** A socket's name appears an instant before anybody listens on it. */
-async function connectListening(
-  socketPath: string,
-  options: { timeoutMs: number; onEvent: (event: QmpEvent) => void },
-): Promise<QmpClient> {
-  return waitFor(
-    { what: "a connection to the VMM's control socket", timeoutMs: options.timeoutMs, intervalMs: 2 },
-    async () => {
-      try {
-        return await QmpClient.connect(socketPath, options);
-      } catch (error) {
-        const cause = error instanceof Error ? (error.cause as NodeJS.ErrnoException | undefined) : undefined;
-        if (cause?.code === 'ECONNREFUSED') return undefined;
-        throw error;
-      }
-    },
-  );
 }
 
 /** Finds QEMU, the wrapper's only child, and makes sure that it is confined even if it was forked before the wrapper was. */

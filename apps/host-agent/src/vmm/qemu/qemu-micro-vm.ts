@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { open, rm } from 'node:fs/promises';
 import path from 'node:path';
@@ -5,8 +6,8 @@ import { AppError } from '@aviary/core';
 import { KeyedLock } from '@aviary/service-kit';
 import { readDirtyPages } from '../process/dirty-pages.ts';
 import type { VmmProcess } from '../process/vmm-process.ts';
-import type { MicroVm, VmExit, VmmRecord } from '../vmm.ts';
-import { consoleBytes } from './arguments.ts';
+import type { MachineSpec, MicroVm, VmExit, VmmRecord } from '../vmm.ts';
+import { consoleBytes, diskOptions } from './arguments.ts';
 import type { QmpClient } from './qmp-client.ts';
 
 /** Flushing a drive waits for the host's disk. */
@@ -84,7 +85,7 @@ export class QemuMicroVm implements MicroVm {
       // QMP has no flush of its own, and `stop` hides a failed one.
       const answer = await this.#qmp.execute(
         'human-monitor-command',
-        { 'command-line': 'qemu-io root "flush"' },
+        { 'command-line': `qemu-io ${(await this.#activeDisk()).node} "flush"` },
         { timeoutMs: flushTimeoutMs },
       );
       if (typeof answer !== 'string' || answer.trim() !== '') {
@@ -94,6 +95,47 @@ export class QemuMicroVm implements MicroVm {
         );
       }
     });
+  }
+
+  /**
+   * Puts the layer over the node in use (`blockdev-snapshot`), which becomes read-only. Its header may name another file as its
+   * base, one with the same content: this VMM goes on reading the file that it has open. See QEMU's
+   * docs/interop/live-block-operations.rst.
+   */
+  async switchDisk(layer: MachineSpec['disk']): Promise<void> {
+    await this.#alone(async () => {
+      await this.#requirePaused('switch the disk of');
+      const active = await this.#activeDisk();
+      if (active.file === layer.path) return;
+      const node = `layer-${randomBytes(8).toString('hex')}`;
+      const file = { driver: 'file', filename: layer.path };
+      await this.#qmp.execute('blockdev-add', {
+        ...{ driver: layer.format, 'node-name': node, file, backing: null },
+        ...diskOptions,
+      });
+      try {
+        await this.#qmp.execute(
+          'blockdev-snapshot',
+          { node: active.node, overlay: node },
+          { timeoutMs: flushTimeoutMs },
+        );
+      } catch (error) {
+        // An answer that was lost says nothing about what was done.
+        if ((await this.#activeDisk()).node === node) return;
+        await this.#qmp.execute('blockdev-del', { 'node-name': node });
+        throw error;
+      }
+    });
+  }
+
+  /** The layer that the guest's writes go to: the only drive that is not read-only. QEMU is asked, for an earlier agent may have switched it. */
+  async #activeDisk(): Promise<{ node: string; file: string }> {
+    const drives = (await this.#qmp.execute('query-block')) as { inserted?: Record<string, unknown> }[];
+    const [active, ...others] = drives.flatMap(({ inserted }) => (inserted?.['ro'] === false ? [inserted] : []));
+    const { 'node-name': node, file } = active ?? {};
+    if (typeof node !== 'string' || typeof file !== 'string' || others.length > 0)
+      throw new AppError('internal', `cannot find the disk of microVM ${this.record.id} in its VMM`);
+    return { node, file };
   }
 
   async consoleTail(): Promise<string> {

@@ -2,8 +2,13 @@ import { existsSync } from 'node:fs';
 import { access, chmod, chown, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
+import { must } from '@aviary/core';
+import { loadImages } from '@aviary/images';
 import { runProgram } from '@aviary/service-kit';
 import { describe, it } from 'vitest';
+import type { DiskLayer } from '../../disk/disk-store.ts';
+import { Qcow2DiskStore } from '../../disk/qcow2-disk-store.ts';
+import { testImages } from '../../testing/test-images.ts';
 import { readCgroupLayout } from '../process/cgroup.ts';
 import { findMappings } from '../process/dirty-pages.ts';
 import type { MachineSpec, MicroVm } from '../vmm.ts';
@@ -12,6 +17,7 @@ import { QemuVmm } from './qemu-vmm.ts';
 
 const uid = 23_470;
 const memoryMib = 256;
+const diskMib = 16;
 const cgroupParent = `vt-${process.pid}`;
 
 /** Counts on its console and in memory and on its first drive; modules are where the initramfs has them. */
@@ -24,26 +30,14 @@ for m in virtio_ring virtio virtio_mmio virtio_blk; do insmod $(find /mods /lib 
 i=0
 while :; do
   i=$((i+1))
-  dd if=/dev/zero of=/tmp/zeroed bs=4k count=16 conv=notrunc 2>/dev/null
-  dd if=/dev/urandom of=/tmp/zeroed bs=4k count=8 conv=notrunc 2>/dev/null
+  dd if=/dev/zero of=/tmp/pages-$(((i-1)%64)) bs=4k count=8 conv=notrunc 2>/dev/null
+  dd if=/dev/urandom of=/tmp/pages-$((i%64)) bs=4k count=8 conv=notrunc 2>/dev/null
   printf 'tick %08d' $i | dd of=/dev/vda conv=fsync,notrunc 2>/dev/null
   echo "tick $i"
   if [ $i = 5 ] && grep -q test.then=poweroff /proc/cmdline; then poweroff -f; fi
   sleep 0.1
 done
 `;
-
-/** The kernel and initramfs that the image builder made in the tests' data directory; undefined when it has not run. */
-async function findImages(): Promise<{ kernelPath: string; initramfsPath: string } | undefined> {
-  const root =
-    process.env['AVIARY_TEST_DATA_DIR'] ?? path.resolve(import.meta.dirname, '../../../../../.cache/test-data');
-  const images = path.join(root, 'images');
-  const names = existsSync(images) ? await readdir(images) : [];
-  const kernel = names.find((name) => name.startsWith('kernel-'));
-  const initramfs = names.find((name) => name.startsWith('initramfs-'));
-  if (kernel === undefined || initramfs === undefined) return undefined;
-  return { kernelPath: path.join(images, kernel, 'vmlinuz'), initramfsPath: path.join(images, initramfs) };
-}
 
 /** One file in the format that the kernel unpacks (cpio "newc"; Documentation/driver-api/early-userspace/buffer-format). */
 function cpioArchive(name: string, content: Buffer, mode: number): Buffer {
@@ -75,13 +69,21 @@ async function makeHarness(images: { kernelPath: string; initramfsPath: string }
   await chmod(initramfsPath, 0o644);
   const probe = { ...images, cachePath: path.join(directory, 'probe.json'), uid, timeoutMs: 5_000 };
 
+  const disks = new Qcow2DiskStore({ dataDir: directory });
+  const base = { path: path.join(directory, 'base.raw'), format: 'raw' as const };
+  await writeFile(base.path, Buffer.alloc(diskMib * 1024 * 1024));
+  await disks.freeze(base);
+  let nextLayer = 1;
+  const createLayer = (below: DiskLayer) =>
+    disks.createLayer({
+      path: path.join(directory, `layer-${nextLayer++}.qcow2`),
+      ...{ base: below, sizeMib: diskMib, uid },
+    });
+
   const createSpec = async (id: string): Promise<MachineSpec> => {
     const runDirectory = path.join(directory, id);
     await mkdir(runDirectory);
     await chown(runDirectory, uid, uid);
-    const disk = path.join(directory, `disk-${id}`);
-    await runProgram('qemu-img', ['create', '-q', '-f', 'raw', disk, '16M']);
-    await chown(disk, uid, uid);
     const memoryPath = path.join(directory, `memory-${id}`);
     await (await open(memoryPath, 'w')).close();
     await chown(memoryPath, uid, uid);
@@ -91,7 +93,7 @@ async function makeHarness(images: { kernelPath: string; initramfsPath: string }
     await runProgram('ip', ['-n', namespace, 'tuntap', 'add', 'tap0', 'mode', 'tap', 'user', String(uid)]);
     return {
       ...{ id, vcpus: 1, memoryMib, kernelPath: images.kernelPath, initramfsPath, kernelParameters: [], toolboxPath },
-      ...{ disk: { path: disk, format: 'raw' }, memoryPath, uid, gid: uid, runDirectory },
+      ...{ disk: await createLayer(base), memoryPath, uid, gid: uid, runDirectory },
       network: { namespace, tapName: 'tap0', guestMac: '02:00:00:00:00:01' },
     };
   };
@@ -99,6 +101,14 @@ async function makeHarness(images: { kernelPath: string; initramfsPath: string }
   return {
     createVmm: () => new QemuVmm({ probe, cgroupParent }),
     createSpec,
+    createLayer,
+    freezeLayer: (layer) => disks.freeze(layer),
+    async readDisk(layer) {
+      const copy = path.join(directory, 'disk-start');
+      const args = ['dd', '-U', '-f', layer.format, '-O', 'raw', 'bs=512', 'count=1', `if=${layer.path}`, `of=${copy}`];
+      await runProgram('qemu-img', args);
+      return readFile(copy, 'latin1');
+    },
     breakSpec: (spec) => ({ ...spec, kernelPath: path.join(directory, 'no-such-kernel') }),
     async readMemory({ record }: MicroVm) {
       const [mapping] = findMappings(await readFile(`/proc/${record.pid}/maps`, 'utf8'), record.guestMemory.path);
@@ -142,15 +152,13 @@ const exists = (file: string) =>
     () => false,
   );
 
-const images = await findImages();
 const hasQemu = (process.env['PATH'] ?? '').split(':').some((dir) => existsSync(path.join(dir, 'qemu-system-x86_64')));
-const missing = [
-  ...(process.getuid?.() === 0 ? [] : ['root']),
-  ...(hasQemu ? [] : ['qemu-system-x86']),
-  ...(images ? [] : ['guest images in AVIARY_TEST_DATA_DIR']),
-];
-if (images && missing.length === 0) {
-  describeVmmDriver('QEMU', () => makeHarness(images));
+const missing = [...(process.getuid?.() === 0 ? [] : ['root']), ...(hasQemu ? [] : ['qemu-system-x86'])];
+if (missing.length === 0) {
+  describeVmmDriver('QEMU', async () => {
+    const images = must(await loadImages(await testImages()), 'the images have just been built');
+    return makeHarness({ kernelPath: images.kernel.path, initramfsPath: images.initramfs.path });
+  });
 } else if (process.env['REQUIRE_VM'] === '1') {
   it('has what the QEMU driver needs', () => {
     throw new Error(`missing: ${missing.join(', ')}`);

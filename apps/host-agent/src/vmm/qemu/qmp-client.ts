@@ -1,5 +1,6 @@
 import { connect, type Socket } from 'node:net';
 import { AppError } from '@aviary/core';
+import { waitFor } from '@aviary/service-kit';
 
 export interface QmpEvent {
   event: string;
@@ -166,6 +167,23 @@ export class QmpClient {
     this.#pending.clear();
     this.#socket.destroy();
   }
+}
+
+/** Connects to a VMM that is just starting: its socket's name appears an instant before anybody listens on it. */
+export async function connectListening(
+  socketPath: string,
+  options: QmpClientOptions & { timeoutMs: number },
+): Promise<QmpClient> {
+  const { timeoutMs } = options;
+  return waitFor({ what: "a connection to the VMM's control socket", timeoutMs, intervalMs: 2 }, async () => {
+    try {
+      return await QmpClient.connect(socketPath, options);
+    } catch (error) {
+      const cause = error instanceof Error ? (error.cause as NodeJS.ErrnoException | undefined) : undefined;
+      if (cause?.code === 'ECONNREFUSED') return undefined;
+      throw error;
+    }
+  });
 }
 
 /** Longest path that fits a Unix socket address, without its terminator (unix(7)). */
