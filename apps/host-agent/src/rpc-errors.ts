@@ -23,8 +23,16 @@ export function toConnectError(error: unknown): ConnectError {
   if (error instanceof ConnectError) return error;
   const appError = toAppError(fromNodeError(error));
   const code = connectCodes[errorCodes[appError.code].connect] ?? Code.Unknown;
-  const metadata = { 'x-aviary-code': appError.code, 'x-aviary-details': JSON.stringify(appError.details) };
+  const metadata = { 'x-aviary-code': appError.code, 'x-aviary-details': asciiJson(appError.details) };
   return new ConnectError(appError.message, code, metadata, undefined, error);
+}
+
+/** JSON without characters that a header cannot hold. */
+function asciiJson(value: unknown): string {
+  return JSON.stringify(value).replace(
+    /[\u007f-\uffff]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 }
 
 /** Names the errors of the operating system that have a remedy; others pass unchanged. */

@@ -115,6 +115,7 @@ export async function startHostAgent(
       address: `http://${config.listen.host}:${config.listen.port}`,
     },
   );
+  await link.open();
   const server = createServer({ context, checkCaller: (headers) => link.checkCaller(headers), logger });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);

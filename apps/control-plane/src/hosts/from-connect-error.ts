@@ -3,6 +3,7 @@ import { Code, ConnectError } from '@connectrpc/connect';
 
 const messages = {
   unavailable: "the sandbox's host does not answer; try again, or look at the host's agent",
+  broken: "the connection to the sandbox's host broke; what was asked may have been done: look before you ask again",
   deadline: 'the host did not answer in time; the sandbox may still do what was asked',
 } as const;
 
@@ -21,7 +22,8 @@ export function fromConnectError(error: unknown): AppError {
       return new AppError('deadline_exceeded', messages.deadline, { cause: error });
     case Code.Canceled:
     case Code.Aborted:
-      return new AppError('cancelled', 'the call to the host was broken off', { cause: error });
+      // An agent that ends takes its connections along. Callers that broke the call off themselves look at their own signal first.
+      return new AppError('host_unavailable', messages.broken, { cause: error });
     case Code.Unimplemented:
       return new AppError('not_implemented', "the sandbox's host cannot do this; upgrade its agent", { cause: error });
     default:

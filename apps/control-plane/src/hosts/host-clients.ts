@@ -1,8 +1,9 @@
 import type { HostId } from '@aviary/core';
 import { HostAgent } from '@aviary/proto/hostagent';
 import { type Client, createClient, type Interceptor, type Transport } from '@connectrpc/connect';
-import { createConnectTransport, Http2SessionManager } from '@connectrpc/connect-node';
+import { createConnectTransport } from '@connectrpc/connect-node';
 import type { ServiceContext } from '../context.ts';
+import { HostSessions } from './host-sessions.ts';
 import { getHost, type HostRow } from './host-store.ts';
 import type { SigningKey } from './signing-key.ts';
 
@@ -69,7 +70,7 @@ export class HostClients implements Disposable {
 
 function connect(host: HostRow, authorize: Interceptor): { transport: Transport; close: () => void } {
   const baseUrl = /^https?:\/\//.test(host.address) ? host.address : `http://${host.address}`;
-  const sessionManager = new Http2SessionManager(baseUrl, { pingIntervalMs: 20_000, idleConnectionTimeoutMs: 60_000 });
+  const sessionManager = new HostSessions(baseUrl, { pingIntervalMs: 20_000, idleConnectionTimeoutMs: 60_000 });
   const transport = createConnectTransport({
     httpVersion: '2',
     baseUrl,

@@ -151,6 +151,7 @@ export class OperationRunner {
       try {
         return await handler.run(operation, signal);
       } catch (error) {
+        signal.throwIfAborted();
         const isRetryable = error instanceof AppError && error.code === 'host_unavailable';
         if (!isRetryable || this.#deps.clock.now() - startedAt >= handler.retryBudgetMs) throw error;
         await this.#deps.clock.sleep(backoffMs(attempt, { maxMs: 5_000 }), signal);

@@ -44,6 +44,14 @@ export class ControlPlaneLink implements AsyncDisposable {
     this.#options = options;
   }
 
+  /** Reads what an earlier registration left, so that calls can be checked from the first one on. */
+  async open(): Promise<void> {
+    this.#credentials = await readCredentials(this.#options.credentialsFile).catch((error: unknown) => {
+      this.#deps.logger.error({ error: errorText(error) }, 'cannot read the credentials of this host');
+      return undefined;
+    });
+  }
+
   /** Registers if need be, waiting for the control plane as long as it takes, then keeps in touch until disposed. */
   start(): void {
     this.#loops.push(this.#run());
@@ -80,7 +88,7 @@ export class ControlPlaneLink implements AsyncDisposable {
       () => this.#credentials,
     ).catch(() => undefined);
     const token = /^Bearer (.+)$/.exec(headers.get('authorization') ?? '')?.[1];
-    if (!credentials) throw new AppError('unauthorized', 'this host is not registered yet');
+    if (!credentials) throw new AppError('host_unavailable', 'this host is not registered yet; try again in a moment');
     if (!token) throw new AppError('unauthorized', 'calls to a host need a token of its control plane');
     try {
       const key = await importJWK(credentials.control_plane_public_key, 'EdDSA');

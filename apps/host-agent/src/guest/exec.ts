@@ -1,5 +1,5 @@
 import { AppError, execLimits } from '@aviary/core';
-import type { ProcessEvent } from '@aviary/proto/process';
+import type { ProcessEvent, ProcessEvent_EndEvent } from '@aviary/proto/process';
 import type { GuestClient } from './guest-client.ts';
 import { fromGuestError } from './guest-errors.ts';
 
@@ -42,7 +42,25 @@ export async function* execStream(
       if (translated) yield translated;
     }
   } catch (error) {
-    throw fromGuestError(error, 'run the command');
+    throw execError(fromGuestError(error, 'run the command'), timeoutSec);
+  }
+}
+
+/** The same in terms of the command: only the sandbox itself is ever "not found" to a caller, and its limit has a length. */
+function execError(error: AppError, timeoutSec: number): AppError {
+  switch (error.code) {
+    case 'not_found':
+      return new AppError('invalid_request', error.message, {
+        details: { field: 'cmd', ...error.details },
+        cause: error,
+      });
+    case 'deadline_exceeded':
+      return new AppError('deadline_exceeded', `the command was killed at its limit of ${timeoutSec} s`, {
+        details: { timeout_sec: timeoutSec },
+        cause: error,
+      });
+    default:
+      return error;
   }
 }
 
@@ -81,10 +99,15 @@ function translate(event: ProcessEvent | undefined): ExecEvent | undefined {
       return { kind: output.case === 'stderr' ? 'stderr' : 'stdout', data: output.value };
     }
     case 'end':
-      return { kind: 'end', exitCode: event.event.value.exitCode, error: event.event.value.error ?? '' };
+      return { kind: 'end', ...endOf(event.event.value) };
     default:
       return undefined;
   }
+}
+
+/** An exit code says it all; only what kept a process from exiting by itself (a signal) needs words. */
+function endOf({ exitCode, exited, error }: ProcessEvent_EndEvent): { exitCode: number; error: string } {
+  return { exitCode, error: exited ? '' : (error ?? '') };
 }
 
 export interface ExecResult {

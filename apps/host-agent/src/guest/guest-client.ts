@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import http from 'node:http';
 import { pipeline } from 'node:stream/promises';
 import { AppError, type ErrorCode, isErrorCode } from '@aviary/core';
@@ -9,16 +9,17 @@ import { type Client, createClient } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
 import { fromGuestError } from './guest-errors.ts';
 
+/** First and longest wait for one answer to `init`, and the pause between two tries. */
+const initTryMs = 1_000;
+const maxInitTryMs = 8_000;
+const initPauseMs = 10;
+
 /** The guest agent's port, at every guest's address. */
 const guestAgentPort = 49_983;
-/** Longest wait for one answer to `/init`: a busy software CPU may need seconds. */
-const initAttemptMs = 5_000;
 
 export interface GuestInit {
   /** The access token that is valid from now on. */
   accessToken: string;
-  /** SHA-256 of the host token that is valid from now on, hex. Unset keeps the one in force. */
-  hostTokenSha256?: string;
   hostname: string;
   machineId: string;
   envVars: Record<string, string>;
@@ -75,39 +76,55 @@ export class GuestClient implements Disposable {
   }
 
   /**
-   * Gives the guest its identity, clock and entropy. Repeats until `timeoutMs`, because a restored guest may need a moment.
-   * `nextHostToken` is the token whose hash `init` carries: a guest that did the work but whose answer was lost knows that one.
+   * Gives the guest its identity, clock and entropy, and uses its new tokens from then on. Repeats until `timeoutMs`, because a
+   * restored guest may need a moment. `hostToken` is the one to be valid from then on. A guest may have taken the new tokens while its answer was lost: both are tried.
    */
   async init(
     init: GuestInit,
-    { timeoutMs, nextHostToken }: { timeoutMs: number; nextHostToken?: string },
+    {
+      timeoutMs,
+      hostToken = this.#tokens.hostToken,
+      signal,
+    }: { timeoutMs: number; hostToken?: string; signal?: AbortSignal },
   ): Promise<void> {
+    const deadline = performance.now() + timeoutMs;
+    const present = this.#tokens.hostToken;
+    const tokens = present === hostToken ? [present] : [present, hostToken];
+    const body = { ...init, ...(present === hostToken ? {} : { hostTokenSha256: sha256Hex(hostToken) }) };
+    let refusals = 0;
     let last: unknown;
-    await waitFor({ what: 'the initialisation of the guest', timeoutMs, intervalMs: 10 }, async () => {
-      const body = { ...init, timestampMs: Date.now(), entropyBase64: randomBytes(64).toString('base64') };
+    for (let attempt = 0; ; attempt++) {
+      signal?.throwIfAborted();
+      const leftMs = deadline - performance.now();
+      if (leftMs <= 0) throw fromGuestError(last, 'initialise the guest');
+      const token = tokens[refusals % tokens.length] ?? present;
       try {
-        await this.#internal('/init', body, initAttemptMs);
-        return true;
+        const content = { ...body, timestampMs: Date.now(), entropyBase64: randomBytes(64).toString('base64') };
+        // Short at first, as a request may be lost while the network of a restored guest comes up; longer for a slow guest.
+        await this.#internal('/init', content, {
+          timeoutMs: Math.min(initTryMs * 2 ** attempt, maxInitTryMs, leftMs),
+          token,
+        });
+        this.#tokens = { hostToken, accessToken: init.accessToken };
+        return;
       } catch (error) {
-        if (error instanceof AppError && error.code === 'unauthorized') {
-          if (nextHostToken === undefined || this.#tokens.hostToken === nextHostToken) throw error;
-          this.#tokens = { ...this.#tokens, hostToken: nextHostToken };
-        } else last = error;
-        return false;
+        last = error;
+        if (error instanceof AppError && error.code === 'unauthorized' && ++refusals >= tokens.length)
+          throw new AppError('guest_unavailable', 'cannot initialise the guest: it refuses its tokens', {
+            cause: error,
+          });
+        await systemClock.sleep(initPauseMs, signal);
       }
-    }).catch((error: unknown) => {
-      const isRefused = error instanceof AppError && error.code === 'unauthorized';
-      throw fromGuestError(isRefused ? error : (last ?? error), 'initialise the guest');
-    });
+    }
   }
 
   /** Stops all user processes and flushes the guest's file systems. The agent itself goes on. */
   async freeze({ timeoutMs }: { timeoutMs: number }): Promise<void> {
-    await this.#internal('/freeze', {}, timeoutMs);
+    await this.#internal('/freeze', {}, { timeoutMs });
   }
 
   async thaw({ timeoutMs }: { timeoutMs: number }): Promise<void> {
-    await this.#internal('/thaw', {}, timeoutMs);
+    await this.#internal('/thaw', {}, { timeoutMs });
   }
 
   /** The guest's own measurements, as its `/metrics` gives them. */
@@ -183,13 +200,17 @@ export class GuestClient implements Disposable {
     return response;
   }
 
-  async #internal(route: string, body: object, timeoutMs: number): Promise<void> {
+  async #internal(
+    route: string,
+    body: object,
+    { timeoutMs, token = this.#tokens.hostToken }: { timeoutMs: number; token?: string },
+  ): Promise<void> {
     const response = await this.#request({
       method: 'POST',
       path: route,
       timeoutMs,
       body: JSON.stringify(body),
-      headers: { 'X-Aviary-Host-Token': this.#tokens.hostToken },
+      headers: { 'X-Aviary-Host-Token': token },
     });
     await throwForStatus(response);
     response.resume();
@@ -245,6 +266,11 @@ export class GuestClient implements Disposable {
   [Symbol.dispose](): void {
     this.#agent.destroy();
   }
+}
+
+/** As the guest keeps a host token. */
+export function sha256Hex(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
 }
 
 function fileQuery(path: string, user: string): string {

@@ -15,12 +15,34 @@ const codes: Partial<Record<Code, ErrorCode>> = {
   [Code.Unauthenticated]: 'invalid_request',
 };
 
+/** What the guest names as the cause, and the field of our request that it came from. */
+const fields = { cwd: 'cwd', command: 'cmd', path: 'path', field: undefined } as const;
+
+function readDetails(error: ConnectError): Record<string, unknown> {
+  if (error.code === Code.Unauthenticated) return { field: 'user' };
+  let named: unknown;
+  try {
+    named = JSON.parse(error.metadata.get('x-aviary-details') ?? '{}');
+  } catch {
+    return {}; // the code and message stand by themselves
+  }
+  if (typeof named !== 'object' || named === null) return {};
+  for (const [name, field = undefined] of Object.entries(fields)) {
+    const value = (named as Record<string, unknown>)[name];
+    if (typeof value === 'string') return { field: (field ?? value).slice(0, 64) };
+  }
+  return {};
+}
+
 /** What a failed call to the guest agent means to the caller. The guest is not trusted: unknown answers become `guest_unavailable`. */
 export function fromGuestError(error: unknown, what: string): AppError {
   if (error instanceof AppError) return error;
   if (error instanceof ConnectError) {
     const code = codes[error.code];
-    if (code) return new AppError(code, error.rawMessage.slice(0, 1_000), { cause: error });
+    if (code) {
+      const details = readDetails(error);
+      return new AppError(code, error.rawMessage.slice(0, 1_000), { cause: error, details });
+    }
   }
   return new AppError(
     'guest_unavailable',

@@ -16,8 +16,11 @@ import { openForRestore } from './resume-sandbox.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { SandboxRecord, StartPath } from './sandbox-record.ts';
 import type { RunningParts, Sandbox } from './sandbox-registry.ts';
-import { bootMicroVm, guestIdentity, newToken, restoreMicroVm, sha256Hex } from './start-micro-vm.ts';
+import { bootMicroVm, guestIdentity, newToken, restoreMicroVm } from './start-micro-vm.ts';
 import { watchExit } from './watch-exit.ts';
+
+/** Longest a warm guest may take to its identity; a restore is tried after it. */
+const warmTimeoutMs = 15_000;
 
 export interface CreateSandboxOptions {
   operationId: string;
@@ -173,11 +176,7 @@ async function goOnAs(
   try {
     running.guest.useTokens({ hostToken, accessToken: record.accessToken });
     await running.vm.resume();
-    await running.guest.init(
-      { ...guestIdentity(record), hostTokenSha256: sha256Hex(record.hostToken) },
-      { timeoutMs: 15_000, nextHostToken: record.hostToken },
-    );
-    running.guest.useTokens(record);
+    await running.guest.init(guestIdentity(record), { hostToken: record.hostToken, timeoutMs: warmTimeoutMs });
   } finally {
     await saved;
   }

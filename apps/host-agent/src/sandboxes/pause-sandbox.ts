@@ -4,6 +4,7 @@ import { waitFor } from '@aviary/service-kit';
 import type { GenerationCause, GenerationManifest } from '../generations/manifest.ts';
 import { releaseMicroVm } from './release-micro-vm.ts';
 import type { SandboxContext } from './sandbox-context.ts';
+import type { SandboxRecord } from './sandbox-record.ts';
 import type { RunningParts, Sandbox } from './sandbox-registry.ts';
 import { saveGeneration } from './save-generation.ts';
 import { markLost } from './watch-exit.ts';
@@ -16,6 +17,12 @@ export interface PauseOptions {
   sandboxId: SandboxId;
   operationId: string;
   cause: Extract<GenerationCause, 'pause' | 'auto_pause' | 'host_shutdown'>;
+}
+
+/** Why a sandbox is paused, for people; empty when its user asked for it. */
+function pauseReason(cause: GenerationCause, { timeoutSec }: SandboxRecord): string {
+  if (cause === 'auto_pause') return `paused after ${timeoutSec} s without activity`;
+  return cause === 'host_shutdown' ? 'paused because its host was asked to pause all' : '';
 }
 
 /**
@@ -67,7 +74,7 @@ export async function finishPause(
   delete record.intent;
   await registry.save(sandbox, {
     state: 'paused',
-    reason: '',
+    reason: pauseReason(generation.cause, record),
     lastOperationId: operationId,
     generationId: asId('generation', generation.id),
   });
@@ -75,7 +82,10 @@ export async function finishPause(
     generation.cause === 'auto_pause' || generation.cause === 'host_shutdown'
       ? 'sandbox.auto_paused'
       : 'sandbox.paused';
-  await registry.events.push(event, record.sandboxId, { generation_id: record.generationId ?? '' });
+  await registry.events.push(event, record.sandboxId, {
+    generation_id: record.generationId ?? '',
+    ...(record.reason ? { reason: record.reason } : {}),
+  });
   context.prepareResume(record.generationId);
 }
 

@@ -3,6 +3,7 @@ import type { OpenedGeneration } from '../generations/generation-store.ts';
 import { restoreMismatches } from '../generations/manifest.ts';
 import { machineFacts } from './machine-facts.ts';
 import { removeRunFiles } from './pause-sandbox.ts';
+import { releaseMicroVm } from './release-micro-vm.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { Sandbox } from './sandbox-registry.ts';
 import { bootMicroVm, newToken, restoreMicroVm } from './start-micro-vm.ts';
@@ -30,7 +31,9 @@ export function resumeSandbox(context: SandboxContext, options: ResumeOptions): 
     const sandbox = registry.get(sandboxId);
     const { record } = sandbox;
     if (record.lastOperationId === operationId) return sandbox;
-    if (record.state !== 'paused' && record.state !== 'error') {
+    if (record.state === 'running' && options.generationId !== undefined) {
+      await giveUpRun(context, sandbox, options.generationId);
+    } else if (record.state !== 'paused' && record.state !== 'error') {
       throw new AppError('invalid_state', `the sandbox is ${record.state}, not paused`, {
         details: { state: record.state },
       });
@@ -78,6 +81,25 @@ export function resumeSandbox(context: SandboxContext, options: ResumeOptions): 
     });
     return sandbox;
   });
+}
+
+/**
+ * Ends what runs, for a rewind: what happened since the last saved state is given up, as was asked for. Nothing is ended before the
+ * generation to go back to is known to be whole. A sandbox that never paused has no state of its own to fall back on: it keeps its disk.
+ */
+async function giveUpRun(context: SandboxContext, sandbox: Sandbox, generationId: GenerationId): Promise<void> {
+  const { registry, generations } = context;
+  const { record } = sandbox;
+  if (!generations.get(generationId))
+    throw new AppError('not_found', `there is no generation ${generationId} on this host`);
+  await generations.open(generationId, { need: 'disk' });
+  await releaseMicroVm(context, sandbox);
+  if (record.generationId === undefined) {
+    await registry.save(sandbox, { state: 'error', reason: 'its run was ended for a rewind' });
+    return;
+  }
+  await removeRunFiles(context, sandbox);
+  await registry.save(sandbox, { state: 'paused', reason: 'its run was ended for a rewind' });
 }
 
 /** Starts the microVM; resolves with the reason when it had to leave the memory aside. */

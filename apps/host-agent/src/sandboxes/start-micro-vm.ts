@@ -1,10 +1,10 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { chown, mkdir, open, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError, asId, errorText, newId, sandboxHostLabel } from '@aviary/core';
 import type { DiskLayer } from '../disk/disk-store.ts';
 import type { OpenedGeneration } from '../generations/generation-store.ts';
-import { GuestClient } from '../guest/guest-client.ts';
+import { GuestClient, sha256Hex } from '../guest/guest-client.ts';
 import type { NetworkSlot } from '../network/network-slot.ts';
 import type { MachineSpec } from '../vmm/vmm.ts';
 import { vmmGid } from '../vmm/vmm-group.ts';
@@ -18,14 +18,11 @@ const bootTimeoutMs = 180_000;
 /** Longest a restored guest may take to its first answer. */
 const restoreTimeoutMs = 60_000;
 const startTimeoutMs = 60_000;
+const bootInitTimeoutMs = 30_000;
 
 /** A new secret of 256 bits, hex. */
 export function newToken(): string {
   return randomBytes(32).toString('hex');
-}
-
-export function sha256Hex(text: string): string {
-  return createHash('sha256').update(text).digest('hex');
 }
 
 /**
@@ -47,7 +44,7 @@ export async function bootMicroVm(context: SandboxContext, sandbox: Sandbox, bas
     await registry.save(sandbox, { vmm: vm.record });
     await endsWith(sandbox.running, async (signal) => {
       await guest.waitHealthy({ timeoutMs: bootTimeoutMs, signal });
-      await guest.init(guestIdentity(record), { timeoutMs: 15_000 });
+      await guest.init(guestIdentity(record), { hostToken: record.hostToken, timeoutMs: bootInitTimeoutMs, signal });
     });
   });
 }
@@ -77,19 +74,15 @@ export async function restoreMicroVm(context: SandboxContext, sandbox: Sandbox, 
     });
     sandbox.running = { vm, slot: place.slot, guest };
     const saved = registry.save(sandbox, { vmm: vm.record });
-    await endsWith(sandbox.running, () => takeOver(sandbox, guest)).finally(() => saved);
+    await endsWith(sandbox.running, (signal) => takeOver(sandbox, guest, signal)).finally(() => saved);
     await faults.hit('resume.after-init');
   });
 }
 
 /** Gives a restored guest its identity and secrets, then lets its user processes go on. */
-async function takeOver(sandbox: Sandbox, guest: GuestClient): Promise<void> {
+async function takeOver(sandbox: Sandbox, guest: GuestClient, signal: AbortSignal): Promise<void> {
   const { record } = sandbox;
-  await guest.init(
-    { ...guestIdentity(record), hostTokenSha256: sha256Hex(record.hostToken) },
-    { timeoutMs: restoreTimeoutMs, nextHostToken: record.hostToken },
-  );
-  guest.useTokens(record);
+  await guest.init(guestIdentity(record), { hostToken: record.hostToken, timeoutMs: restoreTimeoutMs, signal });
   await guest.thaw({ timeoutMs: 10_000 });
 }
 

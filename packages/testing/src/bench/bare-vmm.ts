@@ -5,8 +5,7 @@ import path from 'node:path';
 import type { ImageSet } from '@aviary/images';
 import { runProgram, systemClock, waitFor } from '@aviary/service-kit';
 import { execBuffered } from '../../../../apps/host-agent/src/guest/exec.ts';
-import { GuestClient } from '../../../../apps/host-agent/src/guest/guest-client.ts';
-import { sha256Hex } from '../../../../apps/host-agent/src/sandboxes/start-micro-vm.ts';
+import { GuestClient, sha256Hex } from '../../../../apps/host-agent/src/guest/guest-client.ts';
 
 /**
  * The floor: a stock QEMU with the same guest and nothing of the product around it: no jail, no journal, no pool. Its network
