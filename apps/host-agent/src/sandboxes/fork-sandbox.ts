@@ -48,7 +48,10 @@ export async function forkSandbox(
     const source = registry.get(options.sandboxId);
     if (done?.record.diskGenerationId) return openHeld(done.record.diskGenerationId);
     if (source.record.state === 'paused' && source.record.generationId) return openHeld(source.record.generationId);
-    const { id } = await checkpoint(context, registry.getRunning(options.sandboxId), 'fork');
+    const { id } = await checkpoint(context, registry.getRunning(options.sandboxId), {
+      operationId: options.operationId,
+      cause: 'fork',
+    });
     return openHeld(asId('generation', id));
   });
   const source = registry.get(options.sandboxId).record;

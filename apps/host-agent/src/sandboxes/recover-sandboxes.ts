@@ -77,7 +77,12 @@ async function settle(context: SandboxContext, sandbox: Sandbox): Promise<void> 
       await registry.events.push('sandbox.stopped', record.sandboxId);
       return;
     case 'running':
-      if (!sandbox.running) return markLost(context, sandbox, 'it was gone when the host agent started');
+      if (!isRunning(sandbox)) return markLost(context, sandbox, 'it was gone when the host agent started');
+      if (record.intent?.kind === 'checkpoint') {
+        await letGoOn(context, sandbox);
+        delete record.intent;
+        await registry.save(sandbox);
+      }
       watchExit(context, sandbox, sandbox.running.vm);
       logger.info({ sandboxId: record.sandboxId, pid: record.vmm?.pid }, 'adopted a running microVM');
       return;
