@@ -2,7 +2,7 @@ import { newId, type SandboxId } from '@aviary/core';
 import { SandboxState } from '@aviary/proto/hostagent';
 import { waitFor } from '@aviary/service-kit';
 import { ConnectError } from '@connectrpc/connect';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type AgentHarness, minimalRequest, startAgentHarness } from './testing/agent-harness.ts';
 import { testImages } from './testing/test-images.ts';
 
@@ -164,12 +164,20 @@ describe('bad requests', () => {
   });
 });
 
+/** What a failed test leaves must not fail the next one. */
+async function destroyAll(): Promise<void> {
+  const { sandboxes } = await agent.client.listSandboxes({});
+  for (const { sandboxId } of sandboxes)
+    await agent.client.destroySandbox({ operationId: newId('operation'), sandboxId });
+}
+
 describe('an agent killed in the middle', () => {
+  afterEach(destroyAll);
   it.each([
     'create.before-slot',
     'create.after-slot',
     'create.after-disk',
-    'create.after-spawn',
+    'resume.after-spawn',
     'create.after-init',
     'create.before-running',
   ])('at %s: the next agent undoes it, and the same command succeeds', async (point) => {
@@ -204,6 +212,7 @@ describe('an agent killed in the middle', () => {
 });
 
 describe('a full disk', () => {
+  afterEach(destroyAll);
   it.each(['create.after-slot:enospc', 'create.after-disk:enospc', 'create.before-running:enospc'])(
     'at %s gives a clear error and undoes everything',
     async (fault) => {

@@ -170,6 +170,13 @@ export class GenerationStore {
     }
   }
 
+  /** Keeps a generation's files, whoever else lets go of them, until disposed of: for work that goes on after {@link open}. */
+  hold(generationId: string): Disposable {
+    const held: readonly Keeper[] = [{ generationId }];
+    this.#inFlight.add(held);
+    return { [Symbol.dispose]: () => void this.#inFlight.delete(held) };
+  }
+
   /** Reads every byte of a generation and of what it needs, trusting nothing. Throws as {@link open} does. */
   async verify(generationId: string, signal?: AbortSignal): Promise<void> {
     await this.open(generationId, { need: 'memory', isThorough: true, ...(signal ? { signal } : {}) });

@@ -1,5 +1,6 @@
 import { rm } from 'node:fs/promises';
-import type { SandboxId } from '@aviary/core';
+import { errorText, type SandboxId, toAppError } from '@aviary/core';
+import { fromNodeError } from '../rpc-errors.ts';
 import { releaseMicroVm } from './release-micro-vm.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { Sandbox } from './sandbox-registry.ts';
@@ -9,11 +10,17 @@ export function destroySandbox(
   context: SandboxContext,
   { sandboxId, operationId }: { sandboxId: SandboxId; operationId: string },
 ): Promise<void> {
-  const { registry, faults } = context;
+  const { registry, faults, logger } = context;
   return registry.lock(sandboxId, async () => {
     const sandbox = registry.find(sandboxId);
     if (!sandbox) return;
-    await registry.save(sandbox, { state: 'stopping', reason: '', intent: { operationId, kind: 'destroy' } });
+    await registry
+      .save(sandbox, { state: 'stopping', reason: '', intent: { operationId, kind: 'destroy' } })
+      .catch((error: unknown) => {
+        // A full disk must not keep anybody from freeing space. After a crash in between it is deleted again.
+        if (toAppError(fromNodeError(error)).code !== 'disk_full') throw error;
+        logger.warn({ sandboxId, error: errorText(error) }, 'deleting a sandbox without a note of it');
+      });
     await faults.hit('destroy.after-journal');
     await releaseSandbox(context, sandbox);
     await registry.events.push('sandbox.stopped', sandboxId);

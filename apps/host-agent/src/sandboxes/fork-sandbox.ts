@@ -34,17 +34,25 @@ export async function forkSandbox(
   context: SandboxContext,
   options: ForkOptions,
 ): Promise<{ results: ForkResult[]; generation: GenerationManifest }> {
-  const { registry } = context;
+  const { registry, generations } = context;
+  // Copies that wait for their turn name the generation nowhere yet, and the source may be deleted meanwhile.
+  using held = new DisposableStack();
+  const openHeld = (id: GenerationId) => {
+    held.use(generations.hold(id));
+    return openForRestore(context, id);
+  };
   const done = options.targets
     .map((id) => registry.find(id))
     .find((target) => target?.record.lastOperationId === options.operationId);
   const generation = await registry.lock(options.sandboxId, async () => {
     const source = registry.get(options.sandboxId);
-    if (done?.record.diskGenerationId) return openForRestore(context, done.record.diskGenerationId);
-    if (source.record.state === 'paused' && source.record.generationId)
-      return openForRestore(context, source.record.generationId);
-    const { id } = await checkpoint(context, registry.getRunning(options.sandboxId), 'fork');
-    return openForRestore(context, asId('generation', id));
+    if (done?.record.diskGenerationId) return openHeld(done.record.diskGenerationId);
+    if (source.record.state === 'paused' && source.record.generationId) return openHeld(source.record.generationId);
+    const { id } = await checkpoint(context, registry.getRunning(options.sandboxId), {
+      operationId: options.operationId,
+      cause: 'fork',
+    });
+    return openHeld(asId('generation', id));
   });
   const source = registry.get(options.sandboxId).record;
   const semaphore = new Semaphore(forkConcurrency);
@@ -111,7 +119,12 @@ function startCopy(
         lastActiveAtMs: registry.clock.now(),
       });
     } catch (error) {
-      await releaseSandbox(context, sandbox);
+      await releaseSandbox(context, sandbox).catch((releaseError: unknown) => {
+        context.logger.error(
+          { sandboxId, error: errorText(releaseError) },
+          'cannot undo a failed copy; the next start of the agent will',
+        );
+      });
       throw error;
     }
     if (sandbox.running) watchExit(context, sandbox, sandbox.running.vm);

@@ -1,17 +1,20 @@
 import { rm } from 'node:fs/promises';
 import { asId, errorText, type SandboxId } from '@aviary/core';
 import { waitFor } from '@aviary/service-kit';
-import type { GenerationCause, GenerationManifest } from '../generations/manifest.ts';
+import { fullMemoryPart, type GenerationCause, type GenerationManifest } from '../generations/manifest.ts';
+import type { VmExit } from '../vmm/vmm.ts';
 import { releaseMicroVm } from './release-micro-vm.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { SandboxRecord } from './sandbox-record.ts';
 import type { RunningParts, Sandbox } from './sandbox-registry.ts';
-import { saveGeneration } from './save-generation.ts';
+import { diskPartName, saveGeneration } from './save-generation.ts';
 import { markLost } from './watch-exit.ts';
 
 /** How long streams and transfers may finish before a pause cuts them. */
 const drainMs = 2_000;
 const freezeTimeoutMs = 30_000;
+/** How long a VMM that answers no more may take to be seen as gone. */
+const exitNoticeMs = 5_000;
 
 export interface PauseOptions {
   sandboxId: SandboxId;
@@ -37,11 +40,12 @@ export function pauseSandbox(
   return registry.lock(sandboxId, async () => {
     const known = registry.get(sandboxId);
     if (known.record.lastOperationId === operationId) return known;
+    if (await finishCommittedPause(context, known)) return known;
     const sandbox = registry.getRunning(sandboxId);
-    await registry.save(sandbox, { state: 'pausing', reason: '', intent: { operationId, kind: 'pause' } });
-    await faults.hit('pause.after-journal');
     let generation: GenerationManifest;
     try {
+      await registry.save(sandbox, { state: 'pausing', reason: '', intent: { operationId, kind: 'pause' } });
+      await faults.hit('pause.after-journal');
       await drain(sandbox);
       generation = await withStoppedGuest(context, sandbox, () =>
         saveGeneration(context, sandbox, {
@@ -60,24 +64,47 @@ export function pauseSandbox(
   });
 }
 
+/**
+ * Finishes a pause whose generation is durable but whose end failed, e.g. because the VMM could not be killed. The saved files are
+ * the guest's state from the commit on, so it must never go on. False when there is no such pause. Under the sandbox's lock.
+ */
+export async function finishCommittedPause(context: SandboxContext, sandbox: Sandbox): Promise<boolean> {
+  const { state, intent } = sandbox.record;
+  const generation = intent?.generationId === undefined ? undefined : context.generations.get(intent.generationId);
+  if (state !== 'pausing' || !intent || !generation) return false;
+  await finishPause(context, sandbox, { generation, operationId: intent.operationId });
+  return true;
+}
+
 /** The second half of a pause, once the generation is durable: also what a restarted agent does for an interrupted one. */
 export async function finishPause(
   context: SandboxContext,
   sandbox: Sandbox,
   { generation, operationId }: { generation: GenerationManifest; operationId: string },
 ): Promise<void> {
-  const { registry, faults } = context;
+  const { registry, generations, faults, logger } = context;
   const { record } = sandbox;
+  const { disk, memory } = record;
   await releaseMicroVm(context, sandbox);
   await faults.hit('pause.after-release');
+  if (disk) await generations.releaseSource(generation.id, { part: diskPartName, path: disk.path });
+  if (memory?.mapping === 'shared')
+    await generations.releaseSource(generation.id, { part: fullMemoryPart, path: memory.path });
   await removeRunFiles(context, sandbox);
+  const { intent } = record;
   delete record.intent;
-  await registry.save(sandbox, {
-    state: 'paused',
-    reason: pauseReason(generation.cause, record),
-    lastOperationId: operationId,
-    generationId: asId('generation', generation.id),
-  });
+  await registry
+    .save(sandbox, {
+      state: 'paused',
+      reason: pauseReason(generation.cause, record),
+      lastOperationId: operationId,
+      generationId: asId('generation', generation.id),
+    })
+    .catch((error: unknown) => {
+      // The journal still names the generation that the pause was making: whoever reads it finishes the pause. Without that it fails.
+      if (intent?.generationId !== generation.id) throw error;
+      logger.warn({ sandboxId: record.sandboxId, error: errorText(error) }, 'paused, its record not yet');
+    });
   const event =
     generation.cause === 'auto_pause' || generation.cause === 'host_shutdown'
       ? 'sandbox.auto_paused'
@@ -97,46 +124,84 @@ async function drain(sandbox: Sandbox): Promise<void> {
 }
 
 /**
- * Runs `work` while the guest's processes are frozen, its file systems flushed and its vCPUs stopped. When `work` throws, or
+ * Runs `work` while the guest's processes are frozen, its file systems flushed and its vCPUs stopped. When anything throws, or
  * `isGoingOn`, the guest goes on after it.
  */
 export async function withStoppedGuest<T>(
-  { faults }: SandboxContext,
-  { running }: Sandbox & { running: RunningParts },
+  context: SandboxContext,
+  sandbox: Sandbox & { running: RunningParts },
   work: () => Promise<T>,
   { isGoingOn = false } = {},
 ): Promise<T> {
-  let isDone = false;
-  await running.guest.freeze({ timeoutMs: freezeTimeoutMs });
+  const { faults } = context;
+  const { guest, vm } = sandbox.running;
+  let isEnding = false;
   try {
+    await guest.freeze({ timeoutMs: freezeTimeoutMs });
     await faults.hit('pause.after-freeze');
     // Kept-alive connections would be dead in every copy of the guest.
-    running.guest.closeConnections();
-    await running.vm.pause();
+    guest.closeConnections();
+    await vm.pause();
     await faults.hit('pause.after-stop');
     const result = await work();
-    isDone = true;
+    isEnding = !isGoingOn;
     return result;
   } finally {
-    if (isGoingOn || !isDone) {
-      await running.vm.resume();
-      await running.guest.thaw({ timeoutMs: freezeTimeoutMs });
-    }
+    if (!isEnding) await letGoOn(context, sandbox);
+  }
+}
+
+/** Starts a stopped guest and its processes again. A failure is logged, not thrown: it must not hide what went wrong before, or what was saved. */
+export async function letGoOn(
+  { logger }: SandboxContext,
+  { record, running }: Sandbox & { running: RunningParts },
+): Promise<void> {
+  try {
+    await running.vm.resume();
+    await running.guest.thaw({ timeoutMs: freezeTimeoutMs });
+  } catch (error) {
+    logger.error({ sandboxId: record.sandboxId, error: errorText(error) }, 'a stopped guest does not go on');
   }
 }
 
 /** After a failed pause: running again, with the reason, or `error` when the microVM did not survive. */
 async function resumeAfterFailure(context: SandboxContext, sandbox: Sandbox, reason: string): Promise<void> {
-  const { registry } = context;
-  delete sandbox.record.intent;
-  const { running } = sandbox;
-  const exit = await Promise.race([running?.vm.exited, Promise.resolve(undefined)]);
+  const { registry, logger } = context;
+  const { running, record } = sandbox;
+  delete record.intent;
+  const exit = running && (await findExit(context, running));
   if (!running || exit) {
     await markLost(context, sandbox, exit?.reason ?? 'it was gone');
     return;
   }
-  await registry.save(sandbox, { state: 'running', reason: `the last pause failed: ${reason}` });
-  await registry.events.push('sandbox.pause_failed', sandbox.record.sandboxId, { reason });
+  await registry
+    .save(sandbox, { state: 'running', reason: `the last pause failed: ${reason}` })
+    .then(() => registry.events.push('sandbox.pause_failed', record.sandboxId, { reason }))
+    .catch((error: unknown) => {
+      // The caller is told why the pause failed; a journal that still says `pausing` is put right by the next agent.
+      logger.warn({ sandboxId: record.sandboxId, error: errorText(error) }, 'running again, its record not yet');
+    });
+}
+
+/** How the microVM ended, when it did: one that still answers has not. */
+async function findExit({ registry }: SandboxContext, { vm }: RunningParts): Promise<VmExit | undefined> {
+  const doesAnswer = await vm.resume().then(
+    () => true,
+    () => false,
+  );
+  if (doesAnswer) return undefined;
+  const expired = new AbortController();
+  try {
+    return await Promise.race([
+      vm.exited,
+      registry.clock.sleep(exitNoticeMs, expired.signal).then(
+        () => undefined,
+        () => undefined,
+      ),
+    ]);
+  } finally {
+    expired.abort();
+  }
 }
 
 /** Removes the run's own names of disk and memory: the generation has them. */

@@ -1,12 +1,12 @@
 import { errorText } from '@aviary/core';
 import { GuestClient } from '../guest/guest-client.ts';
-import type { MicroVm } from '../vmm/vmm.ts';
+import type { MicroVm, VmmRecord } from '../vmm/vmm.ts';
 import { releaseSandbox } from './destroy-sandbox.ts';
-import { finishPause, removeRunFiles } from './pause-sandbox.ts';
+import { finishCommittedPause, letGoOn, removeRunFiles } from './pause-sandbox.ts';
 import { releaseMicroVm } from './release-micro-vm.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { SandboxJournal } from './sandbox-journal.ts';
-import type { Sandbox } from './sandbox-registry.ts';
+import type { RunningParts, Sandbox } from './sandbox-registry.ts';
 import { markLost, watchExit } from './watch-exit.ts';
 
 /**
@@ -22,7 +22,7 @@ export async function recoverSandboxes(context: SandboxContext, journal: Sandbox
   const alive = new Map<Sandbox, { vm: MicroVm; slotIndex: number }>();
   for (const record of records) {
     const sandbox = registry.add(record);
-    const vm = record.vmm && record.slotIndex !== undefined ? await vmm.attach(record.vmm) : undefined;
+    const vm = record.vmm && record.slotIndex !== undefined ? await attach(context, sandbox, record.vmm) : undefined;
     if (vm && record.slotIndex !== undefined) alive.set(sandbox, { vm, slotIndex: record.slotIndex });
   }
   await vmm.removeStrays(new Set([...alive.values()].map(({ vm }) => vm.record.id)));
@@ -51,9 +51,22 @@ export async function recoverSandboxes(context: SandboxContext, journal: Sandbox
   }
 }
 
+/** Finds a sandbox's microVM again. One that runs but does not answer is of no use to anybody: it is left to be removed as a stray. */
+async function attach({ vmm, logger }: SandboxContext, { record }: Sandbox, of: VmmRecord) {
+  try {
+    return await vmm.attach(of);
+  } catch (error) {
+    logger.error(
+      { sandboxId: record.sandboxId, pid: of.pid, error: errorText(error) },
+      'a VMM does not answer, ending it',
+    );
+    return undefined;
+  }
+}
+
 /** Finishes or undoes what the last agent was doing with the sandbox. */
 async function settle(context: SandboxContext, sandbox: Sandbox): Promise<void> {
-  const { registry, generations, logger } = context;
+  const { registry, logger } = context;
   const { record } = sandbox;
   switch (record.state) {
     case 'starting':
@@ -64,17 +77,19 @@ async function settle(context: SandboxContext, sandbox: Sandbox): Promise<void> 
       await registry.events.push('sandbox.stopped', record.sandboxId);
       return;
     case 'running':
-      if (!sandbox.running) return markLost(context, sandbox, 'it was gone when the host agent started');
+      if (!isRunning(sandbox)) return markLost(context, sandbox, 'it was gone when the host agent started');
+      if (record.intent?.kind === 'checkpoint') {
+        await letGoOn(context, sandbox);
+        delete record.intent;
+        await registry.save(sandbox);
+      }
       watchExit(context, sandbox, sandbox.running.vm);
       logger.info({ sandboxId: record.sandboxId, pid: record.vmm?.pid }, 'adopted a running microVM');
       return;
     case 'pausing': {
-      const generation = record.intent?.generationId ? generations.get(record.intent.generationId) : undefined;
-      if (generation && record.intent)
-        return finishPause(context, sandbox, { generation, operationId: record.intent.operationId });
-      if (!sandbox.running) return markLost(context, sandbox, 'it ended while it was paused');
-      await sandbox.running.vm.resume();
-      await sandbox.running.guest.thaw({ timeoutMs: 30_000 });
+      if (await finishCommittedPause(context, sandbox)) return;
+      if (!isRunning(sandbox)) return markLost(context, sandbox, 'it ended while it was paused');
+      await letGoOn(context, sandbox);
       delete record.intent;
       await registry.save(sandbox, {
         state: 'running',
@@ -104,4 +119,8 @@ async function settle(context: SandboxContext, sandbox: Sandbox): Promise<void> 
     case 'error':
       return;
   }
+}
+
+function isRunning(sandbox: Sandbox): sandbox is Sandbox & { running: RunningParts } {
+  return sandbox.running !== undefined;
 }

@@ -2,7 +2,7 @@ import { AppError, asId, errorText, type GenerationId, type SandboxId } from '@a
 import type { OpenedGeneration } from '../generations/generation-store.ts';
 import { restoreMismatches } from '../generations/manifest.ts';
 import { machineFacts } from './machine-facts.ts';
-import { removeRunFiles } from './pause-sandbox.ts';
+import { finishCommittedPause, removeRunFiles } from './pause-sandbox.ts';
 import { releaseMicroVm } from './release-micro-vm.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { Sandbox } from './sandbox-registry.ts';
@@ -25,12 +25,13 @@ export interface ResumeOptions {
  * still be had. Memory that this machine cannot restore is left aside: the sandbox starts from its disk and says why.
  */
 export function resumeSandbox(context: SandboxContext, options: ResumeOptions): Promise<Sandbox> {
-  const { registry, generations, faults } = context;
+  const { registry, generations, faults, logger } = context;
   const { sandboxId, operationId } = options;
   return registry.lock(sandboxId, async () => {
     const sandbox = registry.get(sandboxId);
     const { record } = sandbox;
     if (record.lastOperationId === operationId) return sandbox;
+    await finishCommittedPause(context, sandbox);
     if (record.state === 'running' && options.generationId !== undefined) {
       await giveUpRun(context, sandbox, options.generationId);
     } else if (record.state !== 'paused' && record.state !== 'error') {
@@ -41,15 +42,15 @@ export function resumeSandbox(context: SandboxContext, options: ResumeOptions): 
     const generationId =
       options.generationId ?? asOptionalGeneration(generations.current(sandboxId)) ?? record.generationId;
     const before = { state: record.state, reason: record.reason };
-    await registry.save(sandbox, {
-      state: 'resuming',
-      reason: '',
-      timeoutSec: options.timeoutSec,
-      hostToken: newToken(),
-      accessToken: newToken(),
-      intent: { operationId, kind: 'resume', ...(generationId === undefined ? {} : { generationId }) },
-    });
     try {
+      await registry.save(sandbox, {
+        state: 'resuming',
+        reason: '',
+        timeoutSec: options.timeoutSec,
+        hostToken: newToken(),
+        accessToken: newToken(),
+        intent: { operationId, kind: 'resume', ...(generationId === undefined ? {} : { generationId }) },
+      });
       await faults.hit('resume.after-journal');
       const fallback = await startFrom(context, sandbox, generationId, options.isCold);
       await faults.hit('resume.before-running');
@@ -58,7 +59,7 @@ export function resumeSandbox(context: SandboxContext, options: ResumeOptions): 
       const now = registry.clock.now();
       await registry.save(sandbox, {
         state: 'running',
-        reason: fallback ?? '',
+        reason: fallback ?? (before.state === 'error' ? `came back from its last saved state; ${before.reason}` : ''),
         startPath: fallback === undefined ? 'resume' : 'cold_fallback',
         lastOperationId: operationId,
         startedAtMs: now,
@@ -69,9 +70,18 @@ export function resumeSandbox(context: SandboxContext, options: ResumeOptions): 
       });
     } catch (error) {
       delete record.intent;
-      if (before.state === 'paused') await removeRunFiles(context, sandbox);
-      await registry.save(sandbox, { ...before, reason: `the last resume failed: ${errorText(error)}` });
-      await registry.events.push('sandbox.resume_failed', sandboxId, { reason: errorText(error) });
+      const reason = errorText(error);
+      // Each step is tried, and none hides why the resume failed: a journal that still says `resuming` is undone by the next agent.
+      for (const step of [
+        () => releaseMicroVm(context, sandbox),
+        () => (before.state === 'paused' ? removeRunFiles(context, sandbox) : Promise.resolve()),
+        () => registry.save(sandbox, { ...before, reason: `the last resume failed: ${reason}` }),
+        () => registry.events.push('sandbox.resume_failed', sandboxId, { reason }),
+      ]) {
+        await step().catch((undoError: unknown) =>
+          logger.error({ sandboxId, error: errorText(undoError) }, 'cannot undo all of a failed resume'),
+        );
+      }
       throw error;
     }
     if (sandbox.running) watchExit(context, sandbox, sandbox.running.vm);
@@ -130,7 +140,9 @@ async function startFrom(
     await restoreMicroVm(context, sandbox, await generations.open(generationId, { need: 'memory' }));
     return undefined;
   }
-  await bootMicroVm(context, sandbox, (await generations.open(generationId, { need: 'disk' })).disk);
+  const { disk } = await generations.open(generationId, { need: 'disk' });
+  sandbox.record.diskGenerationId = generationId;
+  await bootMicroVm(context, sandbox, disk);
   return `started from its disk, memory left aside: ${mismatches.join('; ')}`;
 }
 

@@ -10,7 +10,7 @@ import type { SandboxContext } from './sandbox-context.ts';
 import type { Sandbox } from './sandbox-registry.ts';
 
 /** The disk layer's name in every generation. */
-const diskPartName = 'disk.qcow2';
+export const diskPartName = 'disk.qcow2';
 
 /**
  * Saves a sandbox's paused microVM as a new generation, durable when this resolves. `isEnding`: the microVM is killed after this,

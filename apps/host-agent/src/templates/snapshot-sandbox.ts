@@ -22,7 +22,8 @@ export function snapshotSandbox(
     const sandbox = registry.get(sandboxId);
     const { state, generationId } = sandbox.record;
     const saved = state === 'paused' && generationId ? generations.get(generationId) : undefined;
-    const manifest = saved ?? (await checkpoint(context, registry.getRunning(sandboxId), 'template'));
+    const manifest =
+      saved ?? (await checkpoint(context, registry.getRunning(sandboxId), { operationId, cause: 'template' }));
     await faults.hit('snapshot.before-template');
     await templates.save({ ...template, generationId: asId('generation', manifest.id), operationId });
     context.prepareResume(asId('generation', manifest.id));

@@ -1,0 +1,160 @@
+import { newId, type SandboxId } from '@aviary/core';
+import { waitFor } from '@aviary/service-kit';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type AgentHarness, startAgentHarness } from '../testing/agent-harness.ts';
+import { SandboxDriver } from '../testing/sandbox-driver.ts';
+import { testImages } from '../testing/test-images.ts';
+
+const forks = 10;
+let agent: AgentHarness;
+let drive: SandboxDriver;
+let source: SandboxId;
+
+beforeAll(async () => {
+  agent = await startAgentHarness({ imagesFrom: await testImages() });
+  drive = new SandboxDriver(agent);
+  source = await drive.create();
+}, 300_000);
+afterAll(() => agent?.[Symbol.asyncDispose]());
+
+const newIds = (count: number) => Array.from({ length: count }, () => newId('sandbox'));
+const marks = 'cat /root/mark /dev/shm/mark';
+
+describe('forks', () => {
+  const copies = newIds(forks);
+
+  it(`makes ${forks} copies of a live guest that differ in every secret and name`, async () => {
+    await drive.sh(source, 'echo on disk > /root/mark; echo in memory > /dev/shm/mark');
+    await drive.sh(source, "nohup sh -c 'while :; do date +%s%N > /dev/shm/alive; sleep 0.2; done' >/dev/null 2>&1 &");
+    // Random numbers that the source has drawn already must not be drawn again by its copies.
+    await drive.sh(source, 'head -c 64 /dev/urandom > /dev/null; python3 -c "import uuid; uuid.uuid4()"');
+    const operationId = newId('operation');
+    const results = await drive.fork(source, copies, operationId);
+    expect(results.map(({ error }) => error)).toEqual(copies.map(() => ''));
+    const again = await drive.fork(source, copies, operationId);
+    expect(again.map(({ sandbox }) => sandbox?.hostAddress)).toEqual(
+      results.map(({ sandbox }) => sandbox?.hostAddress),
+    );
+    await drive.expectOnly(forks + 1, forks + 1);
+
+    const facts = [
+      'head -c 16 /dev/urandom | od -An -tx1 | tr -d " \\n"; echo',
+      'cat /proc/sys/kernel/random/uuid',
+      'cat /etc/machine-id',
+      'hostname',
+    ];
+    const seen = facts.map(() => new Set<string>());
+    const tokens = new Set<string>();
+    const all = [source, ...copies];
+    for (const sandboxId of all) {
+      const lines = (await drive.sh(sandboxId, `${facts.join('; ')}; ${marks}`)).split('\n');
+      expect(lines.slice(-2), `files of ${sandboxId}`).toEqual(['on disk', 'in memory']);
+      for (const [index, values] of seen.entries()) values.add(lines[index] ?? '');
+      tokens.add((await drive.record(sandboxId)).accessToken);
+    }
+    expect([...seen, tokens].map(({ size }) => size)).toEqual([...seen, tokens].map(() => all.length));
+  });
+
+  it('leaves the source running, with its processes', async () => {
+    const beat = () => drive.sh(source, 'cat /dev/shm/alive');
+    const before = await beat();
+    await waitFor({ what: 'the next beat', timeoutMs: 5_000, intervalMs: 100 }, async () => (await beat()) !== before);
+    expect(await drive.sh(source, marks)).toBe('on disk\nin memory');
+  });
+
+  it('forks a fork, also a paused one, and keeps all of it when the source is deleted', async () => {
+    await drive.destroy(...copies.slice(2));
+    const [first, second] = copies as [SandboxId, SandboxId];
+    await drive.sh(first, 'echo changed > /root/mark');
+    await drive.pause(first);
+    const [grandchild] = newIds(1) as [SandboxId];
+    expect((await drive.fork(first, [grandchild])).map(({ error }) => error)).toEqual(['']);
+    await drive.destroy(source);
+    await collectGarbage(first);
+    expect(await drive.sh(second, marks)).toBe('on disk\nin memory');
+    await drive.pause(second);
+    for (const sandboxId of [first, second]) await drive.resume(sandboxId);
+    expect(await drive.sh(first, marks)).toBe('changed\nin memory');
+    expect(await drive.sh(second, marks)).toBe('on disk\nin memory');
+    expect(await drive.sh(grandchild, marks)).toBe('changed\nin memory');
+    await drive.destroy(first, second);
+    await drive.pause(grandchild);
+    await collectGarbage(grandchild);
+    await drive.resume(grandchild, { cold: true });
+    expect(await drive.sh(grandchild, 'cat /root/mark')).toBe('changed');
+    source = grandchild;
+    await drive.expectOnly(1, 1);
+  });
+});
+
+describe('generations', () => {
+  it('keeps the last five and pinned ones, goes back to any of them and branches from it', async () => {
+    const first = await saveWith('first');
+    await agent.client.updateGeneration({ sandboxId: source, generationId: first, name: 'base', pinned: true });
+    const later: string[] = [];
+    for (const mark of ['1', '2', '3', '4', '5', '6']) {
+      await drive.resume(source);
+      later.push(await saveWith(mark));
+    }
+    await collectGarbage(source);
+    const kept = (await drive.generations(source)).map(({ generationId }) => generationId);
+    expect(kept).toHaveLength(6);
+    expect(kept).toEqual([first, ...later.slice(-5)]);
+
+    await drive.resume(source, { generationId: first });
+    expect(await drive.sh(source, 'cat /dev/shm/mark /root/mark')).toBe('first\nfirst');
+    const branch = await drive.pause(source);
+    expect(branch?.parentId).toBe(first);
+    const [latest] = later.slice(-1);
+    await drive.resume(source, { generationId: must(latest) });
+    expect(await drive.sh(source, 'cat /dev/shm/mark /root/mark')).toBe('6\n6');
+    expect((await drive.generations(source)).find(({ name }) => name === 'base')).toMatchObject({
+      generationId: first,
+      pinned: true,
+    });
+  });
+
+  async function saveWith(mark: string): Promise<string> {
+    await drive.sh(source, `echo ${mark} > /dev/shm/mark; echo ${mark} > /root/mark`);
+    const generation = await drive.pause(source);
+    return must(generation?.generationId);
+  }
+});
+
+describe('templates made of sandboxes', () => {
+  it('start any number of sandboxes, and go with the last of them', async () => {
+    const template = { teamId: newId('team'), templateId: newId('template') };
+    await drive.sh(source, 'echo template > /dev/shm/mark');
+    const operationId = newId('operation');
+    const { memoryMib, vcpus } = await drive.snapshot(source, template, operationId);
+    expect({ memoryMib, vcpus }).toEqual({ memoryMib: 512, vcpus: 1 });
+    await drive.snapshot(source, template, operationId);
+    await drive.sh(source, 'echo later > /dev/shm/mark');
+    const refused = await drive.refusal(drive.create({ template, memoryMib: 1_024 }));
+    expect(refused).toMatchObject({ code: 'invalid_request', details: { memory_mb: 512 } });
+    const made = await drive.create({ template });
+    expect(await drive.sh(made, 'cat /dev/shm/mark; hostname')).toBe(
+      `template\nsb-${made.replaceAll('-', '').slice(-12)}`,
+    );
+    await drive.destroy(source);
+    expect((await agent.client.deleteSnapshot({ operationId: newId('operation'), template })).deferred).toBe(true);
+    expect((await drive.refusal(drive.create({ template }))).code).toBe('not_found');
+    await drive.pause(made);
+    await drive.resume(made);
+    expect(await drive.sh(made, 'cat /dev/shm/mark')).toBe('template');
+    await drive.destroy(made);
+    await drive.expectOnly(0, 0);
+  });
+});
+
+function must<T>(value: T | undefined): T {
+  if (value === undefined) throw new Error('missing');
+  return value;
+}
+
+/** Deleting a template collects what nothing needs any more: so one is made of a paused sandbox's last generation, and deleted. */
+async function collectGarbage(paused: SandboxId): Promise<void> {
+  const template = { teamId: newId('team'), templateId: newId('template') };
+  await drive.snapshot(paused, template);
+  await agent.client.deleteSnapshot({ operationId: newId('operation'), template });
+}
