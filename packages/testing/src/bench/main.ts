@@ -1,10 +1,10 @@
 import { parseArgs } from 'node:util';
 import { benchLifecycle } from './lifecycle.ts';
-import { type BenchReport, formatTable } from './report.ts';
+import { type BenchOptions, type BenchReport, formatTable } from './report.ts';
 
 const benches = { lifecycle: benchLifecycle } as const satisfies Record<
   string,
-  (options: { samples: number }) => Promise<BenchReport>
+  (options: BenchOptions) => Promise<BenchReport>
 >;
 
 const { values, positionals } = parseArgs({
@@ -17,6 +17,13 @@ if (!Object.hasOwn(benches, name) || !Number.isInteger(samples) || samples < 1) 
   process.stderr.write(`usage: npm run bench -- ${Object.keys(benches).join('|')} [--json] [--samples N]\n`);
   process.exit(2);
 }
-const report = await benches[name as keyof typeof benches]({ samples });
+const startedAt = performance.now();
+const report = await benches[name as keyof typeof benches]({
+  samples,
+  onRow: (row) => {
+    const seconds = Math.round((performance.now() - startedAt) / 1_000);
+    process.stderr.write(`${seconds} s: ${row.name} ${row.product} ${row.unit}, floor ${row.floor ?? 'none'}\n`);
+  },
+});
 process.stdout.write(`${values.json ? JSON.stringify(report) : formatTable(report)}\n`);
 process.exit(0);

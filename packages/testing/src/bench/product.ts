@@ -7,11 +7,14 @@ import { AviaryClient } from '@aviary/sdk';
 import { runProgram, waitFor } from '@aviary/service-kit';
 
 const repository = path.resolve(import.meta.dirname, '../../../..');
+const startTimeoutMs = 120_000;
 
 /** The whole product in processes of its own, on a data directory of its own. */
 export interface Product extends AsyncDisposable {
   client: AviaryClient;
   dataDir: string;
+  /** Stops the platform and starts it again with other settings. Its sandboxes go on meanwhile. */
+  restart(settings: Record<string, string>): Promise<void>;
   /** Process id of the host agent. */
   hostAgentPid(): Promise<number>;
 }
@@ -31,50 +34,68 @@ export async function startProduct({
   await runProgram('chmod', ['711', dataDir]);
   await runProgram('cp', ['-al', `${imagesFrom}/images/.`, `${dataDir}/images`]);
   const [port, agentPort] = [await freePort(), await freePort()];
-  const child = spawn(process.execPath, [path.join(repository, 'apps/cli/src/main.ts'), 'up'], {
-    stdio: ['pipe', 'ignore', 'pipe'],
-    env: {
-      ...process.env,
-      AVIARY_DATA_DIR: dataDir,
-      AVIARY_PORT: String(port),
-      AVIARY_AGENT_PORT: String(agentPort),
-      AVIARY_CONTROL_PLANE_URL: `http://127.0.0.1:${port}`,
-      AVIARY_NETWORK_PREFIX: `b${process.pid.toString(36).slice(-3)}`,
-      AVIARY_FIRST_SLOT: '10000',
-      AVIARY_LOG_LEVEL: 'warn',
-      ...settings,
-    },
-  });
-  let log = '';
-  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-    log = (log + text).slice(-20_000);
-  });
-  cleanup.defer(() => endProcess(child));
   const apiUrl = `http://127.0.0.1:${port}`;
-  const apiKey = await waitFor({ what: 'the platform to start', timeoutMs: 120_000, intervalMs: 100 }, async () => {
-    if (child.exitCode !== null) throw new Error(`aviary up ended: ${log}`);
-    return readFile(path.join(dataDir, 'bootstrap/api-key'), 'utf8').catch(() => undefined);
-  });
-  const client = new AviaryClient({ apiUrl, apiKey: apiKey.trim() });
-  cleanup.defer(async () => {
-    for await (const { id } of client.sandboxes.list()) await client.sandboxes.delete(id, { waitSec: 60 });
-  });
-  await waitFor({ what: `a host to be online; ${log}`, timeoutMs: 120_000, intervalMs: 100 }, () => {
-    return readFile(path.join(dataDir, 'host/credentials.json'), 'utf8').then(
-      () => true,
-      () => false,
-    );
-  });
+  const env = {
+    ...process.env,
+    AVIARY_DATA_DIR: dataDir,
+    AVIARY_PORT: String(port),
+    AVIARY_AGENT_PORT: String(agentPort),
+    AVIARY_CONTROL_PLANE_URL: apiUrl,
+    AVIARY_NETWORK_PREFIX: `b${process.pid.toString(36).slice(-3)}`,
+    AVIARY_FIRST_SLOT: '10000',
+    AVIARY_LOG_LEVEL: 'warn',
+  };
+  let platform = await startPlatform({ ...env, ...settings }, dataDir);
+  cleanup.defer(() => endProcess(platform));
+  const apiKey = (await readFile(path.join(dataDir, 'bootstrap/api-key'), 'utf8')).trim();
+  const client = new AviaryClient({ apiUrl, apiKey });
+  cleanup.defer(() => removeAll(client));
   const owned = cleanup.move();
   return {
     client,
     dataDir,
+    async restart(changed) {
+      await endProcess(platform);
+      platform = await startPlatform({ ...env, ...changed }, dataDir);
+    },
     hostAgentPid: async () => {
-      const { stdout } = await runProgram('pgrep', ['-P', String(child.pid), '-f', 'host-agent/src/main.ts']);
+      const { stdout } = await runProgram('pgrep', ['-P', String(platform.pid), '-f', 'host-agent/src/main.ts']);
       return Number(stdout.trim().split('\n')[0]);
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
+}
+
+/** Deletes every sandbox of the team. */
+export async function removeAll(client: AviaryClient): Promise<void> {
+  const ids = (await Array.fromAsync(client.sandboxes.list())).map(({ id }) => id);
+  await Promise.all(ids.map((id) => client.sandboxes.delete(id, { waitSec: 60 })));
+}
+
+/** Starts the platform's processes and waits until it says that it is up. */
+async function startPlatform(env: NodeJS.ProcessEnv, dataDir: string): Promise<ChildProcess> {
+  const child = spawn(process.execPath, [path.join(repository, 'apps/cli/src/main.ts'), 'up', '--json'], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env,
+  });
+  let output = '';
+  let log = '';
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+    output = (output + text).slice(-20_000);
+  });
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    log = (log + text).slice(-20_000);
+  });
+  try {
+    await waitFor({ what: 'the platform to start', timeoutMs: startTimeoutMs, intervalMs: 50 }, () => {
+      if (child.exitCode !== null) throw new Error(`the platform in ${dataDir} ended`);
+      return output.includes('\n');
+    });
+    return child;
+  } catch (error) {
+    await endProcess(child);
+    throw new Error(`the platform did not start: ${log}`, { cause: error });
+  }
 }
 
 async function freePort(): Promise<number> {

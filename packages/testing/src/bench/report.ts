@@ -5,19 +5,32 @@ import os from 'node:os';
 export interface BenchRow {
   name: string;
   unit: string;
-  floor: number;
+  /** Null where there is nothing to compare with. */
+  floor: number | null;
   product: number;
-  /** product / floor; for rates floor / product. */
-  ratio: number;
+  /** product / floor; for rates floor / product. Null where the floor is nothing. */
+  ratio: number | null;
   /** p99 / p50 of the product's samples. */
   tail: number;
   samples: number;
+  /** The most that `product` should be, worked out from this run's floor; absent where no target is set. */
+  limit?: number;
+  /** The most that `tail` should be. */
+  tail_limit?: number;
+  /** The machine's one-minute load average when the row was complete. */
+  load: number;
 }
 
 export interface BenchReport {
   bench: string;
   machine: { cpus: number; model: string; memory_mb: number; accelerator: string };
   rows: BenchRow[];
+}
+
+export interface BenchOptions {
+  samples: number;
+  /** Told each row as it is complete. */
+  onRow: (row: BenchRow) => void;
 }
 
 /** The sample below which a share `q` of all samples lies; the nearest one, never an invented one. */
@@ -30,23 +43,33 @@ export function median(samples: readonly number[]): number {
   return quantile(samples, 0.5);
 }
 
-/** A row of times or sizes. `tailSamples` are those whose tail counts, when they were taken apart (under load). */
+/** What a row's figure should stay below, given the floor's median. */
+export interface RowLimits {
+  limit?: (floor: number) => number;
+  tail?: number;
+}
+
+/** A row of times or sizes. `tail` samples are those whose tail counts, when they were taken apart (under load). */
 export function row(
   name: string,
   unit: string,
   samples: { floor: readonly number[]; product: readonly number[]; tail?: readonly number[] },
+  limits: RowLimits = {},
 ): BenchRow {
-  const floor = median(samples.floor);
+  const floor = samples.floor.length === 0 ? undefined : median(samples.floor);
   const product = median(samples.product);
   const tail = samples.tail ?? samples.product;
   return {
     name,
     unit,
-    floor: round(floor),
+    floor: floor === undefined ? null : round(floor),
     product: round(product),
-    ratio: round(product / floor),
+    ratio: floor ? round(product / floor) : null,
     tail: round(quantile(tail, 0.99) / quantile(tail, 0.5)),
     samples: samples.product.length,
+    ...(limits.limit ? { limit: round(limits.limit(floor ?? 0)) } : {}),
+    ...(limits.tail === undefined ? {} : { tail_limit: limits.tail }),
+    load: round(os.loadavg()[0] ?? 0),
   };
 }
 
@@ -57,8 +80,10 @@ export function machineFacts(accelerator: string): BenchReport['machine'] {
 
 /** The report as a table for people. */
 export function formatTable({ bench, machine, rows }: BenchReport): string {
-  const header = ['', 'unit', 'floor', 'product', 'ratio', 'p99/p50', 'n'];
-  const lines = rows.map((r) => [r.name, r.unit, r.floor, r.product, r.ratio, r.tail, r.samples].map(String));
+  const header = ['', 'unit', 'floor', 'product', 'ratio', 'limit', 'p99/p50', 'n', 'load'];
+  const lines = rows.map((r) =>
+    [r.name, r.unit, r.floor ?? '-', r.product, r.ratio ?? '-', r.limit ?? '-', r.tail, r.samples, r.load].map(String),
+  );
   const widths = header.map((title, i) => Math.max(title.length, ...lines.map((line) => line[i]?.length ?? 0)));
   const format = (cells: readonly string[]) =>
     cells.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join('  ');
