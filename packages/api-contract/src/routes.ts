@@ -79,6 +79,8 @@ export const routes = {
     method: 'POST',
     path: '/v1/sandboxes/{id}/resume',
     summary: 'Bring a paused sandbox back',
+    body: s.Resume,
+    isBodyOptional: true,
     replies: { 202: s.Sandbox, 200: s.Sandbox },
   },
   pingSandbox: {

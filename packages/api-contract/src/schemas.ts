@@ -160,6 +160,18 @@ export const UpdateGeneration = Type.Object(
   { ...closed, minProperties: 1 },
 );
 export type UpdateGeneration = Static<typeof UpdateGeneration>;
+export const Resume = Type.Object(
+  {
+    generation: Type.Optional(
+      Type.String({ minLength: 1, maxLength: 64, description: 'A generation id or name; the latest when absent.' }),
+    ),
+    cold: Type.Optional(
+      Type.Boolean({ default: false, description: 'Boot from the saved disk and leave the memory aside.' }),
+    ),
+  },
+  closed,
+);
+export type Resume = Static<typeof Resume>;
 export const Rewind = Type.Object(
   { generation: Type.String({ minLength: 1, maxLength: 64, description: 'A generation id or name.' }) },
   closed,

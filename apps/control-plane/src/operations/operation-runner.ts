@@ -129,7 +129,7 @@ export class OperationRunner {
     }
     signal.throwIfAborted();
     await this.#deps.database.db.transaction().execute(async (transaction) => {
-      const error = failure && { code: failure.code, message: failure.message };
+      const error = failure && { code: failure.code, message: failure.message, details: failure.details };
       const isOurs = await finishOperation(transaction, {
         id: operation.id,
         owner: this.#deps.replicaId,
