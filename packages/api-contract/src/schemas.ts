@@ -128,8 +128,15 @@ export const FileEntry = Type.Object({
 });
 export const FileEntries = Type.Object({ entries: Type.Array(FileEntry) });
 export const FileEntryReply = Type.Object({ entry: FileEntry });
+export const FileUploadQuery = Type.Object({
+  path: Type.Optional(
+    Type.String({
+      description: 'Instead of the part `path`, for names with line ends: form data does not keep those.',
+    }),
+  ),
+});
 export const FileUpload = Type.Object({
-  path: Type.String({ description: 'Must come before `file`.' }),
+  path: Type.Optional(Type.String({ description: 'Must come before `file`. Required unless it is in the query.' })),
   user: Type.Optional(Type.String()),
   file: Type.String({ format: 'binary' }),
 });

@@ -124,7 +124,9 @@ export class OperationRunner {
     } catch (error) {
       signal.throwIfAborted();
       failure = toAppError(error);
-      this.#deps.logger.warn({ operation: operation.id, kind: operation.kind, err: error }, 'operation failed');
+      const facts = { operation: operation.id, kind: operation.kind, code: failure.code };
+      if (failure.code === 'internal') this.#deps.logger.error({ ...facts, err: error }, 'operation failed');
+      else this.#deps.logger.warn({ ...facts, reason: failure.message }, 'operation failed');
       settle = await handler.fail(operation, error);
     }
     signal.throwIfAborted();

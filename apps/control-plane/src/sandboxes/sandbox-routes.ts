@@ -166,7 +166,12 @@ async function settledOtherwise(
     code === 'not_found' ? 'internal' : code,
     `the sandbox is ${row.status}, not ${wants}: ${reason}`,
     {
-      details: { ...operation?.error?.details, sandbox_id: viewSandbox(row).id, status: row.status, status_reason: row.status_reason },
+      details: {
+        ...operation?.error?.details,
+        sandbox_id: viewSandbox(row).id,
+        status: row.status,
+        status_reason: row.status_reason,
+      },
     },
   );
 }
