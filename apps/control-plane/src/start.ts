@@ -12,6 +12,7 @@ import { defaultPlacement, type PlacementOptions } from './hosts/placement.ts';
 import { loadSigningKey, type SigningKey } from './hosts/signing-key.ts';
 import { operationHandlers } from './operations/operation-handlers.ts';
 import { defaultRunnerOptions, OperationRunner, type RunnerOptions } from './operations/operation-runner.ts';
+import { releaseLeases } from './operations/operation-store.ts';
 import { registerActivityRoutes } from './sandboxes/activity-routes.ts';
 import { registerExecRoute } from './sandboxes/exec.ts';
 import { registerExecStreamRoute } from './sandboxes/exec-stream.ts';
@@ -83,6 +84,8 @@ export async function startControlPlane(
       migrations ? [{ owner: name, directory: migrations }] : [],
     ),
   );
+  // The files of an embedded store are this process's alone: whoever held a lease in them is gone.
+  if (!overrides.database && database.kind === 'pglite') await releaseLeases(database.db);
   const context = await createContext({ database, logger, fault: config.fault }, overrides);
   stack.use(context.hostClients);
   await bootstrap(context, config.dataDirectory);

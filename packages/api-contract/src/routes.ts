@@ -28,8 +28,8 @@ export interface Route {
 
 const sandbox = { tag: 'sandboxes', auth: 'api_key' } as const;
 const one = { params: s.SandboxParams, auth: 'api_key' } as const;
-const command = { ...one, tag: 'sandboxes', errors: [409], canWait: true } as const;
-const data = { ...one, tag: 'data', errors: [409, 502, 503, 504] } as const;
+const command = { ...one, tag: 'sandboxes', errors: [409, 502, 503, 504, 507], canWait: true } as const;
+const data = { ...one, tag: 'data', errors: [409, 502, 503, 504, 507] } as const;
 
 /** Every route of the public API: the server registers from it, and the OpenAPI document is made from it. */
 export const routes = {
@@ -41,7 +41,7 @@ export const routes = {
     body: s.CreateSandbox,
     isBodyOptional: true,
     replies: { 202: s.Sandbox, 201: s.Sandbox },
-    errors: [503],
+    errors: [502, 503, 504, 507],
     canWait: true,
   },
   listSandboxes: {
@@ -79,6 +79,8 @@ export const routes = {
     method: 'POST',
     path: '/v1/sandboxes/{id}/resume',
     summary: 'Bring a paused sandbox back',
+    body: s.Resume,
+    isBodyOptional: true,
     replies: { 202: s.Sandbox, 200: s.Sandbox },
   },
   pingSandbox: {
@@ -153,6 +155,7 @@ export const routes = {
     method: 'POST',
     path: '/v1/sandboxes/{id}/files/write',
     summary: 'Upload a file',
+    query: s.FileUploadQuery,
     body: s.FileUpload,
     bodyType: 'multipart/form-data',
     replies: { 204: null },

@@ -128,8 +128,15 @@ export const FileEntry = Type.Object({
 });
 export const FileEntries = Type.Object({ entries: Type.Array(FileEntry) });
 export const FileEntryReply = Type.Object({ entry: FileEntry });
+export const FileUploadQuery = Type.Object({
+  path: Type.Optional(
+    Type.String({
+      description: 'Instead of the part `path`, for names with line ends: form data does not keep those.',
+    }),
+  ),
+});
 export const FileUpload = Type.Object({
-  path: Type.String({ description: 'Must come before `file`.' }),
+  path: Type.Optional(Type.String({ description: 'Must come before `file`. Required unless it is in the query.' })),
   user: Type.Optional(Type.String()),
   file: Type.String({ format: 'binary' }),
 });
@@ -160,6 +167,18 @@ export const UpdateGeneration = Type.Object(
   { ...closed, minProperties: 1 },
 );
 export type UpdateGeneration = Static<typeof UpdateGeneration>;
+export const Resume = Type.Object(
+  {
+    generation: Type.Optional(
+      Type.String({ minLength: 1, maxLength: 64, description: 'A generation id or name; the latest when absent.' }),
+    ),
+    cold: Type.Optional(
+      Type.Boolean({ default: false, description: 'Boot from the saved disk and leave the memory aside.' }),
+    ),
+  },
+  closed,
+);
+export type Resume = Static<typeof Resume>;
 export const Rewind = Type.Object(
   { generation: Type.String({ minLength: 1, maxLength: 64, description: 'A generation id or name.' }) },
   closed,

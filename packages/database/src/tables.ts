@@ -153,7 +153,11 @@ export interface OperationTable {
   lease_owner: string;
   lease_until: Date;
   attempts: Generated<number>;
-  error: ColumnType<{ code: string; message: string } | null, string | null | undefined, string | null>;
+  error: ColumnType<
+    { code: string; message: string; details?: Record<string, unknown> } | null,
+    string | null | undefined,
+    string | null
+  >;
   created_at: Timestamp;
   finished_at: NullableTimestamp;
 }

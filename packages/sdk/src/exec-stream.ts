@@ -157,6 +157,7 @@ interface ServerFrame {
   error?: string;
   code?: string;
   message?: string;
+  details?: Record<string, unknown>;
 }
 
 function parseFrame(data: RawData): ExecEvent {
@@ -178,6 +179,7 @@ function parseFrame(data: RawData): ExecEvent {
       throw new AviaryError(
         frame.code && isErrorCode(frame.code) ? frame.code : 'unknown',
         frame.message ?? 'the command stream failed',
+        { details: frame.details },
       );
     default:
       throw new AviaryError(

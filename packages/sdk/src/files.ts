@@ -24,15 +24,24 @@ export class Files {
     { path, data }: { path: string; data: string | Uint8Array<ArrayBuffer> | Blob },
     { user, ...call }: FileOptions = {},
   ): Promise<void> {
+    // Form data turns line ends into CR LF, which would be another name.
+    const isInQuery = /[\r\n]/.test(path);
     const form = () => {
       const fields = new FormData();
-      fields.set('path', path);
+      if (!isInQuery) fields.set('path', path);
       if (user !== undefined) fields.set('user', user);
       fields.set('file', data instanceof Blob ? data : new Blob([data]), path.split('/').at(-1) || 'file');
       return fields;
     };
     const url = sandboxPath(sandboxId, '/files/write');
-    await this.#transport.json({ method: 'POST', path: url, form, timeoutMs: transferTimeoutMs, ...call });
+    await this.#transport.json({
+      method: 'POST',
+      path: url,
+      query: { path: isInQuery ? path : undefined },
+      form,
+      timeoutMs: transferTimeoutMs,
+      ...call,
+    });
   }
 
   /** The bytes of a file. */

@@ -53,9 +53,17 @@ export class Sandboxes {
     return await this.#transport.json({ method: 'POST', path: sandboxPath(sandboxId, '/pause'), ...waiting(options) });
   }
 
-  /** Goes on where the last pause stopped. */
-  async resume(sandboxId: string, options: WaitOptions = {}): Promise<Sandbox> {
-    return await this.#transport.json({ method: 'POST', path: sandboxPath(sandboxId, '/resume'), ...waiting(options) });
+  /**
+   * Goes on where the last pause stopped, or at another generation, by id or name. `cold` boots from the saved disk and leaves the
+   * memory aside: for a saved state whose memory is damaged (error `integrity` with `details.disk_intact`).
+   */
+  async resume(
+    sandboxId: string,
+    { generation, cold, ...options }: WaitOptions & { generation?: string; cold?: boolean } = {},
+  ): Promise<Sandbox> {
+    const json = { ...(generation === undefined ? {} : { generation }), ...(cold === undefined ? {} : { cold }) };
+    const path = sandboxPath(sandboxId, '/resume');
+    return await this.#transport.json({ method: 'POST', path, json, ...waiting(options) });
   }
 
   /** Makes `count` sandboxes that go on from this one's state, with its memory and its disk. */

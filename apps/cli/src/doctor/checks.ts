@@ -59,20 +59,7 @@ export const checks: readonly Check[] = [
     },
   },
   { name: 'accelerator', run: checkAccelerator },
-  {
-    name: 'cgroups',
-    async run(machine) {
-      const text = await machine.readText('/sys/fs/cgroup/cgroup.controllers');
-      if (text === undefined) {
-        const fix = 'boot with systemd.unified_cgroup_hierarchy=1, or mount cgroup2 at /sys/fs/cgroup';
-        return warn('no cgroup v2 hierarchy: sandboxes run without limits on CPU and memory of their VMM', fix);
-      }
-      const missing = neededControllers.filter((name) => !text.trim().split(/\s+/).includes(name));
-      if (missing.length === 0) return ok(`version 2 with ${text.trim()}`);
-      const fix = 'enable them in cgroup.subtree_control of the parent, or boot without cgroup_disable=';
-      return warn(`version 2 without the controllers ${missing.join(', ')}`, fix);
-    },
-  },
+  { name: 'cgroups', run: checkCgroups },
   {
     name: 'nftables',
     async run(machine) {
@@ -130,11 +117,11 @@ export const checks: readonly Check[] = [
 ];
 
 async function checkAccelerator(machine: Machine, { dataDir }: CliConfig): Promise<Finding> {
-  const probe = await readProbe(machine, dataDir);
+  const tried = await readProbe(machine, dataDir);
   const slow = 'use a machine with KVM; in a cloud, one with nested virtualization';
-  if (probe?.accelerator === 'kvm') return ok('KVM, tried by the host agent');
-  if (probe) return warn('software CPU, as the host agent found KVM unusable: it works, and is slow', slow);
-  const later = 'the host agent tries it at its first start';
+  if (tried && tried.note === null) return ok('KVM, tried by the host agent with a guest');
+  if (tried) return warn(`software CPU, which works, and is slow. The host agent's finding: ${tried.note}`, slow);
+  const later = 'the host agent tries it with a guest at its first start';
   const code = await machine.openError('/dev/kvm');
   if (code === undefined) return ok(`/dev/kvm can be opened; ${later}`);
   if (code === 'ENOENT')
@@ -143,16 +130,56 @@ async function checkAccelerator(machine: Machine, { dataDir }: CliConfig): Promi
   return warn(`/dev/kvm cannot be opened (${code}): sandboxes will run on a software CPU, slowly`, slow);
 }
 
-/** The host agent's note about its VMM, in the part that matters here; undefined before its first start. */
-async function readProbe(machine: Machine, dataDir: string): Promise<{ accelerator: string } | undefined> {
-  const text = await machine.readText(path.join(dataDir, 'host', 'vmm-probe.json'));
+/** What the host agent found when it tried KVM: a null note means that it works. Undefined before its first start. */
+async function readProbe(machine: Machine, dataDir: string): Promise<{ note: string | null } | undefined> {
+  const text = await machine.readText(path.join(dataDir, 'host', 'accelerator.json'));
   if (text === undefined) return undefined;
   try {
-    const { accelerator } = JSON.parse(text) as { accelerator?: unknown };
-    return typeof accelerator === 'string' ? { accelerator } : undefined;
+    const { note } = JSON.parse(text) as { note?: unknown };
+    if (note === null) return { note };
+    return typeof note === 'string' ? { note: note.replaceAll(/\s+/g, ' ').trim() } : undefined;
   } catch {
-    return undefined;
+    return undefined; // damaged: the host agent tries again and writes it anew
   }
+}
+
+/** Limits of microVMs work on one unified tree, on one tree per controller, and on a mixture. */
+async function checkCgroups(machine: Machine): Promise<Finding> {
+  const mounts = readCgroupMounts((await machine.readText('/proc/self/mountinfo')) ?? '');
+  if (mounts.length === 0)
+    return fail('no cgroup file system is mounted: no microVM can be started', 'mount -t cgroup2 none /sys/fs/cgroup');
+  const offered = new Map<string, number>();
+  for (const { version, mount, controllers } of mounts) {
+    const names =
+      version === 2 ? await machine.readText(path.join(mount, 'cgroup.controllers')) : controllers.join(' ');
+    for (const name of (names ?? '').trim().split(/\s+/)) if (!offered.has(name)) offered.set(name, version);
+  }
+  const missing = neededControllers.filter((name) => !offered.has(name));
+  if (missing.length > 0) {
+    const fix = 'boot with systemd.unified_cgroup_hierarchy=1 and without cgroup_disable=';
+    return warn(`without the controllers ${missing.join(', ')}: microVMs run without these limits`, fix);
+  }
+  return ok(neededControllers.map((name) => `${name} (version ${offered.get(name)})`).join(', '));
+}
+
+interface CgroupMount {
+  version: 1 | 2;
+  mount: string;
+  /** Of version 1; a version 2 tree lists its own. */
+  controllers: string[];
+}
+
+/** The cgroup mounts in /proc/self/mountinfo (proc_pid_mountinfo(5)). */
+function readCgroupMounts(mountInfo: string): CgroupMount[] {
+  const mounts: CgroupMount[] = [];
+  for (const line of mountInfo.split('\n')) {
+    const [left = '', right = ''] = line.split(' - ');
+    const mount = left.split(' ')[4] ?? '';
+    const [type, , options = ''] = right.split(' ');
+    if (type === 'cgroup2') mounts.push({ version: 2, mount, controllers: [] });
+    else if (type === 'cgroup') mounts.push({ version: 1, mount, controllers: options.split(',') });
+  }
+  return mounts;
 }
 
 async function checkApi(machine: Machine, config: CliConfig): Promise<Finding> {

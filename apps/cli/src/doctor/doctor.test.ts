@@ -6,6 +6,7 @@ import type { Machine } from './machine.ts';
 
 const config = loadConfig({ AVIARY_DATA_DIR: '/data' });
 const texts: Record<string, string> = {
+  '/proc/self/mountinfo': '30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n',
   '/sys/fs/cgroup/cgroup.controllers': 'cpuset cpu io memory pids\n',
   '/proc/sys/net/ipv4/ip_forward': '1\n',
 };
@@ -54,8 +55,14 @@ describe('doctor', () => {
       /apt-get install -y qemu-utils tini$/,
     ],
     ['accelerator', { openError: async () => 'ENOENT' }, 'warn', /KVM/],
-    ['accelerator', { texts: { '/data/host/vmm-probe.json': '{"accelerator":"tcg"}' } }, 'warn', /KVM/],
-    ['cgroups', { texts: { '/sys/fs/cgroup/cgroup.controllers': 'cpu io' } }, 'warn', /subtree_control/],
+    ['accelerator', { texts: { '/data/host/accelerator.json': '{"key":"k","note":"no guest"}' } }, 'warn', /KVM/],
+    ['cgroups', { texts: { '/sys/fs/cgroup/cgroup.controllers': 'cpu io' } }, 'warn', /cgroup_disable/],
+    [
+      'cgroups',
+      { texts: { '/proc/self/mountinfo': '1 2 0:3 / / rw - ext4 /dev/vda rw\n' } },
+      'fail',
+      /mount -t cgroup2/,
+    ],
     ['nftables', { exitCodeOf: async () => undefined }, 'fail', /nftables/],
     ['nftables', { exitCodeOf: async () => 1 }, 'fail', /nf_tables/],
     ['ip-forwarding', { texts: { '/proc/sys/net/ipv4/ip_forward': '0\n' } }, 'warn', /sysctl -w/],
@@ -69,6 +76,30 @@ describe('doctor', () => {
     const found = await diagnose(name, broken);
     expect(found?.status).toBe(status);
     expect(found?.fix).toMatch(fix);
+  });
+
+  it('tells what the host agent found about KVM, and only that', async () => {
+    const file = '/data/host/accelerator.json';
+    const texts = (text: string) => ({ texts: { [file]: text }, openError: async () => 'EACCES' });
+    expect(await diagnose('accelerator', texts('{"key":"k","note":null}'))).toMatchObject({ status: 'ok' });
+    expect((await diagnose('accelerator', texts('{"key":"k","note":"it\\nfailed"}')))?.detail).toContain('it failed');
+    expect((await diagnose('accelerator', texts('{')))?.detail).toContain('EACCES');
+  });
+
+  it.each([
+    ['version 1', 'memory,cpu', 'pids', ''],
+    ['both', 'memory', 'pids', 'cpu io'],
+  ])('knows cgroups of %s', async (_what, first, second, unified) => {
+    const mountInfo = [
+      `1 2 0:3 / /cg/a rw shared:1 - cgroup cgroup rw,${first}`,
+      `1 2 0:4 / /cg/b rw - cgroup cgroup rw,${second}`,
+      '1 2 0:5 / /cg/unified rw - cgroup2 cgroup2 rw',
+    ].join('\n');
+    const found = await diagnose('cgroups', {
+      texts: { '/proc/self/mountinfo': mountInfo, '/cg/unified/cgroup.controllers': unified },
+    });
+    expect(found).toMatchObject({ status: 'ok' });
+    expect(found?.detail).toContain(unified ? 'cpu (version 2)' : 'cpu (version 1)');
   });
 
   it('names who is in the way', async () => {

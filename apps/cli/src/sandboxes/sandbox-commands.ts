@@ -99,11 +99,20 @@ export const sandboxCommands: readonly Command[] = [
     name: 'sandbox resume',
     summary: 'Let a paused sandbox go on',
     args: [sandboxIdArg],
-    flags: waitFlags,
-    examples: ['aviary sandbox resume sb-…'],
+    flags: {
+      generation: { type: 'string', placeholder: 'GENERATION', summary: 'go on from this one, by id or name' },
+      cold: { type: 'boolean', summary: 'boot from the saved disk, without the saved memory' },
+      ...waitFlags,
+    },
+    examples: ['aviary sandbox resume sb-…', 'aviary sandbox resume sb-… --cold'],
     async run(context, { args: [id = ''], flags }) {
       const options = waitOptions(context, flags);
-      const sandbox = await context.client().sandboxes.resume(id, options);
+      const generation = flags.string('generation');
+      const sandbox = await context.client().sandboxes.resume(id, {
+        ...options,
+        ...(generation === undefined ? {} : { generation }),
+        ...(flags.boolean('cold') ? { cold: true } : {}),
+      });
       showSettled(context, sandbox, { expected: 'running', waitSec: options.waitSec });
     },
   },

@@ -84,7 +84,10 @@ async function applyEvent(db: Db, hostId: HostId, event: ParsedEvent): Promise<b
     const changes: SandboxChanges = { status_reason: event.reason ?? null };
     if (event.start_path !== undefined) changes.start_path = event.start_path;
     if (event.generationId) changes.generation_id = event.generationId;
-    if (transition === 'start_succeeded' || transition === 'resume_succeeded') changes.started_at = event.occurredAt;
+    if (transition === 'start_succeeded' || transition === 'resume_succeeded') {
+      changes.started_at = event.occurredAt;
+      changes.last_active_at = event.occurredAt;
+    }
     if (await applyTransition(db, row, { transition, changes })) return true;
   }
 }

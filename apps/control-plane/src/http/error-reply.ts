@@ -11,9 +11,9 @@ export function errorBody(error: AppError, requestId: string): object {
 export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const known = toHttpError(error);
   const status = errorCodes[known.code].http;
-  // Ours by name (a host that is away, no room) is an answer; what nobody foresaw is a fault of ours.
-  if (status >= 500)
-    request.log[known.code === 'internal' ? 'error' : 'warn']({ err: error, code: known.code }, 'request failed');
+  // Ours by name (a host that is away, no room) is an answer; what nobody foresaw is a fault of ours, told with its stack.
+  if (known.code === 'internal') request.log.error({ err: error, code: known.code }, 'request failed');
+  else if (status >= 500) request.log.warn({ code: known.code, reason: known.message }, 'request failed');
   return reply
     .status(status)
     .header('x-request-id', request.id)

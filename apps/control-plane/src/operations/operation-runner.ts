@@ -124,12 +124,14 @@ export class OperationRunner {
     } catch (error) {
       signal.throwIfAborted();
       failure = toAppError(error);
-      this.#deps.logger.warn({ operation: operation.id, kind: operation.kind, err: error }, 'operation failed');
+      const facts = { operation: operation.id, kind: operation.kind, code: failure.code };
+      if (failure.code === 'internal') this.#deps.logger.error({ ...facts, err: error }, 'operation failed');
+      else this.#deps.logger.warn({ ...facts, reason: failure.message }, 'operation failed');
       settle = await handler.fail(operation, error);
     }
     signal.throwIfAborted();
     await this.#deps.database.db.transaction().execute(async (transaction) => {
-      const error = failure && { code: failure.code, message: failure.message };
+      const error = failure && { code: failure.code, message: failure.message, details: failure.details };
       const isOurs = await finishOperation(transaction, {
         id: operation.id,
         owner: this.#deps.replicaId,

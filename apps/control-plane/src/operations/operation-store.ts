@@ -1,4 +1,4 @@
-import type { OperationId } from '@aviary/core';
+import type { AppError, OperationId } from '@aviary/core';
 import { sql } from 'kysely';
 import type { Db } from '../context.ts';
 import type { Operation, OperationKind, OperationPayloads } from './operation.ts';
@@ -76,20 +76,20 @@ export async function renewLeases(db: Db, { owner, ttlMs }: Lease, ids: Operatio
   return rows.map((row) => row.id);
 }
 
-/** Lets other replicas have these at once: for a replica that stops. */
-export async function releaseLeases(db: Db, owner: string): Promise<void> {
-  await db
+/** Lets others have what `owner` was at, at once: for a replica that stops. Without an owner, what anybody was at. */
+export async function releaseLeases(db: Db, owner?: string): Promise<void> {
+  let query = db
     .updateTable('operations')
     .set({ lease_until: sql<Date>`now() - interval '1 second'` })
-    .where('lease_owner', '=', owner)
-    .where('state', '=', 'running')
-    .execute();
+    .where('state', '=', 'running');
+  if (owner !== undefined) query = query.where('lease_owner', '=', owner);
+  await query.execute();
 }
 
 /** Ends an operation. False when `owner` has lost it: its outcome must not be written then. The payload is emptied, as it may hold secrets. */
 export async function finishOperation(
   db: Db,
-  { id, owner, error }: { id: OperationId; owner: string; error?: { code: string; message: string } },
+  { id, owner, error }: { id: OperationId; owner: string; error?: Pick<AppError, 'code' | 'message' | 'details'> },
 ): Promise<boolean> {
   const row = await db
     .updateTable('operations')

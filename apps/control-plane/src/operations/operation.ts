@@ -6,7 +6,7 @@ export interface OperationPayloads {
   create: { envs: Record<string, string> };
   destroy: Record<never, never>;
   pause: Record<never, never>;
-  resume: { generationId: string | null };
+  resume: { generationId: string | null; isCold?: boolean };
   fork: { targets: SandboxId[]; timeoutSec: number };
   snapshot_create: { templateId: string; replaces: string | null; name: string };
   snapshot_delete: { templateId: string };
@@ -29,7 +29,7 @@ export type Settle = (db: Db) => Promise<void>;
 
 /** Carries out one kind of operation. Both functions may run again after a crash: agents do the work of an id once. */
 export interface OperationHandler<K extends OperationKind> {
-  /** How long to go on trying while the host does not answer. */
+  /** How long to go on trying while the host does not answer: an agent that is restarted answers well within it. */
   retryBudgetMs: number;
   run(operation: Operation<K>, signal: AbortSignal): Promise<Settle>;
   /** The outcome when `run` has failed for good. */

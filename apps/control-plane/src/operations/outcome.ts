@@ -4,6 +4,9 @@ import type { Db } from '../context.ts';
 import { findSandboxById, type SandboxChanges, type SandboxRow } from '../sandboxes/sandbox-store.ts';
 import type { Operation } from './operation.ts';
 
+/** How long an operation goes on trying while its host does not answer. A supervised agent is back well within it. */
+export const hostRetryMs = 45_000;
+
 /** The stored reason of a failure: an agent's or our own message, never the internals of an unexpected error. */
 export function failureReason(error: unknown): string {
   const { code, message } = toAppError(error);

@@ -2,7 +2,7 @@ import type { ServiceContext } from '../context.ts';
 import { applyToLatest } from '../sandboxes/sandbox-store.ts';
 import { type AgentDeps, callAgent } from './agent-call.ts';
 import type { OperationHandler } from './operation.ts';
-import { failureReason, isBeingStopped, readSandbox, runChanges } from './outcome.ts';
+import { failureReason, hostRetryMs, isBeingStopped, readSandbox, runChanges } from './outcome.ts';
 
 /** A first boot on a software CPU takes a minute; a template may be fetched before. */
 const bootTimeoutMs = 9 * 60_000;
@@ -10,7 +10,7 @@ const bootTimeoutMs = 9 * 60_000;
 export function createHandler(deps: AgentDeps & Pick<ServiceContext, 'database'>): OperationHandler<'create'> {
   const { db } = deps.database;
   return {
-    retryBudgetMs: 20_000,
+    retryBudgetMs: hostRetryMs,
     async run(operation, signal) {
       const row = await readSandbox(db, operation);
       // The stop that came first finds nothing to destroy; what would be made now nobody would.

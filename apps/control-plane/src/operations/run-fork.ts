@@ -4,7 +4,7 @@ import { applyToLatest, type SandboxChanges } from '../sandboxes/sandbox-store.t
 import type { SettledWatch } from '../sandboxes/settled-watch.ts';
 import { type AgentDeps, callAgent } from './agent-call.ts';
 import type { OperationHandler } from './operation.ts';
-import { failureReason, isBeingStopped, readSandbox, runChanges } from './outcome.ts';
+import { failureReason, hostRetryMs, isBeingStopped, readSandbox, runChanges } from './outcome.ts';
 
 const forkTimeoutMs = 9 * 60_000;
 
@@ -14,7 +14,7 @@ export function forkHandler(
 ): OperationHandler<'fork'> {
   const { db } = deps.database;
   return {
-    retryBudgetMs: 20_000,
+    retryBudgetMs: hostRetryMs,
     async run(operation, signal) {
       const source = await readSandbox(db, operation);
       const { targets, timeoutSec } = operation.payload;

@@ -4,7 +4,7 @@ import { recordGeneration } from '../sandboxes/generation-store.ts';
 import { applyToLatest, type SandboxRow } from '../sandboxes/sandbox-store.ts';
 import { type AgentDeps, callAgent } from './agent-call.ts';
 import type { OperationHandler } from './operation.ts';
-import { failureReason, readSandbox } from './outcome.ts';
+import { failureReason, hostRetryMs, readSandbox } from './outcome.ts';
 
 /** Saving the memory of a large sandbox to a slow disk takes minutes. */
 const pauseTimeoutMs = 9 * 60_000;
@@ -12,7 +12,7 @@ const pauseTimeoutMs = 9 * 60_000;
 export function pauseHandler(deps: AgentDeps & Pick<ServiceContext, 'database'>): OperationHandler<'pause'> {
   const { db } = deps.database;
   return {
-    retryBudgetMs: 20_000,
+    retryBudgetMs: hostRetryMs,
     async run(operation, signal) {
       const row = await readSandbox(db, operation);
       const { generation } = await callAgent(deps, row.host_id, (client) =>

@@ -1,8 +1,9 @@
+import { AppError, type SandboxTransition } from '@aviary/core';
 import type { ServiceContext } from '../context.ts';
-import { applyToLatest } from '../sandboxes/sandbox-store.ts';
+import { applyToLatest, type SandboxRow } from '../sandboxes/sandbox-store.ts';
 import { type AgentDeps, callAgent } from './agent-call.ts';
 import type { OperationHandler } from './operation.ts';
-import { failureReason, isBeingStopped, readSandbox, runChanges } from './outcome.ts';
+import { failureReason, hostRetryMs, isBeingStopped, readSandbox, runChanges } from './outcome.ts';
 
 const resumeTimeoutMs = 9 * 60_000;
 
@@ -10,7 +11,7 @@ const resumeTimeoutMs = 9 * 60_000;
 export function resumeHandler(deps: AgentDeps & Pick<ServiceContext, 'database'>): OperationHandler<'resume'> {
   const { db } = deps.database;
   return {
-    retryBudgetMs: 20_000,
+    retryBudgetMs: hostRetryMs,
     async run(operation, signal) {
       const row = await readSandbox(db, operation);
       if (row.status === 'stopping' || row.status === 'stopped') return async () => undefined;
@@ -21,6 +22,7 @@ export function resumeHandler(deps: AgentDeps & Pick<ServiceContext, 'database'>
             sandboxId: row.id,
             timeoutSec: row.timeout_sec,
             generationId: operation.payload.generationId ?? '',
+            cold: operation.payload.isCold ?? false,
           },
           { signal, timeoutMs: resumeTimeoutMs },
         ),
@@ -37,10 +39,23 @@ export function resumeHandler(deps: AgentDeps & Pick<ServiceContext, 'database'>
     },
     async fail(operation, error) {
       const row = await readSandbox(db, operation);
+      const transition = await judge(deps, row);
       return async (transaction) => {
         const changes = { status_reason: `resume failed: ${failureReason(error)}` };
-        await applyToLatest(transaction, row.id, { transition: 'resume_failed', changes });
+        await applyToLatest(transaction, row.id, { transition, changes });
       };
     },
   };
+}
+
+/** What a failed resume or rewind left: a rewind that was refused lets the sandbox run on, one without saved state is `error`. */
+async function judge(deps: AgentDeps, row: SandboxRow): Promise<SandboxTransition> {
+  try {
+    await callAgent(deps, row.host_id, (client) => client.pingSandbox({ sandboxId: row.id }));
+    return 'resume_succeeded';
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error;
+    const isLost = error.code === 'not_found' || (error.code === 'invalid_state' && error.details['state'] === 'error');
+    return isLost ? 'resume_lost' : 'resume_failed';
+  }
 }

@@ -4,7 +4,7 @@ import type { Db, ServiceContext } from '../context.ts';
 import { type AgentDeps, callAgent } from './agent-call.ts';
 import type { Operation, OperationHandler } from './operation.ts';
 import { insertOperation } from './operation-store.ts';
-import { failureReason, readSandbox } from './outcome.ts';
+import { failureReason, hostRetryMs, readSandbox } from './outcome.ts';
 
 const snapshotTimeoutMs = 9 * 60_000;
 
@@ -14,7 +14,7 @@ type Deps = AgentDeps & Pick<ServiceContext, 'database'>;
 export function snapshotCreateHandler(deps: Deps): OperationHandler<'snapshot_create'> {
   const { db } = deps.database;
   return {
-    retryBudgetMs: 20_000,
+    retryBudgetMs: hostRetryMs,
     async run(operation, signal) {
       const row = await readSandbox(db, operation);
       const templateId = operation.payload.templateId as TemplateId;

@@ -79,12 +79,12 @@ async function serveExec(socket: WebSocket, { client, id }: { client: HostClient
       if (frame) await send(socket, frame);
     }
   } catch (error) {
-    const { code, message } = toAppError(error instanceof AppError ? error : fromConnectError(error));
+    const { code, message, details } = toAppError(error instanceof AppError ? error : fromConnectError(error));
     await send(
       socket,
       ended.signal.aborted
         ? { type: 'error', code: 'cancelled', message: 'stopped' }
-        : { type: 'error', code, message },
+        : { type: 'error', code, message, details },
     );
   } finally {
     clearTimeout(timer);

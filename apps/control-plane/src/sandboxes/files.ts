@@ -19,10 +19,11 @@ export function registerFileRoutes(app: FastifyInstance, deps: DataDeps & AuthDe
 
   registerRoute(app, deps, {
     name: 'writeFile',
-    handle: async ({ caller, params, request, reply }) => {
+    handle: async ({ caller, params, query, request, reply }) => {
       const id = parseId('sandbox', params.id, 'id');
       const client = await open(caller.teamId, id);
-      await agentErrors(() => upload(client, id, { request, signal: disconnectSignal(reply) }));
+      const signal = disconnectSignal(reply);
+      await agentErrors(() => upload(client, id, { request, signal, path: query.path }));
       reply.status(204);
     },
   });
@@ -79,7 +80,7 @@ export function registerFileRoutes(app: FastifyInstance, deps: DataDeps & AuthDe
 async function upload(
   client: HostClient,
   sandboxId: SandboxId,
-  { request, signal }: { request: FastifyRequest; signal: AbortSignal },
+  { request, signal, path: queryPath }: { request: FastifyRequest; signal: AbortSignal; path: string | undefined },
 ): Promise<void> {
   if (!request.isMultipart()) {
     throw new AppError('unsupported_media_type', 'send the file as multipart/form-data with the parts path and file');
@@ -93,7 +94,7 @@ async function upload(
     }
     const { file } = part;
     if (part.fieldname !== 'file') throw unknownPart(part.fieldname);
-    const path = checkPath(fields.get('path'));
+    const path = checkPath(queryPath ?? fields.get('path'));
     const content = async function* () {
       yield { content: { case: 'meta' as const, value: { sandboxId, path, user: fields.get('user') ?? '' } } };
       for await (const chunk of file) yield { content: { case: 'chunk' as const, value: chunk as Buffer } };

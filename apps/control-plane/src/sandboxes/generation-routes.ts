@@ -13,14 +13,14 @@ import {
   listGenerations,
   recordGeneration,
 } from './generation-store.ts';
-import { rewindSandbox } from './resume-sandbox.ts';
+import { resumeSandbox, rewindSandbox } from './resume-sandbox.ts';
 import type { DataDeps } from './running-sandbox.ts';
 import { answerCommand, commandContext, type SandboxRouteDeps } from './sandbox-routes.ts';
 import { getSandbox, type SandboxRow } from './sandbox-store.ts';
 
 type Deps = SandboxRouteDeps & DataDeps & AuthDeps;
 
-/** The tree of saved states: list, name, pin, go back. */
+/** The tree of saved states: list, name, pin, go on from one, go back to one. */
 export function registerGenerationRoutes(app: FastifyInstance, deps: Deps): void {
   const { db } = deps.database;
   registerRoute(app, deps, {
@@ -72,22 +72,37 @@ export function registerGenerationRoutes(app: FastifyInstance, deps: Deps): void
     },
   });
   registerRoute(app, deps, {
-    name: 'rewindSandbox',
+    name: 'resumeSandbox',
     handle: async ({ caller, params, body, request, reply }) => {
-      const row = await getSandbox(db, caller.teamId, parseId('sandbox', params.id, 'id'));
-      const by = body.generation.startsWith('gen-')
-        ? { id: parseId('generation', body.generation, 'generation') }
-        : { name: body.generation };
-      await refreshGenerations(deps, row);
-      const generation = await findGeneration(db, row.id, by);
-      if (!generation) throw noGeneration();
-      const accepted = await rewindSandbox(deps, commandContext(caller, request), {
-        sandboxId: row.id,
-        generationId: generation.id,
-      });
+      const sandboxId = parseId('sandbox', params.id, 'id');
+      const { generation, cold = false } = body;
+      const chosen =
+        generation === undefined
+          ? undefined
+          : await chooseGeneration(deps, await getSandbox(db, caller.teamId, sandboxId), generation);
+      const target = { sandboxId, generationId: chosen?.id ?? null, isCold: cold };
+      const accepted = await resumeSandbox(deps, commandContext(caller, request), target);
       return answerCommand(deps, { caller, request, reply, accepted, wants: 'running', settledStatus: 200 });
     },
   });
+  registerRoute(app, deps, {
+    name: 'rewindSandbox',
+    handle: async ({ caller, params, body, request, reply }) => {
+      const row = await getSandbox(db, caller.teamId, parseId('sandbox', params.id, 'id'));
+      const { id: generationId } = await chooseGeneration(deps, row, body.generation);
+      const accepted = await rewindSandbox(deps, commandContext(caller, request), { sandboxId: row.id, generationId });
+      return answerCommand(deps, { caller, request, reply, accepted, wants: 'running', settledStatus: 200 });
+    },
+  });
+}
+
+/** The generation of that id or name. Throws `not_found`. */
+async function chooseGeneration(deps: Deps, row: SandboxRow, idOrName: string): Promise<GenerationRow> {
+  const by = idOrName.startsWith('gen-') ? { id: parseId('generation', idOrName, 'generation') } : { name: idOrName };
+  await refreshGenerations(deps, row);
+  const generation = await findGeneration(deps.database.db, row.id, by);
+  if (!generation) throw noGeneration();
+  return generation;
 }
 
 /** Takes over the host's list. When the host cannot be asked, what was last known stands. */

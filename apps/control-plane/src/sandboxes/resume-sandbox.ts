@@ -7,14 +7,18 @@ import type { SandboxRow } from './sandbox-store.ts';
 
 type Deps = CommandDeps & { placement: PlacementOptions };
 
-/** Accepts a resume; its memory and cores are reserved on its host again. */
-export function resumeSandbox(deps: Deps, context: CommandContext, sandboxId: SandboxId): Promise<Accepted<Sandbox>> {
+/** Accepts a resume, from the latest generation unless one is given; its memory and cores are reserved on its host again. */
+export function resumeSandbox(
+  deps: Deps,
+  context: CommandContext,
+  { sandboxId, generationId, isCold }: { sandboxId: SandboxId; generationId: GenerationId | null; isCold: boolean },
+): Promise<Accepted<Sandbox>> {
   return acceptSandboxCommand(deps, context, {
     sandboxId,
     verb: 'resume',
     transition: 'resume_requested',
     kind: 'resume',
-    payload: { generationId: null },
+    payload: { generationId, isCold },
     prepare: (db, row) => reserve(deps, db, row),
   });
 }

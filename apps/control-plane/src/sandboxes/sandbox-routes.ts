@@ -21,7 +21,6 @@ import { createSandbox } from './create-sandbox.ts';
 import { deleteSandbox } from './delete-sandbox.ts';
 import { forkSandbox } from './fork-sandbox.ts';
 import { pauseSandbox } from './pause-sandbox.ts';
-import { resumeSandbox } from './resume-sandbox.ts';
 import { getSandbox, listSandboxes, type SandboxRow } from './sandbox-store.ts';
 import { viewSandbox } from './sandbox-view.ts';
 import type { SettledWatch } from './settled-watch.ts';
@@ -30,7 +29,7 @@ export type SandboxRouteDeps = CommandDeps &
   AuthDeps &
   Pick<ServiceContext, 'database' | 'clock' | 'logger'> & { placement: PlacementOptions; watch: SettledWatch };
 
-/** Create, list, get, delete, pause, resume, fork. */
+/** Create, list, get, delete, pause, fork. */
 export function registerSandboxRoutes(app: FastifyInstance, deps: SandboxRouteDeps): void {
   registerRoute(app, deps, {
     name: 'createSandbox',
@@ -63,7 +62,6 @@ export function registerSandboxRoutes(app: FastifyInstance, deps: SandboxRouteDe
   const commands = {
     deleteSandbox: { run: deleteSandbox, wants: 'stopped' },
     pauseSandbox: { run: pauseSandbox, wants: 'paused' },
-    resumeSandbox: { run: resumeSandbox, wants: 'running' },
   } as const satisfies Partial<
     Record<
       RouteName,
@@ -148,7 +146,7 @@ function waitSettled(
   return deps.watch.wait(deps, options);
 }
 
-/** The error of a command whose sandbox settled elsewhere: the failed operation's own code and reason. */
+/** The error of a command whose sandbox settled elsewhere: the last operation's own code, reason and details, if it failed. */
 async function settledOtherwise(
   { database }: SandboxRouteDeps,
   row: SandboxRow,
@@ -158,7 +156,7 @@ async function settledOtherwise(
     .selectFrom('operations')
     .select('error')
     .where('sandbox_id', '=', row.id)
-    .where('state', '=', 'failed')
+    .where('state', '<>', 'running')
     .orderBy('id', 'desc')
     .limit(1)
     .executeTakeFirst();
@@ -168,7 +166,12 @@ async function settledOtherwise(
     code === 'not_found' ? 'internal' : code,
     `the sandbox is ${row.status}, not ${wants}: ${reason}`,
     {
-      details: { sandbox_id: viewSandbox(row).id, status: row.status, status_reason: row.status_reason },
+      details: {
+        ...operation?.error?.details,
+        sandbox_id: viewSandbox(row).id,
+        status: row.status,
+        status_reason: row.status_reason,
+      },
     },
   );
 }

@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import http from 'node:http';
 import { pipeline } from 'node:stream/promises';
-import { AppError, type ErrorCode, isErrorCode } from '@aviary/core';
+import { AppError, type ErrorCode, errorCodes, isErrorCode } from '@aviary/core';
 import { Filesystem } from '@aviary/proto/filesystem';
 import { Process } from '@aviary/proto/process';
 import { systemClock, waitFor, withDeadline } from '@aviary/service-kit';
@@ -169,13 +169,13 @@ export class GuestClient implements Disposable {
     } catch (error) {
       // A guest that refuses early answers before the body ends: its answer is the better news.
       const early = await Promise.race([answered.catch(() => undefined), systemClock.sleep(200).then(() => undefined)]);
-      if (early) await throwForStatus(early);
+      if (early) await throwForFile(early);
       throw fromGuestError(error, 'write the file');
     }
     const response = await answered.catch((error: unknown) => {
       throw fromGuestError(error, 'write the file');
     });
-    await throwForStatus(response);
+    await throwForFile(response);
     response.resume();
     return size;
   }
@@ -196,7 +196,7 @@ export class GuestClient implements Disposable {
       timeoutMs: 30_000,
       ...(signal ? { signal } : {}),
     });
-    await throwForStatus(response);
+    await throwForFile(response);
     return response;
   }
 
@@ -295,6 +295,20 @@ async function readBody(response: http.IncomingMessage, maxBytes: number): Promi
       throw new AppError('guest_unavailable', 'the guest agent answered with more than it may');
   }
   return text;
+}
+
+/** An error of `/files` in terms of the caller's request. Our token fits, so what is not authorized is the user that was named. */
+async function throwForFile(response: http.IncomingMessage): Promise<void> {
+  try {
+    await throwForStatus(response);
+  } catch (error) {
+    if (!(error instanceof AppError) || errorCodes[error.code].http >= 500) throw error;
+    const isUser = error.code === 'unauthorized';
+    throw new AppError(isUser ? 'invalid_request' : error.code, error.message, {
+      details: { field: isUser ? 'user' : 'path', ...error.details },
+      cause: error,
+    });
+  }
 }
 
 async function throwForStatus(response: http.IncomingMessage): Promise<void> {

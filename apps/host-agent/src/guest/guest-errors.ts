@@ -1,4 +1,4 @@
-import { AppError, type ErrorCode, errorText } from '@aviary/core';
+import { AppError, type ErrorCode, errorCodes, errorText } from '@aviary/core';
 import { Code, ConnectError } from '@connectrpc/connect';
 
 const codes: Partial<Record<Code, ErrorCode>> = {
@@ -34,13 +34,17 @@ function readDetails(error: ConnectError): Record<string, unknown> {
   return {};
 }
 
-/** What a failed call to the guest agent means to the caller. The guest is not trusted: unknown answers become `guest_unavailable`. */
-export function fromGuestError(error: unknown, what: string): AppError {
+/**
+ * What a failed call to the guest agent means to the caller. The guest is not trusted: unknown answers become `guest_unavailable`. `field` is at fault where
+ * the guest names none.
+ */
+export function fromGuestError(error: unknown, what: string, { field }: { field?: string } = {}): AppError {
   if (error instanceof AppError) return error;
   if (error instanceof ConnectError) {
     const code = codes[error.code];
     if (code) {
-      const details = readDetails(error);
+      const isRequest = errorCodes[code].http < 500;
+      const details = { ...(isRequest && field ? { field } : {}), ...readDetails(error) };
       return new AppError(code, error.rawMessage.slice(0, 1_000), { cause: error, details });
     }
   }

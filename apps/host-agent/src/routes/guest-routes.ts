@@ -64,7 +64,7 @@ export function guestRoutes({ registry }: SandboxContext): Routes {
       try {
         return await call(running, { Authorization: `Basic ${Buffer.from(`${user}:`).toString('base64')}` });
       } catch (error) {
-        throw fromGuestError(error, what);
+        throw fromGuestError(error, what, { field: 'path' });
       }
     });
   }

@@ -76,7 +76,11 @@ export function createSandbox(context: SandboxContext, options: CreateSandboxOpt
       throw error;
     }
     if (sandbox.running) watchExit(context, sandbox, sandbox.running.vm);
-    await registry.events.push('sandbox.started', options.sandboxId, { start_path: sandbox.record.startPath ?? '' });
+    const { startPath = '', generationId } = sandbox.record;
+    await registry.events.push('sandbox.started', options.sandboxId, {
+      start_path: startPath,
+      ...(generationId === undefined ? {} : { generation_id: generationId }),
+    });
     return sandbox;
   });
 }

@@ -128,7 +128,10 @@ function startCopy(
       throw error;
     }
     if (sandbox.running) watchExit(context, sandbox, sandbox.running.vm);
-    await registry.events.push('sandbox.started', sandboxId, { start_path: 'restore' });
+    await registry.events.push('sandbox.started', sandboxId, {
+      start_path: 'restore',
+      ...(sandbox.record.generationId === undefined ? {} : { generation_id: sandbox.record.generationId }),
+    });
     return sandbox;
   });
 }

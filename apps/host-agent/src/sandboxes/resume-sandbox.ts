@@ -87,6 +87,7 @@ export function resumeSandbox(context: SandboxContext, options: ResumeOptions): 
     if (sandbox.running) watchExit(context, sandbox, sandbox.running.vm);
     await registry.events.push('sandbox.resumed', sandboxId, {
       start_path: record.startPath ?? 'resume',
+      ...(record.generationId === undefined ? {} : { generation_id: record.generationId }),
       reason: record.reason,
     });
     return sandbox;
