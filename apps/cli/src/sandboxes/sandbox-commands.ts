@@ -4,6 +4,7 @@ import type { Argument, Command, CommandContext, Flags } from '../command.ts';
 import { ExitWith, exitCodes, UsageError } from '../exit-codes.ts';
 import { renderSandbox, renderSandboxes } from './render-sandbox.ts';
 import { createFlags, defaultWaitSec, readCreateFlags, waitFlags } from './sandbox-flags.ts';
+import { showTime } from './show-time.ts';
 
 export const sandboxIdArg: Argument = { name: 'id', summary: "the sandbox's id, sb-…" };
 
@@ -91,7 +92,7 @@ export const sandboxCommands: readonly Command[] = [
     examples: ['aviary sandbox pause sb-…'],
     async run(context, { args: [id = ''], flags }) {
       const options = waitOptions(context, flags);
-      const sandbox = await context.client().sandboxes.pause(id, options);
+      const sandbox = await showTime(context, 'pause', () => context.client().sandboxes.pause(id, options));
       showSettled(context, sandbox, { expected: 'paused', waitSec: options.waitSec });
     },
   },
@@ -108,11 +109,12 @@ export const sandboxCommands: readonly Command[] = [
     async run(context, { args: [id = ''], flags }) {
       const options = waitOptions(context, flags);
       const generation = flags.string('generation');
-      const sandbox = await context.client().sandboxes.resume(id, {
+      const request = {
         ...options,
         ...(generation === undefined ? {} : { generation }),
         ...(flags.boolean('cold') ? { cold: true } : {}),
-      });
+      };
+      const sandbox = await showTime(context, 'resume', () => context.client().sandboxes.resume(id, request));
       showSettled(context, sandbox, { expected: 'running', waitSec: options.waitSec });
     },
   },
@@ -128,13 +130,12 @@ export const sandboxCommands: readonly Command[] = [
     examples: ['aviary sandbox fork sb-… --count 3'],
     async run(context, { args: [id = ''], flags }) {
       const timeoutSec = flags.integer('idle-timeout');
-      const forks = await context
-        .client()
-        .sandboxes.fork(
-          id,
-          { count: flags.integer('count') ?? 1, ...(timeoutSec === undefined ? {} : { timeout_sec: timeoutSec }) },
-          waitOptions(context, flags),
-        );
+      const request = {
+        count: flags.integer('count') ?? 1,
+        ...(timeoutSec === undefined ? {} : { timeout_sec: timeoutSec }),
+      };
+      const options = waitOptions(context, flags);
+      const forks = await showTime(context, 'fork', () => context.client().sandboxes.fork(id, request, options));
       context.output.result({ items: forks }, () => renderSandboxes(forks));
     },
   },

@@ -2,6 +2,7 @@ import type { Command } from '../command.ts';
 import { renderTable } from '../output.ts';
 import { sandboxIdArg, showSettled, waitOptions } from './sandbox-commands.ts';
 import { waitFlags } from './sandbox-flags.ts';
+import { showTime } from './show-time.ts';
 
 /** Commands about the saved states of a sandbox. */
 export const savedStateCommands: readonly Command[] = [
@@ -13,7 +14,8 @@ export const savedStateCommands: readonly Command[] = [
     examples: ['aviary sandbox snapshot sb-… after-install'],
     async run(context, { args: [id = '', name = ''], flags }) {
       const request = { sandbox_id: id, name, ...(flags.boolean('overwrite') ? { overwrite: true } : {}) };
-      const snapshot = await context.client().snapshots.create(request, waitOptions(context, flags));
+      const options = waitOptions(context, flags);
+      const snapshot = await showTime(context, 'snapshot', () => context.client().snapshots.create(request, options));
       context.output.result(snapshot, () => name);
     },
   },
@@ -47,7 +49,9 @@ export const savedStateCommands: readonly Command[] = [
     examples: ['aviary sandbox rewind sb-… gen-…'],
     async run(context, { args: [id = '', generation = ''], flags }) {
       const options = waitOptions(context, flags);
-      const sandbox = await context.client().sandboxes.rewind(id, generation, options);
+      const sandbox = await showTime(context, 'rewind', () =>
+        context.client().sandboxes.rewind(id, generation, options),
+      );
       showSettled(context, sandbox, { expected: 'running', waitSec: options.waitSec });
     },
   },
