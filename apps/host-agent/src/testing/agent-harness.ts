@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { minimalTemplateId, newId, platformTeamId, type SandboxId } from '@aviary/core';
@@ -134,6 +134,7 @@ export async function startAgentHarness({
     for (const { sandboxId } of sandboxes)
       await client.destroySandbox({ operationId: newId('operation'), sandboxId }).catch(() => undefined);
     await harness.stop('SIGTERM');
+    await removeHostTraces(networkPrefix);
   });
   await harness.start();
   const owned = cleanup.move();
@@ -155,6 +156,16 @@ export function minimalRequest(
     diskMib: overrides.diskMib ?? 5_120,
     timeoutSec: overrides.timeoutSec ?? 0,
   };
+}
+
+/** What an agent leaves on its host for the next one: the shared firewall table, and the cgroups above those of microVMs. */
+async function removeHostTraces(networkPrefix: string): Promise<void> {
+  await runProgram('nft', ['delete', 'table', 'inet', `aviary_${networkPrefix}`], { okExitCodes: [0, 1] });
+  const roots = [
+    '/sys/fs/cgroup',
+    ...(await readdir('/sys/fs/cgroup')).map((name) => path.join('/sys/fs/cgroup', name)),
+  ];
+  for (const root of roots) await rmdir(path.join(root, `aviary-${networkPrefix}`)).catch(() => undefined);
 }
 
 /** Hard links where the file system allows them: images are immutable, and large. */

@@ -136,7 +136,7 @@ export class SandboxDriver {
 
   /** Starts the agent with a fault, runs `command`, which the agent does not survive, and starts it anew without. */
   async crashAt(point: string, command: () => Promise<unknown>): Promise<void> {
-    await this.agent.stop('SIGTERM');
+    await this.agent.stop();
     await this.agent.start(`${point}:kill`);
     const outcome = await command().then(
       () => 'succeeded',
