@@ -1,7 +1,10 @@
 import { defineConfig } from 'vitest/config';
 
+// One project after the other: together they would fight for the processors that the guests emulate theirs on.
 // A file's suffix says what it needs: x.test.ts nothing, x.pg.test.ts PostgreSQL, x.vm.test.ts root and QEMU.
 const roots = ['apps/*/src', 'packages/*/src', 'scripts'];
+// Waiting for a process to start takes seconds on a busy machine; a condition that comes true ends the wait at once.
+const expectOptions = { poll: { timeout: 15_000 } };
 const files = (suffix: string) => roots.map((root) => `${root}/**/*${suffix}`);
 
 export default defineConfig({
@@ -9,21 +12,34 @@ export default defineConfig({
     projects: [
       {
         test: {
+          expect: expectOptions,
           name: 'unit',
           include: files('.test.ts'),
           exclude: ['**/node_modules/**', '**/*.{pg,redis,vm,lab}.test.ts'],
           testTimeout: 20_000,
+          sequence: { groupOrder: 0 },
         },
       },
-      { test: { name: 'pg', include: files('.pg.test.ts'), testTimeout: 60_000, hookTimeout: 120_000 } },
       {
         test: {
+          expect: expectOptions,
+          name: 'pg',
+          include: files('.pg.test.ts'),
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        test: {
+          expect: expectOptions,
           name: 'vm',
           include: files('.vm.test.ts'),
           // Each of these boots guests on software CPUs: one at a time is fastest on two cores.
           fileParallelism: false,
           testTimeout: 180_000,
           hookTimeout: 600_000,
+          sequence: { groupOrder: 2 },
         },
       },
     ],
