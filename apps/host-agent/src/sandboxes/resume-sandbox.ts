@@ -33,7 +33,7 @@ export function resumeSandbox(context: SandboxContext, options: ResumeOptions): 
     if (record.lastOperationId === operationId) return sandbox;
     await finishCommittedPause(context, sandbox);
     if (record.state === 'running' && options.generationId !== undefined) {
-      await giveUpRun(context, sandbox, options.generationId);
+      await giveUpRun(context, sandbox, { generationId: options.generationId, isCold: options.isCold });
     } else if (record.state !== 'paused' && record.state !== 'error') {
       throw new AppError('invalid_state', `the sandbox is ${record.state}, not paused`, {
         details: { state: record.state },
@@ -98,12 +98,17 @@ export function resumeSandbox(context: SandboxContext, options: ResumeOptions): 
  * Ends what runs, for a rewind: what happened since the last saved state is given up, as was asked for. Nothing is ended before the
  * generation to go back to is known to be whole. A sandbox that never paused has no state of its own to fall back on: it keeps its disk.
  */
-async function giveUpRun(context: SandboxContext, sandbox: Sandbox, generationId: GenerationId): Promise<void> {
+async function giveUpRun(
+  context: SandboxContext,
+  sandbox: Sandbox,
+  { generationId, isCold }: { generationId: GenerationId; isCold: boolean },
+): Promise<void> {
   const { registry, generations } = context;
   const { record } = sandbox;
-  if (!generations.get(generationId))
-    throw new AppError('not_found', `there is no generation ${generationId} on this host`);
-  await generations.open(generationId, { need: 'disk' });
+  const manifest = generations.get(generationId);
+  if (!manifest) throw new AppError('not_found', `there is no generation ${generationId} on this host`);
+  const needsDiskOnly = isCold || restoreMismatches(manifest, restoreFacts(context)).length > 0;
+  await generations.open(generationId, { need: needsDiskOnly ? 'disk' : 'memory' });
   await releaseMicroVm(context, sandbox);
   if (record.generationId === undefined) {
     await registry.save(sandbox, { state: 'error', reason: 'its run was ended for a rewind' });
