@@ -13,6 +13,8 @@ export default defineConfig({
           include: files('.test.ts'),
           exclude: ['**/node_modules/**', '**/*.{pg,redis,vm,lab}.test.ts'],
           testTimeout: 20_000,
+          // An embedded database takes seconds to start on a busy machine.
+          hookTimeout: 60_000,
         },
       },
       { test: { name: 'pg', include: files('.pg.test.ts'), testTimeout: 60_000, hookTimeout: 120_000 } },
