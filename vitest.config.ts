@@ -18,6 +18,8 @@ export default defineConfig({
           exclude: ['**/node_modules/**', '**/*.{pg,redis,vm,lab}.test.ts'],
           testTimeout: 20_000,
           sequence: { groupOrder: 0 },
+          // An embedded database takes seconds to start on a busy machine.
+          hookTimeout: 60_000,
         },
       },
       {

@@ -105,6 +105,14 @@ function toConnectError(error: unknown): ConnectError {
   const { code, message, details } = toAppError(error);
   const connectName = errorCodes[code].connect.replaceAll('_', '').toLowerCase();
   const connectCode = Object.entries(Code).find(([name]) => name.toLowerCase() === connectName)?.[1];
-  const metadata = { 'x-aviary-code': code, 'x-aviary-details': JSON.stringify(details) };
+  const metadata = { 'x-aviary-code': code, 'x-aviary-details': asciiJson(details) };
   return new ConnectError(message, typeof connectCode === 'number' ? connectCode : Code.Internal, metadata);
+}
+
+/** JSON without characters that a header cannot hold. */
+function asciiJson(value: unknown): string {
+  return JSON.stringify(value).replace(
+    /[\u007f-\uffff]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 }

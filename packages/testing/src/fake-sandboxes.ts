@@ -1,5 +1,6 @@
-import { AppError, must, uuidv7 } from '@aviary/core';
+import { AppError, asId, execLimits, minimalTemplateId, must, sandboxLimits, uuidv7 } from '@aviary/core';
 import {
+  type CreateSandboxRequest,
   type ExecRequest,
   type GenerationInfo,
   GenerationInfoSchema,
@@ -10,11 +11,25 @@ import {
 } from '@aviary/proto/hostagent';
 import { create } from '@bufbuild/protobuf';
 import type { ServiceImpl } from '@connectrpc/connect';
+import { FakeFiles } from './fake-files.ts';
 
 interface FakeSandbox {
   info: SandboxInfo;
-  files: Map<string, Uint8Array>;
-  generations: GenerationInfo[];
+  files: FakeFiles;
+  generations: FakeGeneration[];
+  /** The command that brought it to its present state. */
+  lastOperationId: string;
+}
+
+interface FakeGeneration {
+  info: GenerationInfo;
+  files: FakeFiles;
+}
+
+interface FakeTemplate {
+  operationId: string;
+  files: FakeFiles;
+  size: Pick<SandboxInfo, 'vcpus' | 'memoryMib' | 'diskMib'>;
 }
 
 /** What a command does in a fake sandbox. */
@@ -27,8 +42,7 @@ export interface FakeExecResult {
 /** The sandboxes of a fake host, with the same rules on states and operation ids as a real one. */
 export class FakeSandboxes {
   readonly #sandboxes = new Map<string, FakeSandbox>();
-  readonly #templates = new Set<string>();
-  readonly #operations = new Map<string, unknown>();
+  readonly #templates = new Map<string, FakeTemplate>();
   /** Answers commands; by default it writes the command line to standard output. */
   exec: (request: ExecRequest) => FakeExecResult = ({ cmd, args }) => ({
     stdout: Buffer.from(`${(cmd === '/bin/sh' ? args.slice(1) : [cmd, ...args]).join(' ')}\n`),
@@ -52,7 +66,7 @@ export class FakeSandboxes {
       createdAtUnixMs: BigInt(createdAtMs),
       startedAtUnixMs: BigInt(createdAtMs),
     });
-    this.#sandboxes.set(sandboxId, { info, files: new Map(), generations: [] });
+    this.#sandboxes.set(sandboxId, { info, files: new FakeFiles(), generations: [], lastOperationId: '' });
   }
 
   /** Loses a sandbox, as a host does whose disk was replaced. */
@@ -65,95 +79,148 @@ export class FakeSandboxes {
   }
 
   service(): ServiceImpl<typeof HostAgent> {
+    return { ...this.#lifeRoutes(), ...this.#savedStateRoutes(), ...this.#guestRoutes() };
+  }
+
+  #lifeRoutes() {
     return {
-      createSandbox: (request) =>
-        this.#once(request.operationId, 'create', () => {
-          const known = this.#sandboxes.get(request.sandboxId);
-          if (known) throw new AppError('already_exists', 'the sandbox is here already');
-          this.plant(request.sandboxId);
-          const { info } = this.#find(request.sandboxId);
-          Object.assign(info, {
-            teamId: request.teamId,
-            templateId: request.template?.templateId ?? '',
-            vcpus: request.vcpus,
-            memoryMib: request.memoryMib,
-            diskMib: request.diskMib,
-            timeoutSec: request.timeoutSec,
-            startPath: 'cold_boot',
-          });
-          return { sandbox: info };
-        }),
+      createSandbox: (request) => {
+        const known = this.#sandboxes.get(checkId(request.sandboxId));
+        if (known?.lastOperationId === request.operationId) return { sandbox: known.info };
+        checkSize(request);
+        if (known) throw new AppError('already_exists', 'a sandbox with this id is on this host already');
+        const template = this.#resolve(request.template);
+        const { vcpus, memoryMib, diskMib } = request;
+        const { size } = template ?? {};
+        if (size && (size.vcpus !== vcpus || size.memoryMib !== memoryMib || size.diskMib !== diskMib))
+          throw new AppError('invalid_request', 'the template has another size', { details: { field: 'template' } });
+        this.plant(request.sandboxId);
+        const sandbox = this.#find(request.sandboxId);
+        sandbox.lastOperationId = request.operationId;
+        if (template) sandbox.files = template.files.copy();
+        Object.assign(sandbox.info, {
+          teamId: request.teamId,
+          templateId: request.template?.templateId ?? '',
+          ...{ vcpus, memoryMib, diskMib },
+          timeoutSec: request.timeoutSec,
+          startPath: template ? 'restore' : 'cold_boot',
+        });
+        this.work.push('create');
+        return { sandbox: sandbox.info };
+      },
       destroySandbox: ({ sandboxId }) => {
         this.#sandboxes.delete(sandboxId);
         return {};
       },
-      pauseSandbox: (request) =>
-        this.#once(request.operationId, 'pause', () => {
-          const { info } = this.#in(request.sandboxId, SandboxState.RUNNING);
-          const generation = this.#save(request.sandboxId, 'pause');
-          info.state = SandboxState.PAUSED;
-          return { sandbox: info, generation };
-        }),
-      resumeSandbox: (request) =>
-        this.#once(request.operationId, 'resume', () => {
-          const sandbox = this.#find(request.sandboxId);
-          if (request.generationId) {
-            if (!sandbox.generations.some((generation) => generation.generationId === request.generationId)) {
-              throw new AppError('not_found', 'there is no such generation');
-            }
-            sandbox.info.generationId = request.generationId;
-          }
-          Object.assign(sandbox.info, {
-            state: SandboxState.RUNNING,
-            startPath: 'resume',
-            timeoutSec: request.timeoutSec,
-          });
-          return { sandbox: sandbox.info };
-        }),
-      forkSandbox: (request) =>
-        this.#once(request.operationId, 'fork', () => {
-          const source = this.#find(request.sandboxId);
-          const generation = this.#save(request.sandboxId, 'fork');
-          const results = request.targets.map(({ sandboxId }) => {
-            this.plant(sandboxId);
-            const target = this.#find(sandboxId);
-            for (const [name, content] of source.files) target.files.set(name, content);
-            target.info.startPath = 'restore';
-            return { sandboxId, sandbox: target.info };
-          });
-          return { results, generation };
-        }),
-      createSnapshot: (request) =>
-        this.#once(request.operationId, 'snapshot', () => {
-          const { info } = this.#find(request.sandboxId);
-          this.#templates.add(must(request.template, 'a snapshot names its template').templateId);
-          return { sizeBytes: 4096n, vcpus: info.vcpus, memoryMib: info.memoryMib, diskMib: info.diskMib };
-        }),
-      deleteSnapshot: ({ template }) => {
-        this.#templates.delete(template?.templateId ?? '');
-        return { deferred: false };
+      pauseSandbox: ({ sandboxId, operationId }) => {
+        const sandbox = this.#find(sandboxId);
+        const { info, generations } = sandbox;
+        if (sandbox.lastOperationId === operationId) {
+          const saved = generations.find((one) => one.info.generationId === info.generationId);
+          return { sandbox: info, ...(saved ? { generation: saved.info } : {}) };
+        }
+        this.#running(sandboxId);
+        const { info: generation } = this.#save(sandbox, 'pause');
+        Object.assign(info, { state: SandboxState.PAUSED, reason: '' });
+        sandbox.lastOperationId = operationId;
+        this.work.push('pause');
+        return { sandbox: info, generation };
       },
-      listGenerations: ({ sandboxId }) => ({ generations: this.#find(sandboxId).generations }),
-      updateGeneration: ({ sandboxId, generationId, name, pinned }) => {
-        const generation = this.#find(sandboxId).generations.find((entry) => entry.generationId === generationId);
-        if (!generation) throw new AppError('not_found', 'there is no such generation');
-        if (name !== undefined) generation.name = name;
-        if (pinned !== undefined) generation.pinned = pinned;
-        return { generation };
+      resumeSandbox: ({ sandboxId, operationId, generationId, timeoutSec, cold }) => {
+        const sandbox = this.#find(sandboxId);
+        const { info } = sandbox;
+        if (sandbox.lastOperationId === operationId) return { sandbox: info };
+        const isStopped = info.state === SandboxState.PAUSED || info.state === SandboxState.ERROR;
+        if (!isStopped && !(info.state === SandboxState.RUNNING && generationId)) throw wrongState(info);
+        const wanted = generationId || info.generationId;
+        const from = sandbox.generations.find((one) => one.info.generationId === wanted);
+        if (wanted && !from) throw new AppError('not_found', 'there is no such generation');
+        if (from) sandbox.files = from.files.copy();
+        Object.assign(info, {
+          state: SandboxState.RUNNING,
+          generationId: wanted,
+          startPath: cold ? 'cold_fallback' : 'resume',
+          reason: cold ? 'started from its disk, memory left aside: a cold start was asked for' : '',
+          timeoutSec,
+        });
+        sandbox.lastOperationId = operationId;
+        this.work.push('resume');
+        return { sandbox: info };
       },
       listSandboxes: () => ({ sandboxes: this.list() }),
-      pingSandbox: ({ sandboxId }) => ({ sandbox: this.#in(sandboxId, SandboxState.RUNNING).info }),
+      pingSandbox: ({ sandboxId }) => ({ sandbox: this.#running(sandboxId).info }),
       setTimeout: ({ sandboxId, timeoutSec }) => {
         this.#find(sandboxId).info.timeoutSec = timeoutSec;
         return {};
       },
       pauseAll: () => {
         const running = this.list().filter((info) => info.state === SandboxState.RUNNING);
-        for (const info of running) info.state = SandboxState.PAUSED;
+        for (const info of running) {
+          this.#save(this.#find(info.sandboxId), 'host_shutdown');
+          Object.assign(info, { state: SandboxState.PAUSED, reason: 'paused because its host was asked to pause all' });
+        }
         return { pausedSandboxIds: running.map((info) => info.sandboxId), failures: {} };
       },
+    } satisfies Partial<ServiceImpl<typeof HostAgent>>;
+  }
+
+  #savedStateRoutes() {
+    return {
+      forkSandbox: ({ sandboxId, operationId, targets, timeoutSec }) => {
+        const source = this.#find(sandboxId);
+        const current = source.generations.find((one) => one.info.generationId === source.info.generationId);
+        const isRepeated = targets.some(
+          (target) => this.#sandboxes.get(target.sandboxId)?.lastOperationId === operationId,
+        );
+        const isSaved = current && (isRepeated || source.info.state === SandboxState.PAUSED);
+        const saved = isSaved ? current : this.#save(this.#running(sandboxId), 'fork');
+        const results = targets.map((target) => {
+          const known = this.#sandboxes.get(target.sandboxId);
+          if (known?.lastOperationId === operationId) return { sandboxId: target.sandboxId, sandbox: known.info };
+          if (known) return { sandboxId: target.sandboxId, error: 'a sandbox with this id is on this host already' };
+          this.plant(target.sandboxId);
+          const copy = this.#find(target.sandboxId);
+          Object.assign(copy, { files: saved.files.copy(), lastOperationId: operationId });
+          const { teamId, templateId, vcpus, memoryMib, diskMib } = source.info;
+          Object.assign(copy.info, { teamId, templateId, vcpus, memoryMib, diskMib, timeoutSec, startPath: 'restore' });
+          this.work.push('fork');
+          return { sandboxId: target.sandboxId, sandbox: copy.info };
+        });
+        return { results, generation: saved.info };
+      },
+      createSnapshot: ({ sandboxId, operationId, template }) => {
+        const { templateId } = must(template, 'a snapshot names its template');
+        const known = this.#templates.get(templateId);
+        if (known?.operationId === operationId) return { sizeBytes: 4096n, ...known.size };
+        const sandbox = this.#find(sandboxId);
+        if (sandbox.info.state !== SandboxState.PAUSED) this.#running(sandboxId);
+        const { vcpus, memoryMib, diskMib } = sandbox.info;
+        const size = { vcpus, memoryMib, diskMib };
+        this.#templates.set(templateId, { operationId, files: sandbox.files.copy(), size });
+        this.work.push('snapshot');
+        return { sizeBytes: 4096n, ...size };
+      },
+      deleteSnapshot: ({ template }) => {
+        this.#templates.delete(template?.templateId ?? '');
+        return { deferred: false };
+      },
+      listGenerations: ({ sandboxId }) => ({ generations: this.#find(sandboxId).generations.map(({ info }) => info) }),
+      updateGeneration: ({ sandboxId, generationId, name, pinned }) => {
+        const generation = this.#find(sandboxId).generations.find(
+          ({ info }) => info.generationId === generationId,
+        )?.info;
+        if (!generation) throw new AppError('not_found', 'this sandbox has no such generation');
+        if (name !== undefined) generation.name = name;
+        if (pinned !== undefined) generation.pinned = pinned;
+        return { generation };
+      },
+    } satisfies Partial<ServiceImpl<typeof HostAgent>>;
+  }
+
+  #guestRoutes() {
+    return {
       exec: (request) => {
-        this.#in(request.sandboxId, SandboxState.RUNNING);
+        this.#checkExec(request);
         this.work.push('exec');
         const { stdout = new Uint8Array(), stderr = new Uint8Array(), exitCode = 0 } = this.exec(request);
         return { stdout, stderr, exitCode, truncated: false, durationMs: 1 };
@@ -164,39 +231,30 @@ export class FakeSandboxes {
         const chunks: Uint8Array[] = [];
         for await (const { content } of messages) {
           if (content.case === 'meta') target = content.value;
+          else if (!target) break;
           else if (content.case === 'chunk') chunks.push(content.value);
         }
-        const { sandboxId, path } = must(target, 'the first message is meta');
+        if (!target) throw new AppError('invalid_request', 'the first message must be `meta`');
         const bytes = Buffer.concat(chunks);
-        this.#in(sandboxId, SandboxState.RUNNING).files.set(path, bytes);
+        this.#running(target.sandboxId).files.write(target.path, bytes);
         return { size: BigInt(bytes.length) };
       },
       readFile: (request) => this.#read(request),
-      listDir: ({ sandboxId, path }) => ({
-        entries: [...this.#in(sandboxId, SandboxState.RUNNING).files]
-          .filter(([name]) => name.startsWith(`${path.replace(/\/$/, '')}/`))
-          .map(([name, content]) => ({
-            name: name.split('/').at(-1) ?? '',
-            path: name,
-            type: 'file',
-            size: BigInt(content.length),
-          })),
-      }),
+      listDir: ({ sandboxId, path, depth }) => ({ entries: this.#running(sandboxId).files.list(path, depth) }),
       makeDir: ({ sandboxId, path }) => {
-        this.#in(sandboxId, SandboxState.RUNNING);
+        const entry = this.#running(sandboxId).files.makeDirectory(path);
         this.work.push('mkdir');
-        return { entry: { name: path.split('/').at(-1) ?? '', path, type: 'directory' } };
+        return { entry };
       },
       removePath: ({ sandboxId, path }) => {
-        if (!this.#in(sandboxId, SandboxState.RUNNING).files.delete(path))
-          throw new AppError('not_found', `there is no ${path}`);
+        this.#running(sandboxId).files.remove(path);
         return {};
       },
-    };
+    } satisfies Partial<ServiceImpl<typeof HostAgent>>;
   }
 
   async *#stream(request: ExecRequest) {
-    this.#in(request.sandboxId, SandboxState.RUNNING);
+    this.#checkExec(request);
     yield { event: { case: 'start' as const, value: { pid: 42 } } };
     const { stdout, stderr, exitCode = 0 } = this.exec(request);
     if (stdout) yield { event: { case: 'stdout' as const, value: stdout } };
@@ -205,39 +263,41 @@ export class FakeSandboxes {
   }
 
   async *#read({ sandboxId, path }: { sandboxId: string; path: string }) {
-    const content = this.#in(sandboxId, SandboxState.RUNNING).files.get(path);
-    if (!content) throw new AppError('not_found', `there is no ${path}`);
+    const content = this.#running(sandboxId).files.read(path);
     const half = Math.ceil(content.length / 2);
     yield { chunk: content.subarray(0, half) };
     yield { chunk: content.subarray(half) };
   }
 
+  #checkExec({ sandboxId, cmd, stdin }: ExecRequest): void {
+    this.#running(sandboxId);
+    if (cmd === '') throw new AppError('invalid_request', 'cmd must not be empty', { details: { field: 'cmd' } });
+    if (stdin.byteLength > execLimits.maxStdinBytes)
+      throw new AppError('payload_too_large', 'stdin is too large', { details: { field: 'stdin' } });
+  }
+
   #find(sandboxId: string): FakeSandbox {
-    const sandbox = this.#sandboxes.get(sandboxId);
-    if (!sandbox) throw new AppError('not_found', 'the host has no such sandbox');
+    const sandbox = this.#sandboxes.get(checkId(sandboxId));
+    if (!sandbox) throw new AppError('not_found', 'this host has no such sandbox');
     return sandbox;
   }
 
-  #in(sandboxId: string, state: SandboxState): FakeSandbox {
+  #running(sandboxId: string): FakeSandbox {
     const sandbox = this.#find(sandboxId);
-    if (sandbox.info.state !== state) {
-      throw new AppError('invalid_state', 'the sandbox is in another state', {
-        details: { state: sandbox.info.state },
-      });
-    }
+    if (sandbox.info.state !== SandboxState.RUNNING) throw wrongState(sandbox.info);
     return sandbox;
   }
 
-  #once<T>(operationId: string, name: string, work: () => T): T {
-    if (!this.#operations.has(operationId)) {
-      this.#operations.set(operationId, work());
-      this.work.push(name);
-    }
-    return this.#operations.get(operationId) as T;
+  /** The snapshot template, or undefined for the built-in one. */
+  #resolve(template: CreateSandboxRequest['template']): FakeTemplate | undefined {
+    if (template?.templateId === minimalTemplateId) return undefined;
+    const known = this.#templates.get(template?.templateId ?? '');
+    if (!known)
+      throw new AppError('not_found', 'this host does not have the template', { details: { field: 'template' } });
+    return known;
   }
 
-  #save(sandboxId: string, cause: string): GenerationInfo {
-    const { info, generations } = this.#find(sandboxId);
+  #save({ info, files, generations }: FakeSandbox, cause: string): FakeGeneration {
     const generation = create(GenerationInfoSchema, {
       generationId: uuidv7(),
       parentId: info.generationId,
@@ -247,8 +307,30 @@ export class FakeSandboxes {
       diskBytes: 512n,
       createdAtUnixMs: BigInt(Date.now()),
     });
-    generations.push(generation);
+    const saved = { info: generation, files: files.copy() };
+    generations.push(saved);
     info.generationId = generation.generationId;
-    return generation;
+    return saved;
   }
+}
+
+function checkId(sandboxId: string): string {
+  return asId('sandbox', sandboxId);
+}
+
+function checkSize({ vcpus, memoryMib, diskMib }: CreateSandboxRequest): void {
+  const ranges = [
+    ['vcpus', vcpus, sandboxLimits.vcpus],
+    ['memory_mib', memoryMib, sandboxLimits.memoryMib],
+    ['disk_mib', diskMib, sandboxLimits.diskMib],
+  ] as const;
+  for (const [field, value, { min, max }] of ranges) {
+    if (value < min || value > max)
+      throw new AppError('invalid_request', `${field} must be from ${min} to ${max}`, { details: { field } });
+  }
+}
+
+function wrongState({ state, reason }: SandboxInfo): AppError {
+  const name = SandboxState[state].toLowerCase();
+  return new AppError('invalid_state', `the sandbox is ${name}`, { details: { state: name, reason } });
 }

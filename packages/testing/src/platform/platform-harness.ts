@@ -7,7 +7,7 @@ import { must } from '@aviary/core';
 import { AviaryClient } from '@aviary/sdk';
 import { runProgram, waitFor } from '@aviary/service-kit';
 
-const cliMain = path.resolve(import.meta.dirname, '../main.ts');
+const cliMain = path.resolve(import.meta.dirname, '../../../../apps/cli/src/main.ts');
 const startTimeoutMs = 120_000;
 const stopTimeoutMs = 20_000;
 const anyExitCode = Array.from({ length: 256 }, (_, code) => code);
