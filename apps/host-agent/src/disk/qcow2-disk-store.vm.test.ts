@@ -52,7 +52,7 @@ describe.runIf(isRoot || process.env['REQUIRE_VM'])('qcow2', () => {
 
   beforeAll(async () => {
     directory = await newDirectory();
-    store = new Qcow2DiskStore({ dataDir: directory, maxChain: 6 });
+    store = new Qcow2DiskStore({ dataDir: directory, maxLayers: 6 });
     base = { path: at('base.raw'), format: 'raw' };
     await writeFile(base.path, Buffer.alloc(2 * mib, 0xb0));
   });

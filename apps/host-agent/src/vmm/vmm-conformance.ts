@@ -188,12 +188,14 @@ export function describeVmmDriver(name: string, makeHarness: () => Promise<VmmHa
         const vm = must(await next.attach(record), 'it runs');
         await vm.pause();
         await vm.flushDisk();
+        expect(await vm.diskPath()).toBe(layer.path);
         await harness.freezeLayer(layer);
         const before = await fingerprint(layer.path);
         const written = await diskTick(layer);
         const above = await harness.createLayer(layer);
         await vm.switchDisk(above);
         await vm.switchDisk(above);
+        expect(await vm.diskPath()).toBe(above.path);
         await expect(vm.switchDisk({ ...above, path: `${above.path}-missing` })).rejects.toMatchObject({
           name: 'AppError',
         });

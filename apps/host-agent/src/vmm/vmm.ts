@@ -111,6 +111,8 @@ export interface MicroVm {
    * effect when `layer` is in use already. When it throws, the old layer is still in use, unless the VMM is gone.
    */
   switchDisk(layer: MachineSpec['disk']): Promise<void>;
+  /** The layer that the guest's writes go to now, as the VMM knows it. Any state. */
+  diskPath(): Promise<string>;
   /** The last output of the guest's console, at most 64 KiB; empty when the driver keeps none. Any state. */
   consoleTail(): Promise<string>;
   /** Any state → gone, cgroup removed. No error when it is gone already. Resolves when the process has ended. */

@@ -131,6 +131,8 @@ class FakeMachine {
         return {};
       case 'switch-disk':
         return this.#switchDisk(args as unknown as FakeMachineConfig['disk']);
+      case 'disk-path':
+        return this.#diskLayer.path;
       default:
         throw new Error(`unknown command ${command}`);
     }

@@ -194,6 +194,10 @@ class FakeMicroVm implements MicroVm {
     await this.#whilePaused('switch the disk of', () => this.#qmp.execute('switch-disk', { ...layer }));
   }
 
+  async diskPath(): Promise<string> {
+    return String(await this.#qmp.execute('disk-path'));
+  }
+
   async consoleTail(): Promise<string> {
     return String(await this.#qmp.execute('console'));
   }

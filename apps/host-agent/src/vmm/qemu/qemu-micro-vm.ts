@@ -128,6 +128,10 @@ export class QemuMicroVm implements MicroVm {
     });
   }
 
+  async diskPath(): Promise<string> {
+    return (await this.#activeDisk()).file;
+  }
+
   /** The layer that the guest's writes go to: the only drive that is not read-only. QEMU is asked, for an earlier agent may have switched it. */
   async #activeDisk(): Promise<{ node: string; file: string }> {
     const drives = (await this.#qmp.execute('query-block')) as { inserted?: Record<string, unknown> }[];
