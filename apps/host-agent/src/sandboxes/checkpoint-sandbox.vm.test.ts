@@ -53,7 +53,7 @@ async function layersOf(sandboxId: SandboxId): Promise<string[]> {
 }
 
 /** Appends a line to a file for ever, flushed each time; every line is numbered. */
-const writer = 'i=0; while :; do i=$((i+1)); echo "line $i" >> /home/user/log; sync /home/user/log; sleep 0.05; done';
+const writer = 'i=0; while :; do i=$((i+1)); echo "line $i" >> /home/user/log; sync /home/user/log; sleep 0.3; done';
 const lines = "awk '$2 != NR { exit 1 } END { print NR }' /home/user/log";
 
 it('goes on writing while copies of it start, again and again, and both sides keep what they wrote', async () => {

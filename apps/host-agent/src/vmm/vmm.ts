@@ -68,6 +68,8 @@ export interface VmmRecord {
 /** How a VMM ended. `reason` is for people: `killed`, `out of memory`, `guest powered off`, `exit code 1: …`. */
 export interface VmExit {
   reason: string;
+  /** What the guest printed last when it ended by itself (see `lastOutputOf`); empty when that is not known. */
+  lastOutput: string;
 }
 
 /** A run of guest RAM: whole pages. */

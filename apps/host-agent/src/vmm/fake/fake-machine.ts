@@ -201,7 +201,7 @@ class FakeMachine {
 
   #powerOff(): void {
     this.#isRunning = false;
-    const event = `${JSON.stringify({ event: 'SHUTDOWN', data: { reason: 'guest powered off' } })}\n`;
+    const event = `${JSON.stringify({ event: 'SHUTDOWN', data: { reason: 'guest powered off', console: this.#console.slice(-1_000) } })}\n`;
     const written = [...this.#sockets].map(
       (socket) => new Promise<void>((resolve) => socket.end(event, () => resolve())),
     );
