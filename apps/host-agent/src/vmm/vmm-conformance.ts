@@ -24,6 +24,8 @@ export interface VmmHarness extends AsyncDisposable {
   freezeLayer(layer: Layer): Promise<void>;
   /** The first bytes of a disk as its guest sees them, also while a microVM has it open. */
   readDisk(layer: Layer): Promise<string>;
+  /** How many pages of guest RAM the kernel counts as the VMM's own. Unset where RAM is not a file mapping. */
+  countOwnPages?(vm: MicroVm): Promise<number>;
   /** Leaves the VMM less memory of the host than its guest is going to write. Unset where nothing limits it. */
   takeMemory?(vm: MicroVm): Promise<void>;
   /** Guest RAM of a paused microVM, read another way than `dirtyPages` does. */
@@ -224,6 +226,7 @@ export function describeVmmDriver(name: string, makeHarness: () => Promise<VmmHa
     it('reports every page that was written since the restore and, but for rewrites of the same bytes, no other', async () => {
       const vm = await restored();
       const untouched = await collectDirty(vm);
+      if (harness.countOwnPages) expect(untouched.size).toBe(await harness.countOwnPages(vm));
       await vm.resume();
       await waitForTick(vm, saved.tick + 3);
       await vm.pause();
@@ -241,6 +244,7 @@ export function describeVmmDriver(name: string, makeHarness: () => Promise<VmmHa
         if (isChanged) expect(reported, `page ${offset} was written but not reported`).toBeDefined();
         if (reported) expect(reported.equals(now), `page ${offset} was reported with other bytes`).toBe(true);
       }
+      if (harness.countOwnPages) expect(dirty.size).toBe(await harness.countOwnPages(vm));
       expect(changed).toBeGreaterThan(0);
       expect(zeroed).toBeGreaterThan(0);
       expect(dirty.size).toBeGreaterThan(untouched.size);

@@ -110,6 +110,14 @@ async function makeHarness(images: { kernelPath: string; initramfsPath: string }
       return readFile(copy, 'latin1');
     },
     breakSpec: (spec) => ({ ...spec, kernelPath: path.join(directory, 'no-such-kernel') }),
+    async countOwnPages({ record }) {
+      const sections = (await readFile(`/proc/${record.pid}/smaps`, 'utf8')).split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
+      const kib = (text: string, field: string) =>
+        Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(text)?.[1] ?? 0);
+      return sections
+        .filter((section) => section.split('\n')[0]?.endsWith(` ${record.guestMemory.path}`))
+        .reduce((pages, section) => pages + (kib(section, 'Anonymous') + kib(section, 'Swap')) / 4, 0);
+    },
     async takeMemory({ record }) {
       const directory = must(
         record.cgroupPaths.find(
