@@ -7,6 +7,8 @@ export interface DiskLayer {
 /** How disks are layered on this host. Bases and frozen layers are never written again. */
 export interface DiskStore {
   readonly name: 'qcow2' | 'dm-snapshot';
+  /** Layers that one disk may consist of, the writable one included. `createLayer` refuses one more: flatten before. */
+  readonly maxLayers: number;
   /**
    * Makes a new empty layer at `path` on top of `base`, `sizeMib` large as the guest sees it (at least the base's size), owned
    * by `uid`. The space is taken as the guest writes. Throws `disk_full`, and leaves nothing behind on any error.
@@ -25,7 +27,7 @@ export interface DiskStore {
   virtualSizeMib(layer: DiskLayer): Promise<number>;
   /** Layers under `layer`, nearest first: what must be kept while it is. */
   chain(layer: DiskLayer): Promise<DiskLayer[]>;
-  /** Writes one self-contained layer at `path` from a whole chain. */
+  /** Writes one self-contained layer at `path` from a whole chain, which nobody writes meanwhile; a paused VMM may have it open. */
   flatten(options: { layer: DiskLayer; path: string }): Promise<DiskLayer>;
   /** Removes a layer. No error when it is gone. */
   remove(layer: DiskLayer): Promise<void>;

@@ -14,7 +14,7 @@ export interface Qcow2DiskStoreOptions {
   /** Starts `qemu-img`. */
   run?: typeof runProgram;
   /** Layers that one disk may consist of. Default 64: beyond that, reads get slow and descriptors many. Flatten before. */
-  maxChain?: number;
+  maxLayers?: number;
   /** For flattening, which copies the whole disk. Default 600 000. */
   flattenTimeoutMs?: number;
 }
@@ -32,18 +32,20 @@ interface InspectedLayer {
  */
 export class Qcow2DiskStore implements DiskStore {
   readonly name = 'qcow2';
+  readonly maxLayers: number;
   readonly #options: Required<Qcow2DiskStoreOptions>;
   #dataDirectory: Promise<string> | undefined;
 
   constructor(options: Qcow2DiskStoreOptions) {
-    this.#options = { run: runProgram, maxChain: 64, flattenTimeoutMs: 600_000, ...options };
+    this.#options = { run: runProgram, maxLayers: 64, flattenTimeoutMs: 600_000, ...options };
+    this.maxLayers = this.#options.maxLayers;
   }
 
   async createLayer(options: { path: string; base: DiskLayer; sizeMib: number; uid: number }): Promise<DiskLayer> {
     const { path: file, base, sizeMib, uid } = options;
     await this.#checkPlace(file);
     const [lowest, ...others] = await this.#inspectChain(base);
-    if (others.length + 2 > this.#options.maxChain)
+    if (others.length + 2 > this.#options.maxLayers)
       throw new AppError('invalid_state', `cannot put a layer on ${base.path}: its chain is full; flatten it first`);
     if (!Number.isSafeInteger(sizeMib) || sizeMib < 1 || sizeMib * mib < lowest.virtualBytes)
       throw new AppError(
@@ -116,7 +118,8 @@ export class Qcow2DiskStore implements DiskStore {
 
   async #convert(layer: DiskLayer, target: string): Promise<void> {
     const created = `cluster_size=${1 << clusterBits},extended_l2=on`;
-    const args = ['convert', '-f', layer.format, '-O', 'qcow2', '-o', created, '-S', '4k', layer.path, target];
+    // -U: a paused VMM holds a writer's lock on its layer.
+    const args = ['convert', '-U', '-f', layer.format, '-O', 'qcow2', '-o', created, '-S', '4k', layer.path, target];
     try {
       await this.#options.run('qemu-img', args, { timeoutMs: this.#options.flattenTimeoutMs });
     } catch (error) {
@@ -135,10 +138,10 @@ export class Qcow2DiskStore implements DiskStore {
     const first = await this.#inspect(layer);
     const chain: [InspectedLayer, ...InspectedLayer[]] = [first];
     for (let below = first.below; below; ) {
-      if (chain.length >= this.#options.maxChain)
+      if (chain.length >= this.#options.maxLayers)
         throw new AppError(
           'integrity',
-          `cannot use disk layer ${layer.path}: more than ${this.#options.maxChain} layers, or a circle of them`,
+          `cannot use disk layer ${layer.path}: more than ${this.#options.maxLayers} layers, or a circle of them`,
         );
       const next = await this.#inspect(below);
       chain.push(next);

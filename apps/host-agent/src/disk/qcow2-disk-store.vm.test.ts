@@ -1,7 +1,8 @@
+import { spawn } from 'node:child_process';
 import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { runProgram } from '@aviary/service-kit';
+import { runProgram, waitFor } from '@aviary/service-kit';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type DiskStoreSubject, describeDiskStore } from './describe-disk-store.ts';
 import type { DiskLayer } from './disk-store.ts';
@@ -52,7 +53,7 @@ describe.runIf(isRoot || process.env['REQUIRE_VM'])('qcow2', () => {
 
   beforeAll(async () => {
     directory = await newDirectory();
-    store = new Qcow2DiskStore({ dataDir: directory, maxChain: 6 });
+    store = new Qcow2DiskStore({ dataDir: directory, maxLayers: 6 });
     base = { path: at('base.raw'), format: 'raw' };
     await writeFile(base.path, Buffer.alloc(2 * mib, 0xb0));
   });
@@ -132,6 +133,26 @@ describe.runIf(isRoot || process.env['REQUIRE_VM'])('qcow2', () => {
     await expect(store.allocatedBytes(layer)).rejects.toMatchObject({ code: 'invalid_request' });
     await expect(create('x.qcow2', layer)).rejects.toMatchObject({ code: 'invalid_request' });
     await expect(create('../x.qcow2')).rejects.toMatchObject({ code: 'invalid_request' });
+  });
+
+  test('a layer that a stopped VMM has open is flattened all the same', async () => {
+    const layer = await create('open.qcow2');
+    await runProgram('qemu-io', ['-f', 'qcow2', '-c', 'write -P 6 0 4k', layer.path]);
+    const holder = spawn('qemu-io', ['-f', 'qcow2', '-c', 'sleep 60000', layer.path], { stdio: 'ignore' });
+    const ended = new Promise((resolve) => holder.once('exit', resolve));
+    try {
+      await waitFor({ what: 'the lock on the layer', timeoutMs: 10_000 }, () =>
+        runProgram('qemu-img', ['check', '-f', 'qcow2', layer.path]).then(
+          () => false,
+          (error: unknown) => String(error).includes('lock'),
+        ),
+      );
+      const flat = await store.flatten({ layer, path: at('of-open.qcow2') });
+      await runProgram('qemu-io', ['-f', 'qcow2', '-r', '-c', 'read -P 6 0 4k', flat.path]);
+    } finally {
+      holder.kill('SIGKILL');
+      await ended;
+    }
   });
 
   test('a full disk is disk_full, and nothing is left behind', async () => {

@@ -266,6 +266,15 @@ export class GenerationStore {
     return this.#index.generations.has(generationId) ? 'deferred' : 'removed';
   }
 
+  /** Takes back a generation that was committed a moment ago and that nobody has heard of. */
+  async withdraw({ id, parts }: GenerationManifest): Promise<void> {
+    await this.#locks.run('garbage', async () => {
+      if (!this.#index.generations.delete(id)) return;
+      const { layout } = this.#deps;
+      await this.#removeDirectory(layout.generation(id), layout.generationDraft(id), Object.keys(parts));
+    });
+  }
+
   /** A deleted sandbox: none of its generations is kept for its own sake any more. Others' needs still count. */
   async forgetSandbox(sandboxId: string): Promise<void> {
     await this.#labels.change(sandboxId, () => ({ ...noLabels(), isForgotten: true }));

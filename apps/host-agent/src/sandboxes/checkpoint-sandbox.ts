@@ -1,41 +1,128 @@
-import { asId, errorText } from '@aviary/core';
+import { stat } from 'node:fs/promises';
+import path from 'node:path';
+import { AppError, asId, errorText } from '@aviary/core';
+import type { DiskLayer } from '../disk/disk-store.ts';
 import type { GenerationCause, GenerationManifest } from '../generations/manifest.ts';
-import { withStoppedGuest } from './pause-sandbox.ts';
+import { letGoOn, withStoppedGuest } from './pause-sandbox.ts';
 import type { SandboxContext } from './sandbox-context.ts';
-import type { SandboxRecord } from './sandbox-record.ts';
 import type { RunningParts, Sandbox } from './sandbox-registry.ts';
-import { saveGeneration } from './save-generation.ts';
+import { diskPartName, saveGeneration } from './save-generation.ts';
+
+type RunningSandbox = Sandbox & { running: RunningParts };
 
 /**
- * Saves a running sandbox as a new generation; it goes on after a short stop, also when this throws. Under its lock. The journal says
- * that it is being stopped, so that a later agent lets it go on if this one ends meanwhile.
+ * Saves a running sandbox as a new generation; it goes on after a short stop, in which nothing is copied but the memory that it has
+ * written: its disk layer becomes the generation's, and it goes on with a new layer on top. Under its lock. When it throws,
+ * the sandbox goes on as it was and there is no such generation.
  */
 export async function checkpoint(
   context: SandboxContext,
-  sandbox: Sandbox & { running: RunningParts },
-  { operationId, cause }: { operationId: string; cause: Extract<GenerationCause, 'checkpoint' | 'fork' | 'template'> },
+  sandbox: RunningSandbox,
+  { cause, operationId }: { cause: Extract<GenerationCause, 'checkpoint' | 'fork' | 'template'>; operationId: string },
 ): Promise<GenerationManifest> {
-  const { registry, logger } = context;
-  const { record } = sandbox;
-  const change: Partial<SandboxRecord> = {};
+  const { registry } = context;
+  const intent = { operationId, kind: 'checkpoint' } as const;
+  await registry.save(sandbox, { intent });
   try {
-    await registry.save(sandbox, { intent: { operationId, kind: 'checkpoint' } });
     const manifest = await withStoppedGuest(
       context,
       sandbox,
-      () => saveGeneration(context, sandbox, { cause, isEnding: false }),
+      async () => {
+        const manifest = await saveGeneration(context, sandbox, {
+          cause,
+          isEnding: false,
+          onDraft: (generationId) => registry.save(sandbox, { intent: { ...intent, generationId } }),
+        });
+        await goOnAbove(context, sandbox, manifest);
+        return manifest;
+      },
       { isGoingOn: true },
     );
-    // The next generation's parent is this one; its memory diff stays relative to what the microVM was restored from.
-    change.generationId = asId('generation', manifest.id);
+    delete sandbox.record.intent;
+    await saveIfPossible(context, sandbox);
     return manifest;
-  } finally {
-    delete record.intent;
-    await registry.save(sandbox, change).catch((error: unknown) => {
-      logger.warn(
-        { sandboxId: record.sandboxId, error: errorText(error) },
-        'going on after a checkpoint, not yet noted',
-      );
-    });
+  } catch (error) {
+    delete sandbox.record.intent;
+    await saveIfPossible(context, sandbox);
+    throw error;
   }
+}
+
+/** What a restarted agent does for a checkpoint that was interrupted: finishes it if its generation is durable. The sandbox runs after it. */
+export async function finishCheckpoint(context: SandboxContext, sandbox: RunningSandbox): Promise<void> {
+  const { registry, generations, logger } = context;
+  const { record } = sandbox;
+  const manifest = record.intent?.generationId && generations.get(record.intent.generationId);
+  if (manifest) {
+    await goOnAbove(context, sandbox, manifest).catch((error: unknown) =>
+      logger.warn({ sandboxId: record.sandboxId, error: errorText(error) }, 'an interrupted checkpoint was undone'),
+    );
+  }
+  await letGoOn(context, sandbox);
+  delete record.intent;
+  await registry.save(sandbox);
+}
+
+/** The journal keeps the intent if it must: the next agent then finds the layer in use and the guest running. */
+async function saveIfPossible({ registry, logger }: SandboxContext, sandbox: RunningSandbox): Promise<void> {
+  await registry.save(sandbox).catch((error: unknown) => {
+    const { sandboxId } = sandbox.record;
+    logger.warn({ sandboxId, error: errorText(error) }, 'cannot write the record of a checkpointed sandbox');
+  });
+}
+
+/**
+ * Has a stopped sandbox write to a new layer above a generation that was made of it just now, if it shares a disk layer with that. When
+ * this throws, the old layer is in use as before and the generation has been taken back, or the microVM has been ended.
+ */
+async function goOnAbove(
+  context: SandboxContext,
+  sandbox: RunningSandbox,
+  manifest: GenerationManifest,
+): Promise<void> {
+  const { disks, generations, layout, faults, logger } = context;
+  const { record, running } = sandbox;
+  const old = record.disk;
+  if (!old) throw new AppError('invalid_state', 'the sandbox has no disk layer to go on from');
+  const base: DiskLayer = {
+    path: path.join(layout.generation(manifest.id), diskPartName),
+    format: manifest.disk.format,
+  };
+  // Named after the generation, so that an agent that finds it in use knows what it is.
+  const next: DiskLayer = { path: layout.sandboxLayer(record.homeId, manifest.id), format: 'qcow2' };
+  let isSwitched = false;
+  try {
+    isSwitched = (await running.vm.diskPath()) === next.path;
+    if (!isSwitched && (await isSameFile(old.path, base.path))) {
+      // What an interrupted attempt left may be incomplete, and nothing has it open.
+      await disks.remove(next);
+      await disks.createLayer({ path: next.path, base, sizeMib: record.diskMib, uid: running.slot.uid });
+      await faults.hit('checkpoint.before-switch');
+      await running.vm.switchDisk(next);
+      isSwitched = true;
+    }
+  } catch (error) {
+    const inUse = await running.vm.diskPath().catch(() => undefined);
+    if (inUse === undefined) {
+      // It might go on writing into the generation, which has all of it: ended, it can be resumed from there.
+      await running.vm.kill();
+    } else if (inUse !== next.path) {
+      await generations.withdraw(manifest);
+      await disks.remove(next);
+    }
+    throw error;
+  }
+  await faults.hit('checkpoint.after-switch');
+  record.generationId = asId('generation', manifest.id);
+  if (isSwitched) Object.assign(record, { disk: next, diskGenerationId: record.generationId });
+  await saveIfPossible(context, sandbox);
+  if (!isSwitched || old.path === next.path) return;
+  await generations
+    .releaseSource(manifest.id, { part: diskPartName, path: old.path })
+    .catch((error: unknown) => logger.warn({ file: old.path, error: errorText(error) }, 'cannot remove a spare name'));
+}
+
+async function isSameFile(one: string, other: string): Promise<boolean> {
+  const [a, b] = await Promise.all([stat(one), stat(other)]);
+  return a.dev === b.dev && a.ino === b.ino;
 }

@@ -1,6 +1,7 @@
 import { errorText } from '@aviary/core';
 import { GuestClient } from '../guest/guest-client.ts';
 import type { MicroVm, VmmRecord } from '../vmm/vmm.ts';
+import { finishCheckpoint } from './checkpoint-sandbox.ts';
 import { releaseSandbox } from './destroy-sandbox.ts';
 import { finishCommittedPause, letGoOn, removeRunFiles } from './pause-sandbox.ts';
 import { releaseMicroVm } from './release-micro-vm.ts';
@@ -78,11 +79,7 @@ async function settle(context: SandboxContext, sandbox: Sandbox): Promise<void> 
       return;
     case 'running':
       if (!isRunning(sandbox)) return markLost(context, sandbox, 'it was gone when the host agent started');
-      if (record.intent?.kind === 'checkpoint') {
-        await letGoOn(context, sandbox);
-        delete record.intent;
-        await registry.save(sandbox);
-      }
+      if (record.intent?.kind === 'checkpoint') await finishCheckpoint(context, sandbox);
       watchExit(context, sandbox, sandbox.running.vm);
       logger.info({ sandboxId: record.sandboxId, pid: record.vmm?.pid }, 'adopted a running microVM');
       return;

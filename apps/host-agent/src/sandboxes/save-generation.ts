@@ -1,4 +1,6 @@
 import { AppError, asId, type GenerationId } from '@aviary/core';
+import type { DiskLayer } from '../disk/disk-store.ts';
+import type { GenerationDraft } from '../generations/generation-draft.ts';
 import {
   type BackingLayer,
   fullMemoryPart,
@@ -13,9 +15,9 @@ import type { Sandbox } from './sandbox-registry.ts';
 export const diskPartName = 'disk.qcow2';
 
 /**
- * Saves a sandbox's paused microVM as a new generation, durable when this resolves. `isEnding`: the microVM is killed after this,
- * so that its files can be taken over; otherwise they are copied and it can go on. When it throws there is no such generation
- * and the microVM may go on as well.
+ * Saves a sandbox's paused microVM as a new generation, durable when this resolves. Its disk layer is the generation's from then on:
+ * the microVM must end, or go on with another layer (see `checkpoint-sandbox.ts`). `isEnding`: its memory file is taken over
+ * as well, otherwise copied. When it throws there is no such generation and the microVM may go on as it was.
  */
 export async function saveGeneration(
   context: SandboxContext,
@@ -26,12 +28,11 @@ export async function saveGeneration(
     onDraft,
   }: { cause: GenerationCause; isEnding: boolean; onDraft?: (id: GenerationId) => Promise<void> },
 ): Promise<GenerationManifest> {
-  const { generations, images, identity, disks, faults } = context;
+  const { generations, images, identity, faults } = context;
   const { record, running } = sandbox;
   const { accelerationNote: _note, ...machine } = identity;
   const { memory, disk } = record;
   if (!running || !memory || !disk) throw new AppError('invalid_state', 'only a sandbox with a microVM can be saved');
-  const by = isEnding ? ('link' as const) : ('copy' as const);
   const reads = memory.mapping === 'private' ? [memory.source.storage] : [];
   await using draft = await generations.begin(record.sandboxId, reads);
   await onDraft?.(asId('generation', draft.id));
@@ -40,7 +41,8 @@ export async function saveGeneration(
   await running.vm.flushDisk();
   await faults.hit('pause.before-memory');
   const saveMemory = async () => {
-    if (memory.mapping === 'shared') await draft.adoptFullMemory(fullMemoryPart, { path: memory.path, by });
+    if (memory.mapping === 'shared')
+      await draft.adoptFullMemory(fullMemoryPart, { path: memory.path, by: isEnding ? 'link' : 'copy' });
     else {
       await draft.writeMemoryDiff({ base: memory.source, memoryBytes: record.memoryMib * 2 ** 20 }, (onRange) =>
         running.vm.dirtyPages(onRange),
@@ -50,7 +52,7 @@ export async function saveGeneration(
   await draft.sealPart(statePart);
   await saveMemory();
   await faults.hit('pause.before-disk');
-  await draft.adoptPart(diskPartName, { path: disk.path, by });
+  const backing = await saveDisk(context, draft, disk);
   // Awaited here: the draft must not be disposed of while it is committed.
   return await draft.commit({
     ...(record.generationId === undefined ? {} : { parent: record.generationId }),
@@ -59,7 +61,7 @@ export async function saveGeneration(
     vcpus: record.vcpus,
     memoryMib: record.memoryMib,
     diskMib: record.diskMib,
-    disk: { part: diskPartName, format: disk.format, backing: await backingOf(context, disk, disks) },
+    disk: { part: diskPartName, format: disk.format, backing },
     vmm: machine,
     kernelId: images.kernel.version,
     initramfsId: images.initramfs.id,
@@ -69,14 +71,24 @@ export async function saveGeneration(
   });
 }
 
-/** What lies under a sandbox's disk layer, in the terms of a manifest. */
-async function backingOf(
-  { layout, images }: SandboxContext,
-  disk: { path: string; format: 'qcow2' | 'raw' },
-  disks: SandboxContext['disks'],
+/**
+ * Makes a sandbox's disk layer a part, and says what lies under it. Each run puts one more layer on the last, so a disk with as many
+ * as may be is written anew in one piece: that takes the longer the more it holds, once in many runs.
+ */
+async function saveDisk(
+  { layout, images, disks, logger }: SandboxContext,
+  draft: GenerationDraft,
+  disk: DiskLayer,
 ): Promise<BackingLayer[]> {
-  const layers = await disks.chain(disk);
-  return layers.map(
+  const below = await disks.chain(disk);
+  if (below.length + 2 > disks.maxLayers) {
+    logger.info({ sandboxId: draft.sandboxId, layers: below.length + 1 }, 'flattening a disk of many layers');
+    await disks.flatten({ layer: disk, path: draft.path(diskPartName) });
+    await draft.sealPart(diskPartName);
+    return [];
+  }
+  await draft.adoptPart(diskPartName, { path: disk.path, by: 'link' });
+  return below.map(
     ({ path }) =>
       layout.generationPart(path) ?? {
         kind: 'image' as const,

@@ -6,6 +6,7 @@ import type { DiskLayer } from '../disk/disk-store.ts';
 import type { OpenedGeneration } from '../generations/generation-store.ts';
 import { GuestClient, sha256Hex } from '../guest/guest-client.ts';
 import type { NetworkSlot } from '../network/network-slot.ts';
+import { lastOutputOf, withLastOutput } from '../vmm/last-output.ts';
 import type { MachineSpec } from '../vmm/vmm.ts';
 import { vmmGid } from '../vmm/vmm-group.ts';
 import { releaseMicroVm } from './release-micro-vm.ts';
@@ -148,16 +149,21 @@ function machineSpec(
   };
 }
 
-/** Runs `work` in the guest; when the microVM ends meanwhile, fails at once with the reason and the console's last words. */
-async function endsWith(running: RunningParts, work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+/** Runs `work` in the guest; fails at once when the microVM ends meanwhile. Every failure tells what the guest printed last. */
+async function endsWith({ vm }: RunningParts, work: (signal: AbortSignal) => Promise<void>): Promise<void> {
   const gone = new AbortController();
-  const died = running.vm.exited.then(async ({ reason }) => {
-    const error = new AppError('internal', `the microVM ended while starting: ${reason}`);
+  const died = vm.exited.then(async ({ reason, lastOutput }) => {
+    const error = new AppError('internal', withLastOutput(`the microVM ended while starting: ${reason}`, lastOutput));
     gone.abort(error);
     throw error;
   });
   died.catch(() => undefined); // seen through the race, if it comes first
-  await Promise.race([work(gone.signal), died]);
+  const worked = work(gone.signal).catch(async (cause: unknown) => {
+    const lastOutput = lastOutputOf(await vm.consoleTail().catch(() => ''));
+    if (!(cause instanceof AppError) || lastOutput === '') throw cause;
+    throw new AppError(cause.code, withLastOutput(cause.message, lastOutput), { details: cause.details, cause });
+  });
+  await Promise.race([worked, died]);
 }
 
 /** An empty file for guest RAM that nobody but the VMM may read; the VMM gives it its size. */

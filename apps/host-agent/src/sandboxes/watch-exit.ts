@@ -1,4 +1,5 @@
 import { errorText } from '@aviary/core';
+import { withLastOutput } from '../vmm/last-output.ts';
 import type { MicroVm } from '../vmm/vmm.ts';
 import { releaseMicroVm } from './release-micro-vm.ts';
 import type { SandboxContext } from './sandbox-context.ts';
@@ -9,12 +10,12 @@ import type { Sandbox } from './sandbox-registry.ts';
  * disk and generations stay, so that it can be started again.
  */
 export function watchExit(context: SandboxContext, sandbox: Sandbox, vm: MicroVm): void {
-  void vm.exited.then(({ reason }) =>
+  void vm.exited.then(({ reason, lastOutput }) =>
     context.registry
       .lock(sandbox.record.sandboxId, async () => {
         // Somebody else ended it on purpose, or it has a new microVM by now.
         if (sandbox.running?.vm !== vm) return;
-        await markLost(context, sandbox, reason);
+        await markLost(context, sandbox, withLastOutput(reason, lastOutput));
       })
       .catch((error: unknown) => {
         context.logger.error(

@@ -24,6 +24,10 @@ export interface VmmHarness extends AsyncDisposable {
   freezeLayer(layer: Layer): Promise<void>;
   /** The first bytes of a disk as its guest sees them, also while a microVM has it open. */
   readDisk(layer: Layer): Promise<string>;
+  /** How many pages of guest RAM the kernel counts as the VMM's own. Unset where RAM is not a file mapping. */
+  countOwnPages?(vm: MicroVm): Promise<number>;
+  /** Leaves the VMM less memory of the host than its guest is going to write. Unset where nothing limits it. */
+  takeMemory?(vm: MicroVm): Promise<void>;
   /** Guest RAM of a paused microVM, read another way than `dirtyPages` does. */
   readMemory(vm: MicroVm): Promise<Buffer>;
   /** Names of processes, cgroups and namespaces of microVMs that exist now. */
@@ -188,12 +192,14 @@ export function describeVmmDriver(name: string, makeHarness: () => Promise<VmmHa
         const vm = must(await next.attach(record), 'it runs');
         await vm.pause();
         await vm.flushDisk();
+        expect(await vm.diskPath()).toBe(layer.path);
         await harness.freezeLayer(layer);
         const before = await fingerprint(layer.path);
         const written = await diskTick(layer);
         const above = await harness.createLayer(layer);
         await vm.switchDisk(above);
         await vm.switchDisk(above);
+        expect(await vm.diskPath()).toBe(above.path);
         await expect(vm.switchDisk({ ...above, path: `${above.path}-missing` })).rejects.toMatchObject({
           name: 'AppError',
         });
@@ -220,6 +226,7 @@ export function describeVmmDriver(name: string, makeHarness: () => Promise<VmmHa
     it('reports every page that was written since the restore and, but for rewrites of the same bytes, no other', async () => {
       const vm = await restored();
       const untouched = await collectDirty(vm);
+      if (harness.countOwnPages) expect(untouched.size).toBe(await harness.countOwnPages(vm));
       await vm.resume();
       await waitForTick(vm, saved.tick + 3);
       await vm.pause();
@@ -237,6 +244,7 @@ export function describeVmmDriver(name: string, makeHarness: () => Promise<VmmHa
         if (isChanged) expect(reported, `page ${offset} was written but not reported`).toBeDefined();
         if (reported) expect(reported.equals(now), `page ${offset} was reported with other bytes`).toBe(true);
       }
+      if (harness.countOwnPages) expect(dirty.size).toBe(await harness.countOwnPages(vm));
       expect(changed).toBeGreaterThan(0);
       expect(zeroed).toBeGreaterThan(0);
       expect(dirty.size).toBeGreaterThan(untouched.size);
@@ -269,7 +277,7 @@ export function describeVmmDriver(name: string, makeHarness: () => Promise<VmmHa
       await found.pause();
       expect((await collectDirty(found)).size).toBeGreaterThan(0);
       await found.kill();
-      expect(await found.exited).toEqual({ reason: 'killed' });
+      expect(await found.exited).toEqual({ reason: 'killed', lastOutput: '' });
       expect(await second.attach(record)).toBeUndefined();
     });
 
@@ -302,18 +310,41 @@ export function describeVmmDriver(name: string, makeHarness: () => Promise<VmmHa
     });
 
     it('says why a guest ended', async () => {
-      const spec = await createSpec();
-      const parameters = [...spec.kernelParameters, 'test.then=poweroff'];
-      const vm = await vmm.boot({ ...spec, kernelParameters: parameters }, never);
-      expect(await vm.exited).toEqual({ reason: 'guest powered off' });
+      const poweringOff = async () => {
+        const spec = await createSpec();
+        return { ...spec, kernelParameters: [...spec.kernelParameters, 'test.then=poweroff'] };
+      };
+      const unwatched = await poweringOff();
+      const first = harness.createVmm();
+      const [vm, { record }] = await Promise.all([
+        vmm.boot(await poweringOff(), never),
+        first.boot(unwatched, never).then(({ record }) => ({ record: structuredClone(record) })),
+      ]);
+      await first[Symbol.asyncDispose]();
+      const end = await vm.exited;
+      expect(end.reason).toBe('guest powered off');
+      expect(end.lastOutput).toContain('tick 5');
       await vm.kill();
+      await waitFor({ what: 'the last tick', timeoutMs: tickTimeoutMs, intervalMs: 100 }, async () => {
+        return (await diskTick(unwatched.disk)) === 5;
+      });
+      await using second = harness.createVmm();
+      // It may just be about to power off.
+      await (await second.attach(record))?.exited;
+      expect(await isRunning(record)).toBe(false);
       const crashed = await restored();
       process.kill(crashed.record.pid, 'SIGKILL');
       expect((await crashed.exited).reason).toBe('killed by SIGKILL');
+      if (harness.takeMemory) {
+        const starved = await restored();
+        await harness.takeMemory(starved);
+        await starved.resume();
+        expect((await starved.exited).reason).toMatch(/^out of memory: /);
+      }
       const killed = await restored();
       await Promise.all([killed.kill(), killed.kill()]);
       await killed.kill();
-      expect(await killed.exited).toEqual({ reason: 'killed' });
+      expect(await killed.exited).toEqual({ reason: 'killed', lastOutput: '' });
       expect(await harness.leftovers()).toEqual([]);
     });
 

@@ -68,6 +68,8 @@ export interface VmmRecord {
 /** How a VMM ended. `reason` is for people: `killed`, `out of memory`, `guest powered off`, `exit code 1: …`. */
 export interface VmExit {
   reason: string;
+  /** What the guest printed last when it ended by itself (see `lastOutputOf`); empty when that is not known. */
+  lastOutput: string;
 }
 
 /** A run of guest RAM: whole pages. */
@@ -111,6 +113,8 @@ export interface MicroVm {
    * effect when `layer` is in use already. When it throws, the old layer is still in use, unless the VMM is gone.
    */
   switchDisk(layer: MachineSpec['disk']): Promise<void>;
+  /** The layer that the guest's writes go to now, as the VMM knows it. Any state. */
+  diskPath(): Promise<string>;
   /** The last output of the guest's console, at most 64 KiB; empty when the driver keeps none. Any state. */
   consoleTail(): Promise<string>;
   /** Any state → gone, cgroup removed. No error when it is gone already. Resolves when the process has ended. */

@@ -131,6 +131,8 @@ class FakeMachine {
         return {};
       case 'switch-disk':
         return this.#switchDisk(args as unknown as FakeMachineConfig['disk']);
+      case 'disk-path':
+        return this.#diskLayer.path;
       default:
         throw new Error(`unknown command ${command}`);
     }
@@ -199,7 +201,7 @@ class FakeMachine {
 
   #powerOff(): void {
     this.#isRunning = false;
-    const event = `${JSON.stringify({ event: 'SHUTDOWN', data: { reason: 'guest powered off' } })}\n`;
+    const event = `${JSON.stringify({ event: 'SHUTDOWN', data: { reason: 'guest powered off', console: this.#console.slice(-1_000) } })}\n`;
     const written = [...this.#sockets].map(
       (socket) => new Promise<void>((resolve) => socket.end(event, () => resolve())),
     );

@@ -3,6 +3,7 @@ import { access, mkdir, open, readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError, parseSafeName } from '@aviary/core';
 import { KeyedLock, waitFor, writeDurableFile } from '@aviary/service-kit';
+import { lastOutputOf } from '../last-output.ts';
 import { Cgroup } from '../process/cgroup.ts';
 import { isRunning, killProcess, readProcessStat } from '../process/process-table.ts';
 import { readTail, VmmProcess } from '../process/vmm-process.ts';
@@ -68,13 +69,15 @@ export class FakeVmm implements Vmm {
   async attach(record: VmmRecord): Promise<MicroVm | undefined> {
     const known = this.#live.get(record.id);
     if (known && known.record.pid === record.pid && known.record.startTicks === record.startTicks) return known;
-    if (!(await isRunning(record))) return undefined;
-    try {
-      return this.#adopt(await connectMachine(record));
-    } catch (error) {
-      if (await isRunning(record)) throw error;
-      return undefined;
+    if (await isRunning(record)) {
+      try {
+        return this.#adopt(await connectMachine(record));
+      } catch (error) {
+        if (await isRunning(record)) throw error;
+      }
     }
+    await rm(path.join(this.#directory, `${record.id}.json`), { force: true });
+    return undefined;
   }
 
   async removeStrays(keep: ReadonlySet<string>): Promise<void> {
@@ -194,6 +197,10 @@ class FakeMicroVm implements MicroVm {
     await this.#whilePaused('switch the disk of', () => this.#qmp.execute('switch-disk', { ...layer }));
   }
 
+  async diskPath(): Promise<string> {
+    return String(await this.#qmp.execute('disk-path'));
+  }
+
   async consoleTail(): Promise<string> {
     return String(await this.#qmp.execute('console'));
   }
@@ -227,7 +234,8 @@ async function connectMachine(
 ): Promise<{ record: VmmRecord; qmp: QmpClient; process: VmmProcess }> {
   let vmmProcess: VmmProcess | undefined;
   const onEvent = ({ event, data }: QmpEvent) => {
-    if (event === 'SHUTDOWN') vmmProcess?.noteGuestEnd(String(data['reason']));
+    if (event === 'SHUTDOWN')
+      vmmProcess?.noteGuestEnd({ reason: String(data['reason']), lastOutput: lastOutputOf(String(data['console'])) });
   };
   const qmp = await connectListening(record.socketPath, { onEvent, timeoutMs: startTimeoutMs });
   const { pid, startTicks, runDirectory } = record;

@@ -5,7 +5,7 @@ import { errorText } from '@aviary/core';
 import { systemClock } from '@aviary/service-kit';
 import type { VmExit } from '../vmm.ts';
 import type { Cgroup } from './cgroup.ts';
-import { isRunning, killProcess } from './process-table.ts';
+import { isGone, isRunning, killProcess } from './process-table.ts';
 
 export interface VmmProcessOptions {
   pid: number;
@@ -20,6 +20,8 @@ export interface VmmProcessOptions {
 
 const pollMs = 20;
 const keptLogBytes = 4096;
+const maxLogBytes = 256 * 1024;
+const logCheckMs = 10_000;
 
 /**
  * The operating system's side of one VMM: notices its end, says why, and takes its cgroup along. The process is detached:
@@ -30,16 +32,22 @@ export class VmmProcess {
   readonly #options: VmmProcessOptions;
   readonly #letGo = new AbortController();
   #isKilled = false;
-  #guestReason: string | undefined;
+  #guestEnd: VmExit | undefined;
 
   constructor(options: VmmProcessOptions) {
     this.#options = options;
     this.exited = this.#watch();
   }
 
-  /** Notes what the VMM said about its guest's end; it explains the exit that follows. */
-  noteGuestEnd(reason: string): void {
-    this.#guestReason = reason;
+  /** Notes what the VMM said about its guest's end: it explains the exit that follows. */
+  noteGuestEnd(end: VmExit): void {
+    this.#guestEnd = end;
+  }
+
+  /** Ends a VMM whose guest has ended. */
+  async endAfterGuest(end: VmExit): Promise<void> {
+    this.noteGuestEnd(end);
+    await killProcess(this.#options);
   }
 
   /** Ends the VMM and everything in its cgroup, and resolves when that is gone. */
@@ -59,7 +67,9 @@ export class VmmProcess {
     const childExit = child && endOfChild(child);
     const { promise: letGo, resolve } = Promise.withResolvers<void>();
     this.#letGo.signal.addEventListener('abort', () => resolve(), { once: true });
+    const logTimer = setInterval(() => void boundLog(this.#options.logPath).catch(() => undefined), logCheckMs).unref();
     await Promise.race([disconnected, letGo, ...(childExit ? [childExit] : [])]);
+    clearInterval(logTimer);
     while (!this.#letGo.signal.aborted && (await this.#isAlive())) await systemClock.sleep(pollMs);
     if (this.#letGo.signal.aborted) await new Promise(() => undefined);
     const wasOutOfMemory = await cgroup.wasOutOfMemory().catch(() => false);
@@ -70,17 +80,22 @@ export class VmmProcess {
       leftover = `; ${errorText(error)}`;
     }
     const ending = childExit && (await childExit);
-    return { reason: (await this.#explain(wasOutOfMemory, ending)) + leftover };
+    const { reason, lastOutput } = await this.#explain(wasOutOfMemory, ending);
+    return { reason: reason + leftover, lastOutput };
   }
 
   async #isAlive(): Promise<boolean> {
     return isRunning(this.#options).catch(() => true);
   }
 
-  async #explain(wasOutOfMemory: boolean, ending: ChildEnd | undefined): Promise<string> {
+  async #explain(wasOutOfMemory: boolean, ending: ChildEnd | undefined): Promise<VmExit> {
+    if (!this.#isKilled && !wasOutOfMemory && this.#guestEnd) return this.#guestEnd;
+    return { reason: await this.#reasonOf(wasOutOfMemory, ending), lastOutput: '' };
+  }
+
+  async #reasonOf(wasOutOfMemory: boolean, ending: ChildEnd | undefined): Promise<string> {
     if (this.#isKilled) return 'killed';
     if (wasOutOfMemory) return 'out of memory: the VMM reached the memory limit of its cgroup';
-    if (this.#guestReason !== undefined) return this.#guestReason;
     if (ending?.signal) return `killed by ${ending.signal}`;
     const log = (await readTail(this.#options.logPath)).trim().split('\n').at(-1) ?? '';
     // unshare ends as its child has ended, but cannot for SIGKILL: it then says something about its signal mask and exits with 1.
@@ -119,5 +134,19 @@ export async function readTail(file: string): Promise<string> {
     }
   } catch {
     return ''; // No log is no news.
+  }
+}
+
+/** Cuts a log that has grown beyond `maxBytes` down to its end. Its writer appends, so it goes on after that. No error when there is none. */
+export async function boundLog(file: string, maxBytes = maxLogBytes): Promise<void> {
+  try {
+    await using handle = await open(file, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const stats = await handle.stat();
+    if (!stats.isFile() || stats.size <= maxBytes) return;
+    const tail = await readTail(file);
+    await handle.truncate(0);
+    await handle.appendFile(`… cut …\n${tail}`);
+  } catch (error) {
+    if (!isGone(error)) throw error;
   }
 }

@@ -51,7 +51,9 @@ export function qemuArguments(machine: Machine, options: ArgumentOptions): strin
   const share = mapping === 'shared' ? 'on' : 'off';
   return [
     ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
-    ...['-nodefaults', '-no-user-config', '-nographic', '-no-reboot', '-S'],
+    ...['-nodefaults', '-no-user-config', '-nographic', '-S'],
+    // A guest that restarts has ended, and a VMM whose guest has ended waits: its console says why, and the host agent ends it.
+    ...['-action', 'reboot=shutdown,shutdown=pause'],
     // Without the description the stream of `saveDeviceState` is complete as it is; see save-state.ts.
     ...['-machine', `${machineType},${machineOptions},memory-backend=ram,suppress-vmdesc=on`],
     ...['-global', 'migration.send-configuration=off'],
@@ -61,7 +63,7 @@ export function qemuArguments(machine: Machine, options: ArgumentOptions): strin
       `memory-backend-file,id=ram,size=${sizeMib}M,mem-path=${escapeOption(machine.memoryPath)},share=${share}`,
     ],
     ...['-kernel', machine.kernelPath, '-initrd', machine.initramfsPath],
-    // A kernel that panics restarts at once, which ends the VMM (-no-reboot).
+    // A kernel that panics restarts at once.
     ...['-append', kernelCommandLine(machine, options)],
     ...['-chardev', `ringbuf,id=console,size=${consoleBytes}`, '-serial', 'chardev:console'],
     ...driveArguments(machine),

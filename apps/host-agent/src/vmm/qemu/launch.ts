@@ -45,6 +45,8 @@ export interface Launched {
   record: VmmRecord;
   qmp: QmpClient;
   process: VmmProcess;
+  /** Where what it says goes; it is to be set before the vCPUs run. */
+  events: EventSink;
 }
 
 /** How long a VMM that has dropped its control connection may take to end. */
@@ -97,7 +99,6 @@ export async function launchQemu(
     try {
       const { pid, startTicks } = await findVmm(wrapperPid, cgroup);
       const vmmProcess = new VmmProcess({ pid, startTicks, cgroup, logPath, disconnected: qmp.closed, child });
-      events.onEvent = (event) => noteEvent(vmmProcess, event);
       const guestMemory = { path: machine.memoryPath, mapping: request.mapping };
       const record: VmmRecord = {
         id,
@@ -109,7 +110,7 @@ export async function launchQemu(
         runDirectory,
         guestMemory,
       };
-      return { record, qmp, process: vmmProcess };
+      return { record, qmp, process: vmmProcess, events };
     } catch (error) {
       qmp.close();
       throw error;
@@ -122,20 +123,9 @@ export async function launchQemu(
   }
 }
 
-interface EventSink {
+/** Events that come before anybody listens are dropped. */
+export interface EventSink {
   onEvent?: (event: QmpEvent) => void;
-}
-
-/** Passes on to `process` what QEMU says about its guest's end (event SHUTDOWN in QEMU's qapi/run-state.json). */
-export function noteEvent(process: VmmProcess, { event, data }: QmpEvent): void {
-  if (event !== 'SHUTDOWN') return;
-  const reasons: Record<string, string> = {
-    'guest-shutdown': 'guest powered off',
-    'guest-reset': 'guest restarted or its kernel panicked',
-    'guest-panic': 'guest kernel panicked',
-    'host-signal': 'VMM was asked to end by a signal',
-  };
-  process.noteGuestEnd(reasons[String(data['reason'])] ?? `VMM shut down: ${String(data['reason']).slice(0, 100)}`);
 }
 
 async function commandLine(

@@ -4,16 +4,25 @@ import { open, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError } from '@aviary/core';
 import { KeyedLock } from '@aviary/service-kit';
+import { lastOutputOf } from '../last-output.ts';
 import { readDirtyPages } from '../process/dirty-pages.ts';
 import type { VmmProcess } from '../process/vmm-process.ts';
 import type { MachineSpec, MicroVm, VmExit, VmmRecord } from '../vmm.ts';
 import { consoleBytes, diskOptions } from './arguments.ts';
+import type { Launched } from './launch.ts';
 import type { QmpClient } from './qmp-client.ts';
 
 /** Flushing a drive waits for the host's disk. */
 const flushTimeoutMs = 120_000;
 /** Device state is tens of KiB; a VMM that writes more than this is out of order. */
 const maxStateBytes = 64 * 1024 * 1024;
+
+const guestEnds: Record<string, string> = {
+  'guest-shutdown': 'guest powered off',
+  'guest-reset': 'guest restarted or its kernel panicked',
+  'guest-panic': 'guest kernel panicked',
+  'host-signal': 'VMM was asked to end by a signal',
+};
 
 /** One microVM in a QEMU of its own. */
 export class QemuMicroVm implements MicroVm {
@@ -23,11 +32,34 @@ export class QemuMicroVm implements MicroVm {
   readonly #process: VmmProcess;
   readonly #lock = new KeyedLock<'state'>();
 
-  constructor({ record, qmp, process }: { record: VmmRecord; qmp: QmpClient; process: VmmProcess }) {
+  constructor({ record, qmp, process, events }: Launched) {
     this.record = record;
     this.#qmp = qmp;
     this.#process = process;
     this.exited = process.exited;
+    events.onEvent = ({ event, data }) => {
+      // If the VMM cannot be ended now, releasing the microVM tries again.
+      if (event === 'SHUTDOWN') this.endAfterGuest(String(data['reason'])).catch(() => undefined);
+    };
+  }
+
+  /**
+   * Ends the VMM, which waits after its guest's end, once the last words of the console are read. `cause` is that of a SHUTDOWN event
+   * (QEMU's qapi/run-state.json), or undefined when nobody has heard it.
+   */
+  async endAfterGuest(cause?: string): Promise<void> {
+    const lastOutput = lastOutputOf(await this.consoleTail().catch(() => ''));
+    const reason =
+      cause === undefined
+        ? 'guest ended while no host agent watched it'
+        : (guestEnds[cause] ?? `VMM shut down: ${cause.slice(0, 100)}`);
+    await this.#process.endAfterGuest({ reason, lastOutput });
+  }
+
+  /** True when the guest has ended and the VMM waits to be ended. */
+  async hasGuestEnded(): Promise<boolean> {
+    const { status } = (await this.#qmp.execute('query-status')) as { status?: unknown };
+    return status === 'shutdown';
   }
 
   async pause(): Promise<void> {
@@ -126,6 +158,10 @@ export class QemuMicroVm implements MicroVm {
         throw error;
       }
     });
+  }
+
+  async diskPath(): Promise<string> {
+    return (await this.#activeDisk()).file;
   }
 
   /** The layer that the guest's writes go to: the only drive that is not read-only. QEMU is asked, for an earlier agent may have switched it. */

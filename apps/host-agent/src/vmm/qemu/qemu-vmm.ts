@@ -7,7 +7,7 @@ import { VmmProcess } from '../process/vmm-process.ts';
 import { writePages } from '../process/write-pages.ts';
 import type { MachineSpec, MicroVm, SavedState, Vmm, VmmCapabilities, VmmIdentity, VmmRecord } from '../vmm.ts';
 import type { Architecture } from './arguments.ts';
-import { type Launched, type LaunchSettings, launchQemu, noteEvent } from './launch.ts';
+import { type EventSink, type Launched, type LaunchSettings, launchQemu } from './launch.ts';
 import { type ProbeOptions, probeQemu } from './probe.ts';
 import { QemuMicroVm } from './qemu-micro-vm.ts';
 import { QmpClient } from './qmp-client.ts';
@@ -65,14 +65,16 @@ export class QemuVmm implements Vmm {
     const cgroup = new Cgroup(record.cgroupPaths);
     const { pid, startTicks } = record;
     if (await isRunning(record)) {
-      let vmmProcess: VmmProcess | undefined;
       try {
-        const qmp = await QmpClient.connect(record.socketPath, {
-          onEvent: (event) => vmmProcess && noteEvent(vmmProcess, event),
-        });
+        const events: EventSink = {};
+        const qmp = await QmpClient.connect(record.socketPath, { onEvent: (event) => events.onEvent?.(event) });
         const logPath = path.join(record.runDirectory, 'vmm.log');
-        vmmProcess = new VmmProcess({ pid, startTicks, cgroup, logPath, disconnected: qmp.closed });
-        return this.#adopt({ record, qmp, process: vmmProcess });
+        const process = new VmmProcess({ pid, startTicks, cgroup, logPath, disconnected: qmp.closed });
+        const vm = this.#adopt({ record, qmp, process, events });
+        if (!(await vm.hasGuestEnded())) return vm;
+        await vm.endAfterGuest();
+        await vm.exited;
+        return undefined;
       } catch (error) {
         // A VMM that ends while it is asked is gone; one that lives but does not answer is the caller's to kill.
         if (await isRunning(record)) throw error;

@@ -110,6 +110,26 @@ async function makeHarness(images: { kernelPath: string; initramfsPath: string }
       return readFile(copy, 'latin1');
     },
     breakSpec: (spec) => ({ ...spec, kernelPath: path.join(directory, 'no-such-kernel') }),
+    async countOwnPages({ record }) {
+      const sections = (await readFile(`/proc/${record.pid}/smaps`, 'utf8')).split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
+      const kib = (text: string, field: string) =>
+        Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(text)?.[1] ?? 0);
+      return sections
+        .filter((section) => section.split('\n')[0]?.endsWith(` ${record.guestMemory.path}`))
+        .reduce((pages, section) => pages + (kib(section, 'Anonymous') + kib(section, 'Swap')) / 4, 0);
+    },
+    async takeMemory({ record }) {
+      const directory = must(
+        record.cgroupPaths.find(
+          (each) => existsSync(path.join(each, 'memory.limit_in_bytes')) || existsSync(path.join(each, 'memory.max')),
+        ),
+        'a cgroup limits memory',
+      );
+      if (existsSync(path.join(directory, 'memory.max'))) return writeFile(path.join(directory, 'memory.max'), '1M');
+      // The older controller refuses a limit below what is in use and cannot be freed.
+      const used = await readFile(path.join(directory, 'memory.usage_in_bytes'), 'utf8');
+      await writeFile(path.join(directory, 'memory.limit_in_bytes'), used.trim());
+    },
     async readMemory({ record }: MicroVm) {
       const [mapping] = findMappings(await readFile(`/proc/${record.pid}/maps`, 'utf8'), record.guestMemory.path);
       await using memory = await open(`/proc/${record.pid}/mem`, 'r');

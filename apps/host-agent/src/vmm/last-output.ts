@@ -1,0 +1,23 @@
+import { stripVTControlCharacters } from 'node:util';
+
+const maxLines = 5;
+const maxLength = 500;
+
+/** The last lines of a guest's console, for people: at most 5 and 500 characters, blank ones and control characters left out. */
+export function lastOutputOf(consoleText: string): string {
+  const lines = consoleText
+    .split(/[\r\n]+/)
+    // A guest prints what it likes; this ends up in logs and on terminals.
+    .map((line) =>
+      stripVTControlCharacters(line)
+        .replaceAll(/[^ -~]/g, '')
+        .trim(),
+    )
+    .filter((line) => line !== '');
+  return lines.slice(-maxLines).join(' | ').slice(-maxLength);
+}
+
+/** `text`, and what the guest printed last if that is known. */
+export function withLastOutput(text: string, lastOutput: string): string {
+  return lastOutput === '' ? text : `${text}; the guest printed last: ${lastOutput}`;
+}
