@@ -11,7 +11,7 @@ import {
 } from '@aviary/service-kit';
 import type { DiskLayer } from '../disk/disk-store.ts';
 import type { HostLayout } from '../layout.ts';
-import { materialise, mergeDiffs, readDiff } from '../memory/memory-diff.ts';
+import { type DirtyRange, materialise, mergeDiffs, rangesBeside, readDiff } from '../memory/memory-diff.ts';
 import { freezeFile } from './disk-handover.ts';
 import { GenerationDraft, type MemorySource } from './generation-draft.ts';
 import { type GenerationIndex, loadIndex, readManifestFile, retiredFile } from './generation-index.ts';
@@ -54,6 +54,15 @@ export interface OpenedGeneration {
   disk: DiskLayer;
   /** Absent when there is no memory, or only the disk was asked for. */
   memory?: MemorySource & { statePath: string };
+}
+
+/** How a VMM that maps one file gets a generation's memory. */
+export interface RestoreMemory {
+  statePath: string;
+  /** The full image to map. What a microVM restored this way writes, and `pages`, are relative to it. */
+  base: MemorySource;
+  /** What differs from the image; undefined when nothing does. To be read once. */
+  pages?: AsyncIterable<DirtyRange>;
 }
 
 /** A generation as users see it; `children` were made from it. */
@@ -322,6 +331,35 @@ export class GenerationStore {
   }
 
   /**
+   * What to map and what to write over it: the full image that an opened generation's diffs lie on, and the diffs' pages. Reading
+   * them takes far less time than copying the image. Throws `invalid_state` when there is no memory, or no image below it:
+   * {@link ensureFullImage} makes one.
+   */
+  async restoreMemory({ manifest, memory }: OpenedGeneration): Promise<RestoreMemory> {
+    if (!memory) throw new AppError('invalid_state', `generation ${manifest.id} has no memory to restore`);
+    const { statePath } = memory;
+    if (memory.kind === 'full') return { statePath, base: memory };
+    const { mapping, memoryBytes } = await readDiff(memory.path);
+    const storage = this.#imageBelow(memory);
+    if (!storage || memoryBytes !== manifest.memoryMib * 2 ** 20)
+      throw new AppError('invalid_state', `the memory of generation ${manifest.id} lies on no full image`);
+    const refs = [memory.storage, ...memory.needs];
+    const locate = (storageId: string) => this.storagePath(findStorage(refs, storageId)).path;
+    const base: MemorySource = { storage, kind: 'full', path: this.storagePath(storage).path, needs: [] };
+    return { statePath, base, pages: rangesBeside(storage.storageId, mapping, locate) };
+  }
+
+  /** Whether {@link restoreMemory} has an image to start from. */
+  canRestore({ memory }: OpenedGeneration): boolean {
+    return memory === undefined || memory.kind === 'full' || this.#imageBelow(memory) !== undefined;
+  }
+
+  /** The full image among what a diff reads from. There is at most one: a diff's base is an image, or a diff on one. */
+  #imageBelow({ needs }: MemorySource): StorageRef | undefined {
+    return needs.find((ref) => this.storagePath(ref).facts.kind === 'full');
+  }
+
+  /**
    * A memory file that QEMU can map: the generation's own full image, or a merged one, made now if there is none yet. Call it in the
    * background after a pause, so that the resume finds it made. Throws as {@link open} does.
    */
@@ -367,13 +405,7 @@ export class GenerationStore {
       await faults.hit('merge.before-write');
       const { mapping, memoryBytes, generationNumber } = await readDiff(source.path);
       const refs = [source.storage, ...source.needs];
-      const locate = (storageId: string) => {
-        const ref = must(
-          refs.find((one) => one.storageId === storageId),
-          'a mapping reads only from storages that the manifest names',
-        );
-        return this.storagePath(ref).path;
-      };
+      const locate = (storageId: string) => this.storagePath(findStorage(refs, storageId)).path;
       const target = path.join(draft, part);
       if (form === 'full') await materialise(target, { mapping, memoryBytes }, locate);
       else await mergeDiffs(target, { id: storage.storageId, generationNumber, memoryBytes, mapping }, locate);
@@ -569,6 +601,11 @@ export class GenerationStore {
       return pointer.generationId;
     return newest?.id;
   }
+}
+
+function findStorage(refs: readonly StorageRef[], storageId: string): StorageRef {
+  const ref = refs.find((one) => one.storageId === storageId);
+  return must(ref, 'a mapping reads only from storages that the manifest names');
 }
 
 function notFound(generationId: string): AppError {

@@ -256,6 +256,67 @@ class OpenStorages implements AsyncDisposable {
   }
 }
 
+/**
+ * What memory holds that the image `baseId` does not: every range that `mapping` takes from elsewhere, zeros included, in order, in
+ * pieces of at most 1 MiB. Each is valid until the next is asked for. Neighbours in a packed file are read at once.
+ */
+export async function* rangesBeside(
+  baseId: string,
+  mapping: Mapping,
+  locate: StorageLocator,
+): AsyncGenerator<DirtyRange> {
+  await using storages = new OpenStorages(locate);
+  const buffer = Buffer.allocUnsafe(copyBytes);
+  for (const batch of packedBatches(mapping.filter(({ generationId }) => generationId !== baseId))) {
+    const [{ generationId, storageOffset }] = batch;
+    const bytes = batch.reduce((sum, { length }) => sum + length, 0);
+    const data = buffer.subarray(0, bytes);
+    if (generationId === nilUuid) data.fill(0);
+    else if (!(await readFully(await storages.get(generationId), data, storageOffset)))
+      throw new AppError('integrity', `a memory file ends before byte ${storageOffset + bytes}`);
+    let done = 0;
+    for (const { offset, length } of batch) {
+      yield { offset, data: data.subarray(done, done + length) };
+      done += length;
+    }
+  }
+}
+
+/** Groups entries that lie one after the other in one file, each group of at most {@link copyBytes}. */
+function* packedBatches(entries: Mapping): Generator<[MappingEntry, ...MappingEntry[]]> {
+  let batch: [MappingEntry, ...MappingEntry[]] | undefined;
+  let bytes = 0;
+  for (const entry of entries.flatMap(cutToSize)) {
+    const first = batch?.[0];
+    const isNext =
+      first?.generationId === entry.generationId &&
+      bytes + entry.length <= copyBytes &&
+      (entry.generationId === nilUuid || first.storageOffset + bytes === entry.storageOffset);
+    if (batch && isNext) {
+      batch.push(entry);
+      bytes += entry.length;
+    } else {
+      if (batch) yield batch;
+      batch = [entry];
+      bytes = entry.length;
+    }
+  }
+  if (batch) yield batch;
+}
+
+function cutToSize({ offset, length, generationId, storageOffset }: MappingEntry): MappingEntry[] {
+  const pieces: MappingEntry[] = [];
+  for (let done = 0; done < length; done += copyBytes) {
+    pieces.push({
+      offset: offset + done,
+      length: Math.min(copyBytes, length - done),
+      generationId,
+      storageOffset: generationId === nilUuid ? 0 : storageOffset + done,
+    });
+  }
+  return pieces;
+}
+
 /** The storage that could be cloned as the start of a full image: one of the memory's size whose entries are all in their own place. */
 async function cloneable(mapping: Mapping, memoryBytes: number, storages: OpenStorages): Promise<string | undefined> {
   const inPlace = new Map<string, boolean>();

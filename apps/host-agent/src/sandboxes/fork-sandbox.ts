@@ -37,22 +37,19 @@ export async function forkSandbox(
   const { registry, generations } = context;
   // Copies that wait for their turn name the generation nowhere yet, and the source may be deleted meanwhile.
   using held = new DisposableStack();
-  const openHeld = (id: GenerationId) => {
-    held.use(generations.hold(id));
-    return openForRestore(context, id);
-  };
   const done = options.targets
     .map((id) => registry.find(id))
     .find((target) => target?.record.lastOperationId === options.operationId);
   const generation = await registry.lock(options.sandboxId, async () => {
     const source = registry.get(options.sandboxId);
-    if (done?.record.diskGenerationId) return openHeld(done.record.diskGenerationId);
-    if (source.record.state === 'paused' && source.record.generationId) return openHeld(source.record.generationId);
-    const { id } = await checkpoint(context, registry.getRunning(options.sandboxId), {
-      operationId: options.operationId,
-      cause: 'fork',
-    });
-    return openHeld(asId('generation', id));
+    const saved = done?.record.diskGenerationId ?? (source.record.state === 'paused' && source.record.generationId);
+    const { operationId } = options;
+    const running = () => registry.getRunning(options.sandboxId);
+    const id = saved || asGeneration((await checkpoint(context, running(), { operationId, cause: 'fork' })).id);
+    held.use(generations.hold(id));
+    // One copy starts soonest from what there is; several share the memory of one image.
+    if (options.targets.length > 1) await generations.ensureFullImage(id);
+    return openForRestore(context, id);
   });
   const source = registry.get(options.sandboxId).record;
   const semaphore = new Semaphore(forkConcurrency);

@@ -137,8 +137,7 @@ async function startFrom(
   if (!manifest) throw new AppError('not_found', `there is no generation ${generationId} on this host`);
   const mismatches = isCold ? ['a cold start was asked for'] : restoreMismatches(manifest, restoreFacts(context));
   if (mismatches.length === 0) {
-    await generations.ensureFullImage(generationId);
-    await restoreMicroVm(context, sandbox, await generations.open(generationId, { need: 'memory' }));
+    await restoreMicroVm(context, sandbox, await openMemory(context, generationId));
     return undefined;
   }
   const { disk } = await generations.open(generationId, { need: 'disk' });
@@ -162,7 +161,7 @@ export function restoreFacts({ identity, images }: SandboxContext) {
   };
 }
 
-/** Opens a generation for restoring, its memory in one image. Throws `integrity`, or `invalid_state` naming what differs on this host. */
+/** Opens a generation for restoring. Throws `integrity`, or `invalid_state` naming what differs on this host. */
 export async function openForRestore(context: SandboxContext, generationId: GenerationId): Promise<OpenedGeneration> {
   const { generations } = context;
   const manifest = generations.get(generationId);
@@ -170,6 +169,13 @@ export async function openForRestore(context: SandboxContext, generationId: Gene
   const mismatches = restoreMismatches(manifest, restoreFacts(context));
   if (mismatches.length > 0)
     throw new AppError('invalid_state', `cannot restore on this host: ${mismatches.join('; ')}`);
+  return openMemory(context, generationId);
+}
+
+/** Opens a generation with memory that can be restored at once. */
+async function openMemory({ generations }: SandboxContext, generationId: GenerationId): Promise<OpenedGeneration> {
+  const opened = await generations.open(generationId, { need: 'memory' });
+  if (generations.canRestore(opened)) return opened;
   await generations.ensureFullImage(generationId);
   return generations.open(generationId, { need: 'memory' });
 }

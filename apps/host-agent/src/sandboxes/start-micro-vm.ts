@@ -54,17 +54,16 @@ export async function bootMicroVm(context: SandboxContext, sandbox: Sandbox, bas
  * user processes go on. On any failure everything taken is released again and the error is thrown. Under the sandbox's lock.
  */
 export async function restoreMicroVm(context: SandboxContext, sandbox: Sandbox, from: OpenedGeneration): Promise<void> {
-  const { registry, vmm, layout, faults } = context;
+  const { registry, vmm, layout, faults, generations } = context;
   const { record } = sandbox;
-  const { memory, manifest } = from;
-  if (memory?.kind !== 'full')
-    throw new AppError('invalid_state', 'a restore needs a generation with a full memory image');
+  const { manifest } = from;
+  const { base, statePath, pages } = await generations.restoreMemory(from);
   await startInSlot(context, sandbox, from.disk, async (place) => {
-    record.memory = { path: memory.path, mapping: 'private', source: memory };
+    record.memory = { path: base.path, mapping: 'private', source: base };
     record.diskGenerationId = asId('generation', manifest.id);
     const toolboxPath = layout.toolbox(manifest.toolboxId);
-    const spec = machineSpec(context, record, { ...place, memoryPath: memory.path, toolboxPath });
-    const vm = await vmm.restore(spec, { statePath: memory.statePath }, AbortSignal.timeout(startTimeoutMs));
+    const spec = machineSpec(context, record, { ...place, memoryPath: base.path, toolboxPath });
+    const vm = await vmm.restore(spec, { statePath, ...(pages ? { pages } : {}) }, AbortSignal.timeout(startTimeoutMs));
     await faults.hit('resume.after-spawn');
     await vm.resume();
     // The saved guest knows the tokens of when it was saved; it gets this run's with its identity.

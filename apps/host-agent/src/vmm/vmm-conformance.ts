@@ -108,6 +108,39 @@ export function describeVmmDriver(name: string, makeHarness: () => Promise<VmmHa
       expect(await Promise.all(files.map(fingerprint))).toEqual(before);
     });
 
+    it('restores from a memory file and the pages that differ from it, which count as written', async () => {
+      const source = await restoreSpec();
+      const vm = await vmm.restore(source, saved, never);
+      await vm.resume();
+      const tick = await waitForTick(vm, saved.tick + 3);
+      await vm.pause();
+      const statePath = path.join(source.runDirectory, '..', `state-${source.id}`);
+      await vm.saveState(statePath);
+      const dirty = await collectDirty(vm);
+      const memory = await harness.readMemory(vm);
+      await vm.kill();
+      await harness.freezeLayer(source.disk);
+      const { mtimeMs } = await stat(saved.spec.memoryPath);
+      const pages = async function* () {
+        // The order is the caller's choice.
+        for (const [offset, data] of [...dirty].reverse()) yield { offset, data };
+      };
+      const spec = { ...(await restoreSpec()), disk: await harness.createLayer(source.disk) };
+      const again = await vmm.restore(spec, { statePath, pages: pages() }, never);
+      expect((await harness.readMemory(again)).equals(memory)).toBe(true);
+      const reported = await collectDirty(again);
+      for (const offset of dirty.keys()) expect(reported.has(offset), `page ${offset}`).toBe(true);
+      await again.resume();
+      expect(await waitForTick(again, tick + 2)).toBeLessThan(tick + 100);
+      await again.kill();
+      expect((await stat(saved.spec.memoryPath)).mtimeMs).toBe(mtimeMs);
+      const outside = async function* () {
+        yield { offset: memory.length, data: Buffer.alloc(pageBytes) };
+      };
+      await expect(vmm.restore(await restoreSpec(), { statePath, pages: outside() }, never)).rejects.toThrow();
+      expect(await harness.leftovers()).toEqual([]);
+    });
+
     it('saves again after each resume, and needs no more than the dirty pages to restore', async () => {
       const source = await restoreSpec();
       const vm = await vmm.restore(source, saved, never);

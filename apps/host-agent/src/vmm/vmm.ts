@@ -70,6 +70,20 @@ export interface VmExit {
   reason: string;
 }
 
+/** A run of guest RAM: whole pages. */
+export interface GuestPages {
+  offset: number;
+  data: Buffer;
+}
+
+/** A saved state. */
+export interface SavedState {
+  /** Device state, as {@link MicroVm.saveState} wrote it. */
+  statePath: string;
+  /** Where guest RAM differs from the machine's memory file; the rest is as the file has it. In any order. */
+  pages?: AsyncIterable<GuestPages>;
+}
+
 /** One microVM. */
 export interface MicroVm {
   readonly record: VmmRecord;
@@ -86,7 +100,7 @@ export interface MicroVm {
    * Copies what was written since the restore: calls `onRange` with each run of dirty guest pages, in order. Paused only,
    * and only of a restored microVM (`diffSnapshots`). Exact: a page is reported if and only if it was written, whatever its content.
    */
-  dirtyPages(onRange: (range: { offset: number; data: Buffer }) => Promise<void>): Promise<void>;
+  dirtyPages(onRange: (range: GuestPages) => Promise<void>): Promise<void>;
   /** Paused → running. */
   resume(): Promise<void>;
   /** Flushes the drive's caches to the host's disk. Paused only. */
@@ -111,8 +125,11 @@ export interface Vmm extends AsyncDisposable {
   probe(signal: AbortSignal): Promise<VmmIdentity>;
   /** Starts a new guest from its kernel. Resolves when the VMM runs the guest, not when the guest answers. */
   boot(spec: MachineSpec, signal: AbortSignal): Promise<MicroVm>;
-  /** Loads a saved state: RAM is `spec.memoryPath`, mapped privately and never written. Resolves paused: call `resume`. */
-  restore(spec: MachineSpec, from: { statePath: string }, signal: AbortSignal): Promise<MicroVm>;
+  /**
+   * Loads a saved state: RAM is `spec.memoryPath`, mapped privately and never written, with `from.pages` in place of what the file
+   * has there; those count as written since the restore. Resolves paused: call `resume`.
+   */
+  restore(spec: MachineSpec, from: SavedState, signal: AbortSignal): Promise<MicroVm>;
   /** Finds a running VMM that an earlier agent started; undefined when it is gone. */
   attach(record: VmmRecord): Promise<MicroVm | undefined>;
   /** Ends every microVM of this host agent whose id is not in `keep`: what a crash left before it was journaled. */

@@ -27,7 +27,7 @@ const tickMs = 50;
 /** Pages that the guest writes in turn: each holds a tick's number until it is zeroed at the next tick. */
 const writtenPages = 64;
 const consoleBytes = 64 * 1024;
-/** Longest run of pages in one answer; it is base64 and must fit a message. */
+/** Longest run of pages in one message; it is base64 and must fit a message. */
 const maxRangeBytes = 64 * pageBytes;
 const powerOffTick = 5;
 
@@ -122,6 +122,8 @@ class FakeMachine {
         return this.#saveState(String(args['path']));
       case 'dirty-range':
         return this.#nextDirtyRange(Number(args['from']));
+      case 'write-memory':
+        return this.#overwrite(Number(args['offset']), Buffer.from(String(args['data']), 'base64'));
       case 'read-memory':
         return (await this.#read(Number(args['offset']), Number(args['length']))).toString('base64');
       case 'flush':
@@ -169,6 +171,14 @@ class FakeMachine {
     await this.#memory.read(data, 0, length, offset);
     for (let at = offset; at < offset + length; at += pageBytes) this.#overlay?.get(at)?.copy(data, at - offset);
     return data;
+  }
+
+  async #overwrite(offset: number, data: Buffer): Promise<void> {
+    if (offset + data.length > this.#config.memoryMib * 1024 * 1024) throw new Error(`there is no memory at ${offset}`);
+    if (this.#isRunning || !this.#overlay)
+      throw new Error('only the memory of a restored, stopped guest can be overwritten');
+    for (let at = 0; at < data.length; at += pageBytes)
+      await this.#write((offset + at) / pageBytes, data.subarray(at, at + pageBytes));
   }
 
   async #write(page: number, content: Buffer): Promise<void> {

@@ -7,7 +7,17 @@ import { Cgroup } from '../process/cgroup.ts';
 import { isRunning, killProcess, readProcessStat } from '../process/process-table.ts';
 import { readTail, VmmProcess } from '../process/vmm-process.ts';
 import { connectListening, type QmpClient, type QmpEvent } from '../qemu/qmp-client.ts';
-import type { MachineSpec, MicroVm, VmExit, Vmm, VmmCapabilities, VmmIdentity, VmmRecord } from '../vmm.ts';
+import type {
+  GuestPages,
+  MachineSpec,
+  MicroVm,
+  SavedState,
+  VmExit,
+  Vmm,
+  VmmCapabilities,
+  VmmIdentity,
+  VmmRecord,
+} from '../vmm.ts';
 import type { FakeMachineConfig } from './fake-machine.ts';
 
 export interface FakeVmmOptions {
@@ -16,6 +26,8 @@ export interface FakeVmmOptions {
 }
 
 const machineScript = path.join(import.meta.dirname, 'fake-machine.ts');
+/** What one message may carry, in base64. */
+const overwriteBytes = 256 * 1024;
 const startTimeoutMs = 10_000;
 
 /**
@@ -42,8 +54,15 @@ export class FakeVmm implements Vmm {
     return vm;
   }
 
-  async restore(spec: MachineSpec, { statePath }: { statePath: string }, signal: AbortSignal): Promise<MicroVm> {
-    return this.#start(spec, statePath, signal);
+  async restore(spec: MachineSpec, { statePath, pages }: SavedState, signal: AbortSignal): Promise<MicroVm> {
+    const vm = await this.#start(spec, statePath, signal);
+    try {
+      for await (const range of pages ?? []) await vm.overwrite(range);
+      return vm;
+    } catch (error) {
+      await vm.kill();
+      throw error;
+    }
   }
 
   async attach(record: VmmRecord): Promise<MicroVm | undefined> {
@@ -143,6 +162,14 @@ class FakeMicroVm implements MicroVm {
 
   async saveState(statePath: string): Promise<void> {
     await this.#whilePaused('save', () => this.#qmp.execute('save-state', { path: statePath }));
+  }
+
+  /** Overwrites guest RAM before it runs. */
+  async overwrite({ offset, data }: GuestPages): Promise<void> {
+    for (let at = 0; at < data.length; at += overwriteBytes) {
+      const piece = data.subarray(at, at + overwriteBytes).toString('base64');
+      await this.#qmp.execute('write-memory', { offset: offset + at, data: piece });
+    }
   }
 
   async dirtyPages(onRange: (range: { offset: number; data: Buffer }) => Promise<void>): Promise<void> {

@@ -26,6 +26,15 @@ export function findMappings(maps: string, file: string): Mapping[] {
   return mappings.sort((a, b) => a.fileOffset - b.fileOffset);
 }
 
+/** Where process `pid` maps `file`. Throws `integrity` when it does not. */
+export async function findGuestMemory({ pid, file }: { pid: number; file: string }): Promise<Mapping[]> {
+  const mappings = findMappings(await readFile(`/proc/${pid}/maps`, 'utf8'), await realpath(file));
+  if (mappings.length === 0) {
+    throw new AppError('integrity', `cannot find guest memory ${file} in process ${pid}: it is not mapped there`);
+  }
+  return mappings;
+}
+
 /**
  * Reports the pages of `file` that process `pid`, which maps it privately, has written since: in order, in runs of at most
  * 1 MiB. A private file mapping keeps the file's own page until the first write, which puts an anonymous page in its place;
@@ -36,10 +45,7 @@ export async function readDirtyPages(
   { pid, file }: { pid: number; file: string },
   onRange: (range: { offset: number; data: Buffer }) => Promise<void>,
 ): Promise<void> {
-  const mappings = findMappings(await readFile(`/proc/${pid}/maps`, 'utf8'), await realpath(file));
-  if (mappings.length === 0) {
-    throw new AppError('integrity', `cannot find guest memory ${file} in process ${pid}: it is not mapped there`);
-  }
+  const mappings = await findGuestMemory({ pid, file });
   const { size } = await stat(file);
   await using pagemap = await open(`/proc/${pid}/pagemap`, 'r');
   await using memory = await open(`/proc/${pid}/mem`, 'r');

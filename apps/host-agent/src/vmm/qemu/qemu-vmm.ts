@@ -4,7 +4,8 @@ import { AppError } from '@aviary/core';
 import { Cgroup, listCgroups, readCgroupLayout } from '../process/cgroup.ts';
 import { isRunning } from '../process/process-table.ts';
 import { VmmProcess } from '../process/vmm-process.ts';
-import type { MachineSpec, MicroVm, Vmm, VmmCapabilities, VmmIdentity, VmmRecord } from '../vmm.ts';
+import { writePages } from '../process/write-pages.ts';
+import type { MachineSpec, MicroVm, SavedState, Vmm, VmmCapabilities, VmmIdentity, VmmRecord } from '../vmm.ts';
 import type { Architecture } from './arguments.ts';
 import { type Launched, type LaunchSettings, launchQemu, noteEvent } from './launch.ts';
 import { type ProbeOptions, probeQemu } from './probe.ts';
@@ -48,11 +49,14 @@ export class QemuVmm implements Vmm {
     return this.#start({ spec, mapping: 'shared', signal }, (vm) => vm.resume());
   }
 
-  async restore(spec: MachineSpec, { statePath }: { statePath: string }, signal: AbortSignal): Promise<MicroVm> {
-    const { runDirectory } = spec;
-    return this.#start({ spec, mapping: 'private', signal }, (_vm, { qmp }) =>
-      loadState(qmp, { statePath, runDirectory }, signal),
-    );
+  async restore(spec: MachineSpec, { statePath, pages }: SavedState, signal: AbortSignal): Promise<MicroVm> {
+    const { runDirectory, memoryPath } = spec;
+    return this.#start({ spec, mapping: 'private', signal }, async ({ record: { pid } }, { qmp }) => {
+      // RAM comes first, as in a migration: devices look at their queues in it while they load (QEMU's virtio_load).
+      if (pages) await writePages({ pid, file: memoryPath }, pages);
+      signal.throwIfAborted();
+      await loadState(qmp, { statePath, runDirectory }, signal);
+    });
   }
 
   async attach(record: VmmRecord): Promise<MicroVm | undefined> {
