@@ -34,10 +34,14 @@ export async function saveGeneration(
   const by = isEnding ? ('link' as const) : ('copy' as const);
   const reads = memory.mapping === 'private' ? [memory.source.storage] : [];
   await using draft = await generations.begin(record.sandboxId, reads);
-  await onDraft?.(asId('generation', draft.id));
   await faults.hit('pause.before-state');
-  await running.vm.saveState(draft.path(statePart));
-  await running.vm.flushDisk();
+  await allDone([
+    async () => onDraft?.(asId('generation', draft.id)),
+    async () => {
+      await running.vm.saveState(draft.path(statePart));
+      await running.vm.flushDisk();
+    },
+  ]);
   await faults.hit('pause.before-memory');
   const saveMemory = async () => {
     if (memory.mapping === 'shared') await draft.adoptFullMemory(fullMemoryPart, { path: memory.path, by });
@@ -47,10 +51,11 @@ export async function saveGeneration(
       );
     }
   };
-  await draft.sealPart(statePart);
-  await saveMemory();
-  await faults.hit('pause.before-disk');
-  await draft.adoptPart(diskPartName, { path: disk.path, by });
+  const saveDisk = async () => {
+    await faults.hit('pause.before-disk');
+    await draft.adoptPart(diskPartName, { path: disk.path, by });
+  };
+  await allDone([() => draft.sealPart(statePart), saveMemory, saveDisk]);
   // Awaited here: the draft must not be disposed of while it is committed.
   return await draft.commit({
     ...(record.generationId === undefined ? {} : { parent: record.generationId }),
@@ -67,6 +72,12 @@ export async function saveGeneration(
     guestAgentToken: record.hostToken,
     network: { guest_mac: running.slot.guestMac },
   });
+}
+
+/** Runs all at once and resolves when all have ended; throws the first one's error that failed. The disk flushes them together. */
+async function allDone(steps: readonly (() => Promise<unknown>)[]): Promise<void> {
+  for (const result of await Promise.allSettled(steps.map((step) => step())))
+    if (result.status === 'rejected') throw result.reason;
 }
 
 /** What lies under a sandbox's disk layer, in the terms of a manifest. */
