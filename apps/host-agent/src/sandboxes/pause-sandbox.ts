@@ -113,7 +113,17 @@ export async function finishPause(
     generation_id: record.generationId ?? '',
     ...(record.reason ? { reason: record.reason } : {}),
   });
-  context.prepareResume(record.generationId);
+  if (isWorthMerging(generation)) context.prepareResume(record.generationId);
+}
+
+/**
+ * Memory diffs from this size on are merged with their image in the background. Below it, reading a diff at each resume and writing it
+ * again at each pause costs less than copying the image once.
+ */
+const worthMergingBytes = 64 * 1024 * 1024;
+
+function isWorthMerging({ memory, parts }: GenerationManifest): boolean {
+  return memory.kind === 'diff' && (parts[memory.part]?.bytes ?? 0) >= worthMergingBytes;
 }
 
 /** Lets what uses the guest finish for a moment. What is left after that is cut by the pause. */

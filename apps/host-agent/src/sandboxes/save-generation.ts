@@ -35,10 +35,14 @@ export async function saveGeneration(
   if (!running || !memory || !disk) throw new AppError('invalid_state', 'only a sandbox with a microVM can be saved');
   const reads = memory.mapping === 'private' ? [memory.source.storage] : [];
   await using draft = await generations.begin(record.sandboxId, reads);
-  await onDraft?.(asId('generation', draft.id));
   await faults.hit('pause.before-state');
-  await running.vm.saveState(draft.path(statePart));
-  await running.vm.flushDisk();
+  await allDone([
+    async () => onDraft?.(asId('generation', draft.id)),
+    async () => {
+      await running.vm.saveState(draft.path(statePart));
+      await running.vm.flushDisk();
+    },
+  ]);
   await faults.hit('pause.before-memory');
   const saveMemory = async () => {
     if (memory.mapping === 'shared')
@@ -49,10 +53,15 @@ export async function saveGeneration(
       );
     }
   };
-  await draft.sealPart(statePart);
-  await saveMemory();
-  await faults.hit('pause.before-disk');
-  const backing = await saveDisk(context, draft, disk);
+  let backing: BackingLayer[] = [];
+  await allDone([
+    () => draft.sealPart(statePart),
+    saveMemory,
+    async () => {
+      await faults.hit('pause.before-disk');
+      backing = await saveDisk(context, draft, disk);
+    },
+  ]);
   // Awaited here: the draft must not be disposed of while it is committed.
   return await draft.commit({
     ...(record.generationId === undefined ? {} : { parent: record.generationId }),
@@ -69,6 +78,12 @@ export async function saveGeneration(
     guestAgentToken: record.hostToken,
     network: { guest_mac: running.slot.guestMac },
   });
+}
+
+/** Runs all at once and resolves when all have ended; throws the first one's error that failed. The disk flushes them together. */
+async function allDone(steps: readonly (() => Promise<unknown>)[]): Promise<void> {
+  for (const result of await Promise.allSettled(steps.map((step) => step())))
+    if (result.status === 'rejected') throw result.reason;
 }
 
 /**

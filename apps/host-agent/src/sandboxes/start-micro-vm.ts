@@ -98,12 +98,13 @@ async function startInSlot(
   base: DiskLayer,
   start: (place: Place) => Promise<void>,
 ): Promise<void> {
-  const { registry, slots, disks, layout, faults } = context;
+  const { slots, disks, layout, faults } = context;
   const { record } = sandbox;
   const slot = await slots.acquire();
   try {
     await faults.hit('create.after-slot');
-    await registry.save(sandbox, { slotIndex: slot.index });
+    // Reaches the journal with the VMM's record: without one nothing runs in the slot, and the next agent reclaims it.
+    record.slotIndex = slot.index;
     for (const directory of [layout.sandbox(record.homeId), layout.sandboxDisk(record.homeId)])
       await mkdir(directory, { recursive: true, mode: 0o711 });
     const runDirectory = layout.sandboxRun(record.homeId);

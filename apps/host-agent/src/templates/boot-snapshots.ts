@@ -3,6 +3,7 @@ import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { asId, errorText, type GenerationId, newId, platformTeamId } from '@aviary/core';
 import { KeyedLock, writeDurableFile } from '@aviary/service-kit';
 import type { Keeper } from '../generations/needed-parts.ts';
+import { execBuffered } from '../guest/exec.ts';
 import { releaseSandbox } from '../sandboxes/destroy-sandbox.ts';
 import { withStoppedGuest } from '../sandboxes/pause-sandbox.ts';
 import { restoreFacts } from '../sandboxes/resume-sandbox.ts';
@@ -77,7 +78,9 @@ function keyOf(context: SandboxContext, { template, vcpus, memoryMib, diskMib }:
   return createHash('sha256').update(facts).digest('hex').slice(0, 40);
 }
 
-/** Boots an anonymous guest, saves it, and removes it. `onSaved` comes before the removal: until then the guest keeps its generation. */
+const warmUpCommand = { cmd: '/bin/true', args: [], envs: {}, user: 'user', timeoutSec: 60 };
+
+/** Boots an anonymous guest, has it run a command, saves it, and removes it. `onSaved` comes before the removal: until then the guest keeps its generation. */
 async function makeBootSnapshot(
   context: SandboxContext,
   size: BootSize,
@@ -111,6 +114,8 @@ async function makeBootSnapshot(
   try {
     await bootMicroVm(context, sandbox, size.template.disk);
     const running = sandbox as Sandbox & { running: RunningParts };
+    // The first command is the slowest by far: the agent's code for it is loaded and compiled. Every restored guest has that behind it.
+    await execBuffered(running.running.guest, warmUpCommand);
     const manifest = await withStoppedGuest(context, running, () =>
       saveGeneration(context, sandbox, { cause: 'boot', isEnding: true }),
     );

@@ -86,6 +86,20 @@ export interface SavedState {
   pages?: AsyncIterable<GuestPages>;
 }
 
+/** A run of guest RAM: whole pages. */
+export interface GuestPages {
+  offset: number;
+  data: Buffer;
+}
+
+/** A saved state. */
+export interface SavedState {
+  /** Device state, as {@link MicroVm.saveState} wrote it. */
+  statePath: string;
+  /** Where guest RAM differs from the machine's memory file; the rest is as the file has it. In any order. */
+  pages?: AsyncIterable<GuestPages>;
+}
+
 /** One microVM. */
 export interface MicroVm {
   readonly record: VmmRecord;

@@ -25,6 +25,7 @@ export interface CgroupLayout {
 const controllerNames = ['memory', 'cpu', 'pids'] as const satisfies readonly Controller[];
 const cpuPeriodUs = 100_000;
 const endTimeoutMs = 10_000;
+const endPollMs = 2;
 
 /** Reads the layout from /proc/self/mountinfo text (proc_pid_mountinfo(5)) and what the unified root offers. */
 export function parseCgroupLayout(mountInfo: string, unifiedControllers: string): CgroupLayout {
@@ -187,17 +188,20 @@ export class Cgroup {
         if (!isGone(error)) throw error;
       }
     }
-    await waitFor({ what: `the end of the processes in ${this.paths[0]}`, timeoutMs: endTimeoutMs }, async () => {
-      const pids = await this.processIds();
-      for (const pid of pids) {
-        try {
-          process.kill(pid, 'SIGKILL');
-        } catch (error) {
-          if (!isGone(error)) throw error;
+    await waitFor(
+      { what: `the end of the processes in ${this.paths[0]}`, timeoutMs: endTimeoutMs, intervalMs: endPollMs },
+      async () => {
+        const pids = await this.processIds();
+        for (const pid of pids) {
+          try {
+            process.kill(pid, 'SIGKILL');
+          } catch (error) {
+            if (!isGone(error)) throw error;
+          }
         }
-      }
-      return pids.size === 0;
-    });
+        return pids.size === 0;
+      },
+    );
   }
 
   /** Kills what is in it and removes it. No error when it is gone. */
@@ -205,16 +209,19 @@ export class Cgroup {
     await this.killAll();
     for (const directory of this.paths) {
       // A process that has just ended may keep its cgroup busy for an instant.
-      await waitFor({ what: `the removal of cgroup ${directory}`, timeoutMs: endTimeoutMs }, async () => {
-        try {
-          await rmdir(directory);
-          return true;
-        } catch (error) {
-          if (isGone(error)) return true;
-          if ((error as NodeJS.ErrnoException).code === 'EBUSY') return false;
-          throw error;
-        }
-      });
+      await waitFor(
+        { what: `the removal of cgroup ${directory}`, timeoutMs: endTimeoutMs, intervalMs: endPollMs },
+        async () => {
+          try {
+            await rmdir(directory);
+            return true;
+          } catch (error) {
+            if (isGone(error)) return true;
+            if ((error as NodeJS.ErrnoException).code === 'EBUSY') return false;
+            throw error;
+          }
+        },
+      );
     }
   }
 }

@@ -18,7 +18,8 @@ export interface VmmProcessOptions {
   child?: ChildProcess;
 }
 
-const pollMs = 20;
+/** Only while a VMM is about to end: commands wait for that. */
+const pollMs = 2;
 const keptLogBytes = 4096;
 const maxLogBytes = 256 * 1024;
 const logCheckMs = 10_000;
