@@ -17,8 +17,27 @@ export const int8Oid = 20;
 /** Longest wait for the connection. */
 const acquireTimeoutMs = 30_000;
 
-export function openPglite(directory: string | undefined): Promise<PGlite> {
-  return PGlite.create({ ...(directory === undefined ? {} : { dataDir: directory }), parsers: { [int8Oid]: Number } });
+const settings = { parsers: { [int8Oid]: Number } };
+
+/** An empty store, to start further ones in memory from: making one anew takes seconds of processor time. */
+let emptyStore: Promise<File | Blob> | undefined;
+let openedInMemory = 0;
+
+export async function openPglite(directory: string | undefined): Promise<PGlite> {
+  if (directory !== undefined) return PGlite.create({ ...settings, dataDir: directory });
+  // Keeping the empty store costs memory and time, too: a process that opens only one has nothing of it.
+  if (++openedInMemory === 1) return PGlite.create(settings);
+  emptyStore ??= makeEmptyStore();
+  return PGlite.create({ ...settings, loadDataDir: await emptyStore });
+}
+
+async function makeEmptyStore(): Promise<File | Blob> {
+  const pglite = await PGlite.create();
+  try {
+    return await pglite.dumpDataDir('none');
+  } finally {
+    await pglite.close();
+  }
 }
 
 /**

@@ -53,6 +53,12 @@ export class FakeHostAgent implements AsyncDisposable {
     };
   }
 
+  /** Ends its connections as an agent does that stops in peace: the calls under way finish. */
+  async sayGoodbye(): Promise<void> {
+    for (const session of this.#sessions) session.goaway();
+    await new Promise<void>((resolve) => setImmediate(resolve));
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const session of this.#sessions) session.destroy();
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));

@@ -127,9 +127,14 @@ export async function answerCommand(
     return accepted.body;
   }
   const row = await waitSettled(deps, { caller, reply, id, waitMs });
-  if (sandboxStatusTraits[row.status].transitional) reply.status(202);
-  else if (row.status === wants) reply.status(settledStatus);
-  else throw await settledOtherwise(deps, row, wants);
+  if (sandboxStatusTraits[row.status].transitional) {
+    reply.status(202);
+    return viewSandbox(row);
+  }
+  // A failure leaves a reason. Its sandbox may be where the command wanted it all the same: a rewind that was refused.
+  const failure = row.status === wants && row.status_reason === null ? null : await findFailure(deps, row);
+  if (row.status !== wants || failure) throw settledOtherwise(row, { wants, failure });
+  reply.status(settledStatus);
   return viewSandbox(row);
 }
 
@@ -146,12 +151,10 @@ function waitSettled(
   return deps.watch.wait(deps, options);
 }
 
-/** The error of a command whose sandbox settled elsewhere: the last operation's own code, reason and details, if it failed. */
-async function settledOtherwise(
-  { database }: SandboxRouteDeps,
-  row: SandboxRow,
-  wants: SandboxStatus,
-): Promise<AppError> {
+type Failure = { code: string; message: string; details?: Record<string, unknown> } | null;
+
+/** The error of the sandbox's last finished operation; null when it went well. */
+async function findFailure({ database }: SandboxRouteDeps, row: SandboxRow): Promise<Failure> {
   const operation = await database.db
     .selectFrom('operations')
     .select('error')
@@ -160,20 +163,23 @@ async function settledOtherwise(
     .orderBy('id', 'desc')
     .limit(1)
     .executeTakeFirst();
-  const code = (operation?.error?.code ?? 'invalid_state') as ErrorCode;
-  const reason = row.status_reason ?? operation?.error?.message ?? 'another command came first';
-  return new AppError(
-    code === 'not_found' ? 'internal' : code,
-    `the sandbox is ${row.status}, not ${wants}: ${reason}`,
-    {
-      details: {
-        ...operation?.error?.details,
-        sandbox_id: viewSandbox(row).id,
-        status: row.status,
-        status_reason: row.status_reason,
-      },
+  return operation?.error ?? null;
+}
+
+/** The error of a command whose sandbox settled elsewhere: the failed operation's own code, reason and details. */
+function settledOtherwise(row: SandboxRow, { wants, failure }: { wants: SandboxStatus; failure: Failure }): AppError {
+  const code = (failure?.code ?? 'invalid_state') as ErrorCode;
+  const reason = row.status_reason ?? failure?.message ?? 'another command came first';
+  const where =
+    row.status === wants ? `the sandbox is ${row.status} as before` : `the sandbox is ${row.status}, not ${wants}`;
+  return new AppError(code === 'not_found' ? 'internal' : code, `${where}: ${reason}`, {
+    details: {
+      ...failure?.details,
+      sandbox_id: viewSandbox(row).id,
+      status: row.status,
+      status_reason: row.status_reason,
     },
-  );
+  });
 }
 
 function markReplay(reply: FastifyReply, isReplay: boolean): void {

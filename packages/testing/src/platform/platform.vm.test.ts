@@ -50,7 +50,7 @@ async function addTeam(dataDir: string): Promise<string> {
   await using database = await openDatabase({ directory: path.join(dataDir, 'control-plane/pglite') });
   const teamId = newId('team');
   await database.db.insertInto('teams').values({ id: teamId, name: 'Other', slug: teamId }).execute();
-  return insertApiKey(database.db, { teamId, name: 'test' });
+  return await insertApiKey(database.db, { teamId, name: 'test' });
 }
 
 /** Every way to a sandbox says to another team that there is none. */
