@@ -1,0 +1,64 @@
+import { newId } from '@aviary/core';
+import { waitFor } from '@aviary/service-kit';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { type AgentHarness, minimalRequest, startAgentHarness } from '../testing/agent-harness.ts';
+import { testImages } from '../testing/test-images.ts';
+
+let agent: AgentHarness;
+
+beforeAll(async () => {
+  agent = await startAgentHarness({ imagesFrom: await testImages(), settings: { AVIARY_WARM_POOL: '1' } });
+}, 600_000);
+afterAll(() => agent?.[Symbol.asyncDispose]());
+
+/** VMMs, not the wrappers around them. */
+async function vmms(): Promise<number> {
+  return (await agent.holdings()).processes.filter((line) => / qemu-system-/.test(line)).length;
+}
+
+async function expectVmms(count: number): Promise<void> {
+  await waitFor(
+    { what: `${count} microVMs`, timeoutMs: 60_000, intervalMs: 100 },
+    async () => (await vmms()) === count,
+  );
+}
+
+async function create(): Promise<{ startPath: string; destroy: () => Promise<unknown>; hostname: string }> {
+  const sandboxId = newId('sandbox');
+  const { sandbox } = await agent.client.createSandbox(minimalRequest(sandboxId));
+  const result = await agent.client.exec({ sandboxId, cmd: '/bin/hostname', args: [], timeoutSec: 60 });
+  return {
+    startPath: sandbox?.startPath ?? '',
+    hostname: Buffer.from(result.stdout).toString().trim(),
+    destroy: () => agent.client.destroySandbox({ operationId: newId('operation'), sandboxId }),
+  };
+}
+
+it('starts a sandbox from a microVM that stood ready, as itself, and leaks none however the agent ends', async () => {
+  const first = await create();
+  expect(first.startPath).toBe('cold_boot');
+  await first.destroy();
+
+  // The pool has learned what is asked for; its microVM shows as one that no sandbox has, warm once it uses no processor.
+  await expectVmms(1);
+  const second = await waitFor({ what: 'a warm start', timeoutMs: 120_000, intervalMs: 3_000 }, async () => {
+    const sandbox = await create();
+    if (sandbox.startPath === 'warm_pool') return sandbox;
+    await sandbox.destroy();
+    return undefined;
+  });
+  expect(second.hostname).not.toBe(first.hostname);
+  await second.destroy();
+
+  await expectVmms(1);
+  await agent.stop('SIGTERM');
+  expect(await agent.holdings()).toMatchObject({ processes: [], sandboxDirectories: [], records: [] });
+
+  await agent.start();
+  await (await create()).destroy();
+  await expectVmms(1);
+  await agent.stop('SIGKILL');
+  await agent.start();
+  await expectVmms(0);
+  expect(await agent.holdings()).toMatchObject({ sandboxDirectories: [], records: [] });
+});
