@@ -114,8 +114,12 @@ function internalRoutes({ lifecycle }: HttpServerDeps): Record<string, Route> {
       await freezeGuest(lifecycle);
       sendEmpty(response);
     },
-    'POST /thaw': (_request, response) => {
-      thawGuest(lifecycle);
+    'POST /thaw': async (request, response) => {
+      const { timestampMs } = await readJsonObject(request, maxInitBytes);
+      thawGuest(
+        lifecycle,
+        typeof timestampMs === 'number' && Number.isSafeInteger(timestampMs) ? timestampMs : undefined,
+      );
       sendEmpty(response);
     },
   };

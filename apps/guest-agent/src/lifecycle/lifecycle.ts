@@ -51,7 +51,9 @@ export async function freezeGuest({ machine, groups }: LifecycleDeps): Promise<v
   }
 }
 
-export function thawGuest({ groups }: LifecycleDeps): void {
+/** Lets user processes go on. `timestampMs` is the host's clock: the guest's own stood still while its vCPUs did. */
+export function thawGuest({ groups, machine }: LifecycleDeps, timestampMs?: number): void {
+  if (timestampMs !== undefined) machine.setClock(timestampMs);
   requireGroups(groups).thaw();
 }
 

@@ -124,7 +124,7 @@ export class GuestClient implements Disposable {
   }
 
   async thaw({ timeoutMs }: { timeoutMs: number }): Promise<void> {
-    await this.#internal('/thaw', {}, { timeoutMs });
+    await this.#internal('/thaw', { timestampMs: Date.now() }, { timeoutMs });
   }
 
   /** The guest's own measurements, as its `/metrics` gives them. */
