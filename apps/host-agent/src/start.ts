@@ -1,4 +1,5 @@
 import { chmod, mkdir, stat } from 'node:fs/promises';
+import type { Http2Server, ServerHttp2Session } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { AppError, newId } from '@aviary/core';
@@ -117,11 +118,16 @@ export async function startHostAgent(
   );
   await link.open();
   const server = createServer({ context, checkCaller: (headers) => link.checkCaller(headers), logger });
+  const sessions = new Set<ServerHttp2Session>();
+  server.on('session', (session) => {
+    sessions.add(session);
+    session.once('close', () => sessions.delete(session));
+  });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen(config.listen.port, config.listen.host, resolve);
   });
-  cleanup.defer(() => closeServer(server));
+  cleanup.defer(() => closeServer(server, sessions));
   link.start();
   cleanup.use(link);
   const { port } = server.address() as AddressInfo;
@@ -151,15 +157,18 @@ async function makeReachable(dataDir: string): Promise<void> {
   }
 }
 
-const closeGraceMs = 5_000;
+/** Well within the time that service managers give, as warm microVMs are ended after it. */
+const closeGraceMs = 2_000;
 
 /** Lets calls under way finish for a moment, then cuts their connections. What they started goes on by its record. */
-function closeServer(server: import('node:http2').Http2Server): Promise<void> {
+function closeServer(server: Http2Server, sessions: ReadonlySet<ServerHttp2Session>): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, closeGraceMs);
     server.close(() => {
       clearTimeout(timer);
       resolve();
     });
+    // The control plane keeps its session open for ever: closing one lets its calls finish and takes no new ones.
+    for (const session of sessions) session.close();
   });
 }

@@ -116,7 +116,7 @@ function platformServices(config: CliConfig): Service[] {
     },
     {
       name: 'host-agent',
-      ...app('host-agent'),
+      ...app('host-agent', smallHeap),
       env: {
         ...env,
         AVIARY_CONTROL_PLANE_URL: apiUrl,
@@ -137,7 +137,10 @@ function platformServices(config: CliConfig): Service[] {
   ];
 }
 
-function app(name: string): { file: string; args: string[] } {
+/** For a program that idles beside the sandboxes it serves: a small young generation, and less memory rather than the last bit of speed. */
+const smallHeap = ['--max-semi-space-size=2', '--optimize-for-size'];
+
+function app(name: string, flags: readonly string[] = []): { file: string; args: string[] } {
   const main = fileURLToPath(new URL(`../../../${name}/src/main.ts`, import.meta.url));
-  return { file: process.execPath, args: ['--disable-warning=ExperimentalWarning', main] };
+  return { file: process.execPath, args: ['--disable-warning=ExperimentalWarning', ...flags, main] };
 }
