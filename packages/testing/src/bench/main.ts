@@ -1,8 +1,9 @@
 import { parseArgs } from 'node:util';
+import { benchDensity } from './density.ts';
 import { benchLifecycle } from './lifecycle.ts';
 import { type BenchOptions, type BenchReport, formatTable } from './report.ts';
 
-const benches = { lifecycle: benchLifecycle } as const satisfies Record<
+const benches = { lifecycle: benchLifecycle, density: benchDensity } as const satisfies Record<
   string,
   (options: BenchOptions) => Promise<BenchReport>
 >;
