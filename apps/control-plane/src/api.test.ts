@@ -183,11 +183,15 @@ describe('idempotency keys', () => {
     expect(second.body).toEqual(first.body);
     expect(second.headers.get('idempotency-replayed')).toBe('true');
     expect(platform.agent.sandboxes.work.length).toBe(before + 1);
-    const missing = { body: { path: '/late' }, headers: { 'idempotency-key': 'rm-1' } };
-    expect((await platform.call('POST', `/v1/sandboxes/${sandboxId}/files/remove`, missing)).status).toBe(404);
-    expect((await platform.call('POST', `/v1/sandboxes/${sandboxId}/files/remove`, missing)).body.error.code).toBe(
-      'not_found',
-    );
+    const late = { body: { path: '/tmp/late' }, headers: { 'idempotency-key': 'mkdir-1' } };
+    const files = `/v1/sandboxes/${sandboxId}/files`;
+    await platform.call('POST', `${files}/mkdir`, { body: late.body });
+    for (let attempt = 0; attempt < 2; attempt++) {
+      const { status, body } = await platform.call('POST', `${files}/mkdir`, late);
+      expect([status, body.error.code]).toEqual([409, 'already_exists']);
+    }
+    await platform.call('POST', `${files}/remove`, { body: late.body });
+    expect((await platform.call('POST', `${files}/mkdir`, late)).status).toBe(200);
   });
 });
 

@@ -131,8 +131,9 @@ export async function answerCommand(
     reply.status(202);
     return viewSandbox(row);
   }
-  // A failure leaves a reason. Its sandbox may be where the command wanted it all the same: a rewind that was refused.
-  const failure = row.status === wants && row.status_reason === null ? null : await findFailure(deps, row);
+  // A rewind that was refused leaves its sandbox running, as wanted, and a reason. A stop that its host has not heard of is one.
+  const isDone = row.status === wants && (wants !== 'running' || row.status_reason === null);
+  const failure = isDone ? null : await findFailure(deps, row);
   if (row.status !== wants || failure) throw settledOtherwise(row, { wants, failure });
   reply.status(settledStatus);
   return viewSandbox(row);
