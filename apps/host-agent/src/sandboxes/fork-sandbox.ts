@@ -105,6 +105,7 @@ function startCopy(
       lastActivity: 'start',
     });
     try {
+      await registry.save(sandbox);
       await faults.hit('fork.before-restore');
       await restoreMicroVm(context, sandbox, generation);
       delete sandbox.record.intent;

@@ -1,3 +1,5 @@
+import { readdir, rm } from 'node:fs/promises';
+import path from 'node:path';
 import { errorText } from '@aviary/core';
 import { GuestClient } from '../guest/guest-client.ts';
 import type { MicroVm, VmmRecord } from '../vmm/vmm.ts';
@@ -17,9 +19,11 @@ import { markLost, watchExit } from './watch-exit.ts';
  */
 export async function recoverSandboxes(context: SandboxContext, journal: SandboxJournal): Promise<void> {
   const { registry, vmm, slots, logger } = context;
-  const records = await journal.readAll((file, error) =>
-    logger.error({ file, error: errorText(error) }, 'ignoring a broken sandbox record'),
-  );
+  let hasBroken = false;
+  const records = await journal.readAll((file, error) => {
+    hasBroken = true;
+    logger.error({ file, error: errorText(error) }, 'ignoring a broken sandbox record');
+  });
   const alive = new Map<Sandbox, { vm: MicroVm; slotIndex: number }>();
   for (const record of records) {
     const sandbox = registry.add(record);
@@ -49,6 +53,18 @@ export async function recoverSandboxes(context: SandboxContext, journal: Sandbox
         'cannot settle a sandbox; delete it, or restart the agent to try again',
       );
     });
+  }
+  // A record that cannot be read may name any of them.
+  if (!hasBroken) await removeStrayDirectories(context);
+}
+
+/** Removes directories that no record names: what a crash left of a start before its first record. */
+async function removeStrayDirectories({ registry, layout, logger }: SandboxContext): Promise<void> {
+  const known = new Set<string>(registry.list().flatMap(({ record }) => [record.sandboxId, record.homeId]));
+  for (const name of await readdir(layout.sandboxesDirectory)) {
+    if (known.has(name)) continue;
+    logger.warn({ directory: name }, 'removing a directory that no sandbox has');
+    await rm(path.join(layout.sandboxesDirectory, name), { recursive: true, force: true });
   }
 }
 
