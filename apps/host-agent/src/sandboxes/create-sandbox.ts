@@ -99,6 +99,7 @@ async function startNew(context: SandboxContext, sandbox: Sandbox, template: Hos
   let isNew: boolean;
   try {
     ({ generationId, isNew } = await context.bootSnapshots.ensure(context, size));
+    context.warmPool.want(generationId);
   } catch (error) {
     // A guest that cannot be saved can still be booted; one that cannot be booted fails here again, with its own reason.
     if (error instanceof AppError && (error.code === 'disk_full' || error.code === 'no_capacity')) throw error;

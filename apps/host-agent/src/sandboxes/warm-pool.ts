@@ -31,13 +31,18 @@ export class WarmPool implements WarmMicroVms {
     return [...this.#ready.values()].reduce((sum, entries) => sum + entries.length, 0);
   }
 
-  /** Takes a warm microVM of this snapshot, if there is one. The taker owns it, and all it holds. */
-  take(generationId: GenerationId): WarmSandbox | undefined {
+  /** Notes that sandboxes start from this snapshot: microVMs of it are kept ready from now on. */
+  want(generationId: GenerationId): void {
     const entries = this.#ready.get(generationId) ?? [];
     this.#ready.delete(generationId);
     this.#ready.set(generationId, entries);
     this.#lastUseMs = performance.now();
-    return entries.shift();
+  }
+
+  /** Takes a warm microVM of this snapshot, if there is one. The taker owns it, and all it holds. */
+  take(generationId: GenerationId): WarmSandbox | undefined {
+    this.want(generationId);
+    return this.#ready.get(generationId)?.shift();
   }
 
   /** Marks a start under way: the pool is not filled meanwhile. */
