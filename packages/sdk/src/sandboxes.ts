@@ -98,13 +98,17 @@ export class Sandboxes {
     return await this.#transport.json({ method: 'POST', path, json: { timeout_sec: timeoutSec }, ...options });
   }
 
-  /** Runs a command and resolves with its whole output. A command that fails is a result, not an error. */
+  /**
+   * Runs a command and resolves with its whole output. A command that fails is a result, not an error. Sent once; with an
+   * `idempotencyKey` it is retried where that is safe, and run once however often it is asked for.
+   */
   async exec(sandboxId: string, command: BufferedExecRequest | string, options: CallOptions = {}): Promise<ExecResult> {
     const request: BufferedExecRequest = typeof command === 'string' ? { cmd: command } : command;
     return await this.#transport.json({
       method: 'POST',
       path: sandboxPath(sandboxId, '/exec'),
       json: request,
+      isSentOnce: true,
       timeoutMs: commandTimeoutMs(request.timeout_sec ?? execLimits.timeoutSec.default),
       ...options,
     });

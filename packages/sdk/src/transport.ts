@@ -34,6 +34,11 @@ export interface ApiRequest extends CallOptions {
   /** Makes the body anew for each try. */
   form?: () => FormData;
   headers?: Record<string, string>;
+  /**
+   * Sends no idempotency key of its own making, and tries once: for calls whose answer is not worth a durable record on the server.
+   * A caller that gives a key gets the record and the retries.
+   */
+  isSentOnce?: boolean;
 }
 
 export const defaultTimeoutMs = 60_000;
@@ -113,14 +118,15 @@ export class Transport {
         ...(body === undefined ? {} : { body }),
       });
       if (response.ok) return response;
-      const delayMs = attempt < this.options.retry.maxRetries ? this.#delayMs(response) : undefined;
+      const isRetryable = !isUnkeyed(request) && attempt < this.options.retry.maxRetries;
+      const delayMs = isRetryable ? this.#delayMs(response) : undefined;
       const error = await readError(response, this.options.apiUrl);
       if (delayMs === undefined) throw error;
       await this.options.sleep(delayMs, signal);
     }
   }
 
-  // Every POST carries a key, the other methods are idempotent: so whatever asks to be retried may be.
+  // A POST that is retried carries a key, the other methods are idempotent: so whatever asks to be retried may be.
   #delayMs(response: Response): number | undefined {
     return retryDelayMs(response, Date.now(), this.options.retry);
   }
@@ -132,7 +138,9 @@ export class Transport {
       'User-Agent': userAgent,
       ...(apiKey ? { 'X-API-Key': apiKey } : {}),
       ...(request.json === undefined ? {} : { 'Content-Type': 'application/json' }),
-      ...(request.method === 'POST' ? { 'Idempotency-Key': request.idempotencyKey ?? crypto.randomUUID() } : {}),
+      ...(request.method === 'POST' && !isUnkeyed(request)
+        ? { 'Idempotency-Key': request.idempotencyKey ?? crypto.randomUUID() }
+        : {}),
       ...request.headers,
     };
   }
@@ -209,4 +217,8 @@ function parseErrorBody(text: string): ErrorFields | undefined {
   }
   const error = (body as { error?: Partial<ErrorFields> } | null)?.error;
   return typeof error?.code === 'string' && typeof error.message === 'string' ? (error as ErrorFields) : undefined;
+}
+
+function isUnkeyed({ isSentOnce = false, idempotencyKey }: ApiRequest): boolean {
+  return isSentOnce && idempotencyKey === undefined;
 }
