@@ -177,14 +177,12 @@ async function goOnAs(
   hostToken: string,
 ): Promise<void> {
   const { record, running } = sandbox;
-  const saved = registry.save(sandbox);
-  try {
+  const goOn = async () => {
     running.guest.useTokens({ hostToken, accessToken: record.accessToken });
     await running.vm.resume();
     await running.guest.init(guestIdentity(record), { hostToken: record.hostToken, timeoutMs: warmTimeoutMs });
-  } finally {
-    await saved;
-  }
+  };
+  await Promise.all([registry.save(sandbox), goOn()]);
 }
 
 function newRecord(context: SandboxContext, options: CreateSandboxOptions): SandboxRecord {

@@ -1,9 +1,9 @@
 import { AppError, asId, errorText, type GenerationId, type SandboxId } from '@aviary/core';
 import type { OpenedGeneration } from '../generations/generation-store.ts';
-import { restoreMismatches } from '../generations/manifest.ts';
 import { machineFacts } from './machine-facts.ts';
 import { finishCommittedPause, removeRunFiles } from './pause-sandbox.ts';
 import { releaseMicroVm } from './release-micro-vm.ts';
+import { findRestoreMismatches } from './restore-fit.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { Sandbox } from './sandbox-registry.ts';
 import { bootMicroVm, newToken, restoreMicroVm } from './start-micro-vm.ts';
@@ -107,7 +107,7 @@ async function giveUpRun(
   const { record } = sandbox;
   const manifest = generations.get(generationId);
   if (!manifest) throw new AppError('not_found', `there is no generation ${generationId} on this host`);
-  const needsDiskOnly = isCold || restoreMismatches(manifest, restoreFacts(context)).length > 0;
+  const needsDiskOnly = isCold || (await findRestoreMismatches(context, manifest)).length > 0;
   await generations.open(generationId, { need: needsDiskOnly ? 'disk' : 'memory' });
   await releaseMicroVm(context, sandbox);
   if (record.generationId === undefined) {
@@ -140,7 +140,7 @@ async function startFrom(
   }
   const manifest = generations.get(generationId);
   if (!manifest) throw new AppError('not_found', `there is no generation ${generationId} on this host`);
-  const mismatches = isCold ? ['a cold start was asked for'] : restoreMismatches(manifest, restoreFacts(context));
+  const mismatches = isCold ? ['a cold start was asked for'] : await findRestoreMismatches(context, manifest);
   if (mismatches.length === 0) {
     await restoreMicroVm(context, sandbox, await openMemory(context, generationId));
     return undefined;
@@ -151,27 +151,12 @@ async function startFrom(
   return `started from its disk, memory left aside: ${mismatches.join('; ')}`;
 }
 
-/** What this host offers a restore. An older toolbox that is still on the disk counts as offered. */
-export function restoreFacts({ identity, images }: SandboxContext) {
-  const { vmm, version, machineType, cpuModel, accelerator } = identity;
-  return {
-    vmm,
-    version,
-    machineType,
-    cpuModel,
-    accelerator,
-    kernelId: images.kernel.version,
-    initramfsId: images.initramfs.id,
-    toolboxId: images.toolbox.id,
-  };
-}
-
 /** Opens a generation for restoring. Throws `integrity`, or `invalid_state` naming what differs on this host. */
 export async function openForRestore(context: SandboxContext, generationId: GenerationId): Promise<OpenedGeneration> {
   const { generations } = context;
   const manifest = generations.get(generationId);
   if (!manifest) throw new AppError('not_found', `there is no generation ${generationId} on this host`);
-  const mismatches = restoreMismatches(manifest, restoreFacts(context));
+  const mismatches = await findRestoreMismatches(context, manifest);
   if (mismatches.length > 0)
     throw new AppError('invalid_state', `cannot restore on this host: ${mismatches.join('; ')}`);
   return openMemory(context, generationId);

@@ -73,8 +73,10 @@ export async function restoreMicroVm(context: SandboxContext, sandbox: Sandbox, 
       accessToken: record.accessToken,
     });
     sandbox.running = { vm, slot: place.slot, guest };
-    const saved = registry.save(sandbox, { vmm: vm.record });
-    await endsWith(sandbox.running, (signal) => takeOver(sandbox, guest, signal)).finally(() => saved);
+    await Promise.all([
+      registry.save(sandbox, { vmm: vm.record }),
+      endsWith(sandbox.running, (signal) => takeOver(sandbox, guest, signal)),
+    ]);
     await faults.hit('resume.after-init');
   });
 }

@@ -6,7 +6,7 @@ import type { Keeper } from '../generations/needed-parts.ts';
 import { execBuffered } from '../guest/exec.ts';
 import { releaseSandbox } from '../sandboxes/destroy-sandbox.ts';
 import { withStoppedGuest } from '../sandboxes/pause-sandbox.ts';
-import { restoreFacts } from '../sandboxes/resume-sandbox.ts';
+import { restoreFacts } from '../sandboxes/restore-fit.ts';
 import type { BootSnapshotBook, SandboxContext } from '../sandboxes/sandbox-context.ts';
 import type { RunningParts, Sandbox } from '../sandboxes/sandbox-registry.ts';
 import { saveGeneration } from '../sandboxes/save-generation.ts';
