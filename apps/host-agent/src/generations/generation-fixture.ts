@@ -5,7 +5,8 @@ import { FaultPoints, silentLogger, systemClock } from '@aviary/service-kit';
 import { HostLayout } from '../layout.ts';
 import { blockSize } from '../memory/mapping.ts';
 import { materialise, readDiff } from '../memory/memory-diff.ts';
-import { GenerationStore, type OpenedGeneration } from './generation-store.ts';
+import type { OpenedGeneration } from './generation-reader.ts';
+import { GenerationStore } from './generation-store.ts';
 import { fullMemoryPart, type GenerationManifest, statePart } from './manifest.ts';
 
 /**
@@ -130,7 +131,7 @@ export async function contentOf(store: GenerationStore, layout: HostLayout, gene
       needs.find((one) => one.storageId === storageId),
       'an opened diff names what it needs',
     );
-    return store.storagePath({ generationId: owner, storageId }).path;
+    return store.storagePath({ generationId: owner, storageId });
   });
   return { state, disk: diskText, memory: await readFile(image) };
 }

@@ -27,8 +27,9 @@ import {
   makeGeneration,
   openFixtureStore,
 } from './generation-fixture.ts';
-import type { GenerationNode, GenerationStore } from './generation-store.ts';
+import type { GenerationStore } from './generation-store.ts';
 import { type GenerationManifest, restoreMismatches } from './manifest.ts';
+import type { GenerationNode } from './sandbox-generations.ts';
 
 let directory: string;
 let layout: HostLayout;

@@ -1,37 +1,19 @@
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { AppError, errorText, must, parseSafeName, sandboxLimits, uuidv7 } from '@aviary/core';
-import {
-  type Clock,
-  type FaultPoints,
-  KeyedLock,
-  type Logger,
-  syncDirectory,
-  writeDurableFile,
-} from '@aviary/service-kit';
-import type { DiskLayer } from '../disk/disk-store.ts';
+import { AppError, parseSafeName, sandboxLimits, uuidv7 } from '@aviary/core';
+import { type Clock, type FaultPoints, KeyedLock, type Logger } from '@aviary/service-kit';
 import type { HostLayout } from '../layout.ts';
-import { type DirtyRange, materialise, mergeDiffs, rangesBeside, readDiff } from '../memory/memory-diff.ts';
-import { freezeFile } from './disk-handover.ts';
-import { GenerationDraft, type MemorySource } from './generation-draft.ts';
-import { type GenerationIndex, loadIndex, readManifestFile, retiredFile } from './generation-index.ts';
+import { GenerationDraft } from './generation-draft.ts';
+import { type GenerationIndex, loadIndex } from './generation-index.ts';
 import { LabelBook, noLabels } from './generation-labels.ts';
-import {
-  diffMemoryPart,
-  formatManifest,
-  fullMemoryPart,
-  type GenerationManifest,
-  type MemoryFacts,
-  type MergedManifest,
-  manifestFile,
-  parseGenerationManifest,
-  parseMergedManifest,
-  type StorageRef,
-  statePart,
-} from './manifest.ts';
+import { GenerationReader, type OpenedGeneration, type RestoreMemory } from './generation-reader.ts';
+import { GenerationRemover } from './generation-remover.ts';
+import type { GenerationManifest, StorageRef } from './manifest.ts';
 import { type Keeper, neededParts, preferredMerged } from './needed-parts.ts';
-import { fromStorageError, sealPart } from './seal-part.ts';
+import { type GenerationNode, SandboxGenerations } from './sandbox-generations.ts';
+import { fromStorageError } from './seal-part.ts';
 import { type CheckOptions, VerifiedParts } from './verified-parts.ts';
+import { writeMerged } from './write-merged.ts';
 
 export interface GenerationStoreDeps {
   layout: HostLayout;
@@ -45,33 +27,6 @@ export interface GenerationStoreOptions {
   readerGid?: number;
   /** Generations kept per sandbox besides pinned ones. */
   keptGenerations?: number;
-}
-
-/** A generation whose files were checked, ready to start from. */
-export interface OpenedGeneration {
-  manifest: GenerationManifest;
-  directory: string;
-  disk: DiskLayer;
-  /** Absent when there is no memory, or only the disk was asked for. */
-  memory?: MemorySource & { statePath: string };
-}
-
-/** How a VMM that maps one file gets a generation's memory. */
-export interface RestoreMemory {
-  statePath: string;
-  /** The full image to map. What a microVM restored this way writes, and `pages`, are relative to it. */
-  base: MemorySource;
-  /** What differs from the image; undefined when nothing does. To be read once. */
-  pages?: AsyncIterable<DirtyRange>;
-}
-
-/** A generation as users see it; `children` were made from it. */
-export interface GenerationNode {
-  manifest: GenerationManifest;
-  name?: string;
-  isPinned: boolean;
-  isCurrent: boolean;
-  children: GenerationNode[];
 }
 
 export interface CollectedGarbage {
@@ -91,6 +46,9 @@ export class GenerationStore {
   readonly #index: GenerationIndex;
   readonly #labels: LabelBook;
   readonly #verified = new VerifiedParts();
+  readonly #sandboxes: SandboxGenerations;
+  readonly #remover: GenerationRemover;
+  readonly #reader: GenerationReader;
   /** What drafts, merges and openings under way read from: kept whatever the keepers say. */
   readonly #inFlight = new Set<readonly Keeper[]>();
   /** Numbers given to drafts that may still be open, so that two never get the same. */
@@ -106,6 +64,18 @@ export class GenerationStore {
     this.#options = options;
     this.#index = index;
     this.#labels = labels;
+    const verified = this.#verified;
+    this.#sandboxes = new SandboxGenerations({ index, labels }, options);
+    this.#remover = new GenerationRemover({ ...deps, verified });
+    this.#reader = new GenerationReader({
+      ...deps,
+      index,
+      verified,
+      dropMerged: async (merged) => {
+        index.merged.delete(merged.storageId);
+        await this.#remover.removeMerged(merged);
+      },
+    });
   }
 
   /** Opens the store: makes its directories, removes what a crash left unfinished, reads the manifests. */
@@ -138,7 +108,7 @@ export class GenerationStore {
   /** Starts a generation of a sandbox. `reads`: what it is made from, kept meanwhile. Dispose of the draft. */
   async begin(sandboxId: string, reads: readonly Keeper[] = []): Promise<GenerationDraft> {
     const { layout, faults, clock } = this.#deps;
-    const number = 1 + Math.max(this.#lastNumber(sandboxId), this.#givenNumbers.get(sandboxId) ?? 0);
+    const number = 1 + Math.max(this.#sandboxes.lastNumber(sandboxId), this.#givenNumbers.get(sandboxId) ?? 0);
     this.#givenNumbers.set(sandboxId, number);
     const held = [...reads];
     this.#inFlight.add(held);
@@ -161,19 +131,14 @@ export class GenerationStore {
    */
   async open(
     generationId: string,
-    { need, ...check }: { need: 'memory' | 'disk' } & CheckOptions = { need: 'memory' },
+    options: { need: 'memory' | 'disk' } & CheckOptions = { need: 'memory' },
   ): Promise<OpenedGeneration> {
-    if (!this.get(generationId)) throw notFound(generationId);
+    const manifest = this.get(generationId);
+    if (!manifest) throw notFound(generationId);
     const held: Keeper[] = [{ generationId }];
     this.#inFlight.add(held);
     try {
-      const directory = this.#deps.layout.generation(generationId);
-      const manifest = await this.#readManifest(generationId);
-      const disk = await this.#openDisk(manifest, check);
-      if (need === 'disk' || manifest.memory.kind === 'none') return { manifest, directory, disk };
-      return { manifest, directory, disk, memory: await this.#openMemory(manifest, check) };
-    } catch (error) {
-      throw await this.#explain(generationId, error, check);
+      return await this.#reader.open(manifest, options);
     } finally {
       this.#inFlight.delete(held);
     }
@@ -193,27 +158,12 @@ export class GenerationStore {
 
   /** A sandbox's generations as trees, oldest first. Parents that are gone are skipped over. */
   list(sandboxId: string): GenerationNode[] {
-    const { labels } = this.#labels.get(sandboxId);
-    const current = this.#current(sandboxId);
-    const nodes = new Map<string, GenerationNode>();
-    for (const manifest of this.#visible(sandboxId)) {
-      const { name, isPinned = false } = labels[manifest.id] ?? {};
-      const isCurrent = manifest.id === current;
-      nodes.set(manifest.id, { manifest, isPinned, isCurrent, children: [], ...(name === undefined ? {} : { name }) });
-    }
-    const roots: GenerationNode[] = [];
-    for (const node of nodes.values()) {
-      let parent = node.manifest.parent;
-      while (parent !== undefined && !nodes.has(parent)) parent = this.#index.generations.get(parent)?.manifest.parent;
-      const above = parent === undefined ? undefined : nodes.get(parent);
-      (above?.children ?? roots).push(node);
-    }
-    return roots;
+    return this.#sandboxes.list(sandboxId);
   }
 
   /** The generation that a sandbox resumes from: where it was last put, or the newest since. */
   current(sandboxId: string): string | undefined {
-    return this.#current(sandboxId);
+    return this.#sandboxes.current(sandboxId);
   }
 
   /** Puts a sandbox on a generation: an older one of its own (rewind), or another's (fork). */
@@ -221,7 +171,7 @@ export class GenerationStore {
     if (!this.get(generationId)) throw notFound(generationId);
     await this.#labels.change(sandboxId, (labels) => ({
       ...labels,
-      pointer: { generationId, sinceNumber: this.#lastNumber(sandboxId) },
+      pointer: { generationId, sinceNumber: this.#sandboxes.lastNumber(sandboxId) },
     }));
   }
 
@@ -255,7 +205,7 @@ export class GenerationStore {
     if (keepers.some((keeper) => keeper.generationId === generationId))
       throw new AppError('invalid_state', 'cannot delete the generation: a sandbox or a template uses it');
     await this.#labels.change(manifest.sandboxId, (labels) => {
-      if (!labels.isForgotten && this.#current(manifest.sandboxId) === generationId)
+      if (!labels.isForgotten && this.#sandboxes.current(manifest.sandboxId) === generationId)
         throw new AppError(
           'invalid_state',
           'cannot delete the generation: its sandbox resumes from it; rewind to another first',
@@ -267,11 +217,10 @@ export class GenerationStore {
   }
 
   /** Takes back a generation that was committed a moment ago and that nobody has heard of. */
-  async withdraw({ id, parts }: GenerationManifest): Promise<void> {
+  async withdraw(manifest: GenerationManifest): Promise<void> {
     await this.#locks.run('garbage', async () => {
-      if (!this.#index.generations.delete(id)) return;
-      const { layout } = this.#deps;
-      await this.#removeDirectory(layout.generation(id), layout.generationDraft(id), Object.keys(parts));
+      if (!this.#index.generations.delete(manifest.id)) return;
+      await this.#remover.removeGeneration(manifest);
     });
   }
 
@@ -287,7 +236,11 @@ export class GenerationStore {
   async collectGarbage(keepers: readonly Keeper[]): Promise<CollectedGarbage> {
     return await this.#locks.run('garbage', async () => {
       // Decided and taken out of the index without an await between: nothing can start to use what is about to be removed.
-      const needed = neededParts(this.#index, [...keepers, ...this.#ownKeepers(), ...[...this.#inFlight].flat()]);
+      const needed = neededParts(this.#index, [
+        ...keepers,
+        ...this.#sandboxes.keepers(),
+        ...[...this.#inFlight].flat(),
+      ]);
       const result: CollectedGarbage = { removed: [], retired: [] };
       const doomed = [...this.#index.generations].filter(([id]) => !needed.whole.has(id));
       const unmerged = [...this.#index.merged.values()].filter(({ storageId }) => !needed.merged.has(storageId));
@@ -300,16 +253,15 @@ export class GenerationStore {
       for (const { storageId } of unmerged) this.#index.merged.delete(storageId);
       for (const [id, { manifest }] of retire) this.#index.generations.set(id, { manifest, retired: partsOf(id) });
       for (const merged of unmerged) {
-        await this.#removeMerged(merged);
+        await this.#remover.removeMerged(merged);
         result.removed.push(merged.storageId);
       }
       for (const [id, { manifest }] of retire) {
-        await this.#retire(manifest, partsOf(id));
+        await this.#remover.retire(manifest, partsOf(id));
         result.retired.push(id);
       }
       for (const [id, { manifest }] of remove) {
-        const { layout } = this.#deps;
-        await this.#removeDirectory(layout.generation(id), layout.generationDraft(id), Object.keys(manifest.parts));
+        await this.#remover.removeGeneration(manifest);
         result.removed.push(id);
       }
       const owners = new Set([...this.#index.generations.values()].map(({ manifest }) => manifest.sandboxId));
@@ -340,32 +292,21 @@ export class GenerationStore {
   }
 
   /**
-   * What to map and what to write over it: the full image that an opened generation's diffs lie on, and the diffs' pages. Reading
-   * them takes far less time than copying the image. Throws `invalid_state` when there is no memory, or no image below it:
-   * {@link ensureFullImage} makes one.
+   * What to map and what to write over it: the full image that an opened generation's diffs lie on, and the diffs' pages. Throws
+   * `invalid_state` when there is no memory, or no image below it: {@link ensureFullImage} makes one.
    */
-  async restoreMemory({ manifest, memory }: OpenedGeneration): Promise<RestoreMemory> {
-    if (!memory) throw new AppError('invalid_state', `generation ${manifest.id} has no memory to restore`);
-    const { statePath } = memory;
-    if (memory.kind === 'full') return { statePath, base: memory };
-    const { mapping, memoryBytes } = await readDiff(memory.path);
-    const storage = this.#imageBelow(memory);
-    if (!storage || memoryBytes !== manifest.memoryMib * 2 ** 20)
-      throw new AppError('invalid_state', `the memory of generation ${manifest.id} lies on no full image`);
-    const refs = [memory.storage, ...memory.needs];
-    const locate = (storageId: string) => this.storagePath(findStorage(refs, storageId)).path;
-    const base: MemorySource = { storage, kind: 'full', path: this.storagePath(storage).path, needs: [] };
-    return { statePath, base, pages: rangesBeside(storage.storageId, mapping, locate) };
+  restoreMemory(opened: OpenedGeneration): Promise<RestoreMemory> {
+    return this.#reader.restoreMemory(opened);
+  }
+
+  /** Where a memory file is. Throws `integrity` when it is gone. */
+  storagePath(storage: StorageRef): string {
+    return this.#reader.storagePath(storage).path;
   }
 
   /** Whether {@link restoreMemory} has an image to start from. */
-  canRestore({ memory }: OpenedGeneration): boolean {
-    return memory === undefined || memory.kind === 'full' || this.#imageBelow(memory) !== undefined;
-  }
-
-  /** The full image among what a diff reads from. There is at most one: a diff's base is an image, or a diff on one. */
-  #imageBelow({ needs }: MemorySource): StorageRef | undefined {
-    return needs.find((ref) => this.storagePath(ref).facts.kind === 'full');
+  canRestore(opened: OpenedGeneration): boolean {
+    return this.#reader.canRestore(opened);
   }
 
   /**
@@ -394,7 +335,13 @@ export class GenerationStore {
       const held: Keeper[] = [{ generationId, storageId: memory.storage.storageId }];
       this.#inFlight.add(held);
       try {
-        await this.#writeMerged(opened.manifest, memory, form);
+        const { merged, file, stat } = await writeMerged(
+          { ...this.#deps, readerGid: this.#options.readerGid },
+          { generationId, source: memory, form },
+          this.#reader.locator(memory),
+        );
+        this.#verified.remember(file, stat);
+        this.#index.merged.set(merged.storageId, merged);
       } catch (error) {
         throw fromStorageError(error, 'merge saved memory');
       } finally {
@@ -402,219 +349,6 @@ export class GenerationStore {
       }
     });
   }
-
-  async #writeMerged(manifest: GenerationManifest, source: MemorySource, form: 'full' | 'diff'): Promise<void> {
-    const { layout, faults, clock } = this.#deps;
-    const storage: StorageRef = { generationId: manifest.id, storageId: uuidv7(clock.now()) };
-    const draft = layout.mergedDraft(storage.generationId, storage.storageId);
-    const home = layout.merged(storage.generationId, storage.storageId);
-    const part = form === 'full' ? fullMemoryPart : diffMemoryPart;
-    try {
-      await mkdir(draft, { mode: 0o711 });
-      await faults.hit('merge.before-write');
-      const { mapping, memoryBytes, generationNumber } = await readDiff(source.path);
-      const refs = [source.storage, ...source.needs];
-      const locate = (storageId: string) => this.storagePath(findStorage(refs, storageId)).path;
-      const target = path.join(draft, part);
-      if (form === 'full') await materialise(target, { mapping, memoryBytes }, locate);
-      else await mergeDiffs(target, { id: storage.storageId, generationNumber, memoryBytes, mapping }, locate);
-      await freezeFile(target, this.#options.readerGid);
-      const sealed = await sealPart(target);
-      await faults.hit('merge.before-manifest');
-      const { bytes, sha256 } = sealed;
-      const memory = form === 'full' ? { kind: form, part } : { kind: form, part, needs: [] };
-      const createdAt = new Date(clock.now()).toISOString();
-      const merged: MergedManifest = { ...storage, createdAt, parts: { [part]: { bytes, sha256 } }, memory };
-      await writeDurableFile(path.join(draft, manifestFile), formatManifest('merged', merged));
-      await faults.hit('merge.before-rename');
-      await rename(draft, home);
-      await faults.hit('merge.after-rename');
-      await syncDirectory(layout.mergedDirectory);
-      this.#verified.remember(path.join(home, part), sealed.stat);
-      this.#index.merged.set(storage.storageId, merged);
-    } catch (error) {
-      await rm(draft, { recursive: true, force: true });
-      await rm(home, { recursive: true, force: true });
-      throw error;
-    }
-  }
-
-  /** Where a memory file is, and what its manifest says about it. Throws `integrity` when it is gone. */
-  storagePath({ generationId, storageId }: StorageRef): {
-    path: string;
-    facts: Exclude<MemoryFacts, { kind: 'none' }>;
-    part: { bytes: number; sha256: string };
-  } {
-    const { layout } = this.#deps;
-    const isOwn = storageId === generationId;
-    const owner = isOwn ? this.#index.generations.get(generationId)?.manifest : this.#index.merged.get(storageId);
-    if (!owner || owner.memory.kind === 'none')
-      throw new AppError('integrity', `saved memory ${storageId} is missing`, { details: { storage_id: storageId } });
-    const directory = isOwn ? layout.generation(generationId) : layout.merged(generationId, storageId);
-    const facts = owner.memory;
-    return {
-      path: path.join(directory, facts.part),
-      facts,
-      part: must(owner.parts[facts.part], 'a parsed manifest lists its parts'),
-    };
-  }
-
-  async #readManifest(generationId: string): Promise<GenerationManifest> {
-    const manifest = parseGenerationManifest(await readManifestFile(this.#deps.layout.generation(generationId)));
-    if (manifest.id !== generationId)
-      throw new AppError('integrity', `generation ${generationId} holds the files of ${manifest.id}`);
-    return manifest;
-  }
-
-  async #openDisk(manifest: GenerationManifest, check: CheckOptions): Promise<DiskLayer> {
-    const { part, format, backing } = manifest.disk;
-    const layers = [{ generationId: manifest.id, part }, ...backing.filter((layer) => layer.kind === 'generation')];
-    for (const layer of layers) await this.#checkPart(layer, check);
-    return { path: path.join(this.#deps.layout.generation(manifest.id), part), format };
-  }
-
-  async #checkPart({ generationId, part }: { generationId: string; part: string }, check: CheckOptions): Promise<void> {
-    const facts = this.#index.generations.get(generationId)?.manifest.parts[part];
-    if (!facts) throw new AppError('integrity', `saved file ${generationId}/${part} is missing`);
-    await this.#verified.check(path.join(this.#deps.layout.generation(generationId), part), facts, check);
-  }
-
-  async #openMemory(manifest: GenerationManifest, check: CheckOptions): Promise<MemorySource & { statePath: string }> {
-    const { id: generationId } = manifest;
-    await this.#checkPart({ generationId, part: statePart }, check);
-    const statePath = path.join(this.#deps.layout.generation(generationId), statePart);
-    const merged = preferredMerged(this.#index, generationId);
-    if (merged) {
-      try {
-        return { ...(await this.#openStorage(merged, check)), statePath };
-      } catch (error) {
-        // The chain it was made from may still be there; if not, its own error says so.
-        this.#deps.logger.error(
-          { generationId, error: errorText(error) },
-          'merged memory is damaged, trying its chain',
-        );
-        this.#index.merged.delete(merged.storageId);
-        await this.#removeMerged(merged);
-      }
-    }
-    return { ...(await this.#openStorage({ generationId, storageId: generationId }, check)), statePath };
-  }
-
-  async #openStorage({ generationId, storageId }: StorageRef, check: CheckOptions): Promise<MemorySource> {
-    const storage = { generationId, storageId };
-    const { path: file, facts, part } = this.storagePath(storage);
-    if (storageId !== generationId) {
-      const stored = parseMergedManifest(await readManifestFile(path.dirname(file)));
-      if (stored.storageId !== storageId)
-        throw new AppError('integrity', `merged memory ${storageId} holds another's files`);
-    }
-    await this.#verified.check(file, part, check);
-    if (facts.kind === 'full') return { storage, kind: 'full', path: file, needs: [] };
-    const header = await readDiff(file);
-    if (header.id !== storageId) throw new AppError('integrity', `memory diff ${storageId} is that of ${header.id}`);
-    for (const ref of facts.needs) {
-      const below = this.storagePath(ref);
-      await this.#verified.check(below.path, below.part, check);
-    }
-    return { storage, kind: 'diff', path: file, needs: facts.needs };
-  }
-
-  /** Turns what went wrong with a generation into an error that says whether its disk can still be started from. */
-  async #explain(generationId: string, error: unknown, check: CheckOptions): Promise<unknown> {
-    const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
-    if (!isMissing && !(error instanceof AppError && error.code === 'integrity')) return error;
-    let isDiskIntact = true;
-    try {
-      await this.#openDisk(must(this.get(generationId), 'looked up before'), check);
-    } catch {
-      isDiskIntact = false;
-    }
-    const next = isDiskIntact ? 'its disk is intact: start from the disk, or rewind' : 'rewind to another generation';
-    const details = {
-      ...(error instanceof AppError ? error.details : {}),
-      generation_id: generationId,
-      disk_intact: isDiskIntact,
-    };
-    return new AppError('integrity', `cannot restore generation ${generationId}: ${errorText(error)}; ${next}`, {
-      details,
-      cause: error,
-    });
-  }
-
-  async #retire(manifest: GenerationManifest, keep: readonly string[]): Promise<void> {
-    const directory = this.#deps.layout.generation(manifest.id);
-    await this.#deps.faults.hit('gc.before-retire');
-    await writeDurableFile(path.join(directory, retiredFile), `${JSON.stringify({ keep })}\n`);
-    await this.#deps.faults.hit('gc.after-retire');
-    for (const part of Object.keys(manifest.parts)) {
-      if (keep.includes(part)) continue;
-      this.#verified.forget(path.join(directory, part));
-      await rm(path.join(directory, part), { force: true });
-    }
-  }
-
-  async #removeMerged({ generationId, storageId, parts }: MergedManifest): Promise<void> {
-    const { layout } = this.#deps;
-    const home = layout.merged(generationId, storageId);
-    await this.#removeDirectory(home, layout.mergedDraft(generationId, storageId), Object.keys(parts));
-  }
-
-  /** Removes a directory at one instant, by renaming it to a draft; a crash leaves the draft for the next start. */
-  async #removeDirectory(home: string, draft: string, parts: readonly string[]): Promise<void> {
-    for (const part of parts) this.#verified.forget(path.join(home, part));
-    await this.#deps.faults.hit('gc.before-rename');
-    await rename(home, draft);
-    await syncDirectory(path.dirname(home));
-    await this.#deps.faults.hit('gc.before-remove');
-    await rm(draft, { recursive: true, force: true });
-  }
-
-  /** What sandboxes keep for themselves. */
-  #ownKeepers(): Keeper[] {
-    const kept = this.#options.keptGenerations ?? sandboxLimits.keptGenerations;
-    const owners = [...this.#index.generations.values()].map(({ manifest }) => manifest.sandboxId);
-    return [...new Set([...owners, ...this.#labels.sandboxIds()])].flatMap((sandboxId) => {
-      const { isForgotten, pointer, labels } = this.#labels.get(sandboxId);
-      if (isForgotten) return [];
-      const visible = this.#visible(sandboxId);
-      const newest = this.#labels.isDamaged(sandboxId) ? visible : visible.slice(-kept);
-      const pinned = visible.filter(({ id }) => labels[id]?.isPinned);
-      const ids = [...newest, ...pinned].map(({ id }) => id);
-      return [...ids, ...(pointer ? [pointer.generationId] : [])].map((generationId) => ({ generationId }));
-    });
-  }
-
-  /** A sandbox's generations that can be opened and were not deleted, oldest first. */
-  #visible(sandboxId: string): GenerationManifest[] {
-    const { labels } = this.#labels.get(sandboxId);
-    return [...this.#index.generations.values()]
-      .filter(
-        ({ manifest, retired }) => manifest.sandboxId === sandboxId && !retired && !labels[manifest.id]?.isDeleted,
-      )
-      .map(({ manifest }) => manifest)
-      .toSorted((a, b) => a.number - b.number);
-  }
-
-  /** The highest number that a sandbox's generations have had. */
-  #lastNumber(sandboxId: string): number {
-    const numbers = [...this.#index.generations.values()]
-      .filter(({ manifest }) => manifest.sandboxId === sandboxId)
-      .map(({ manifest }) => manifest.number);
-    return Math.max(0, this.#labels.get(sandboxId).pointer?.sinceNumber ?? 0, ...numbers);
-  }
-
-  #current(sandboxId: string): string | undefined {
-    const { pointer } = this.#labels.get(sandboxId);
-    const newest = this.#visible(sandboxId).at(-1);
-    if (pointer && this.get(pointer.generationId) && pointer.sinceNumber >= (newest?.number ?? 0))
-      return pointer.generationId;
-    return newest?.id;
-  }
-}
-
-function findStorage(refs: readonly StorageRef[], storageId: string): StorageRef {
-  const ref = refs.find((one) => one.storageId === storageId);
-  return must(ref, 'a mapping reads only from storages that the manifest names');
 }
 
 function notFound(generationId: string): AppError {

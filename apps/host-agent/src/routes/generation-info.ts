@@ -1,6 +1,6 @@
 import { type GenerationInfo, GenerationInfoSchema } from '@aviary/proto/hostagent';
 import { create } from '@bufbuild/protobuf';
-import type { GenerationNode } from '../generations/generation-store.ts';
+import type { GenerationNode } from '../generations/sandbox-generations.ts';
 
 /** A generation as the control plane sees it. Sizes are those of its own files, without what it shares with others. */
 export function toGenerationInfo({

@@ -1,6 +1,6 @@
 import { AppError, asId, errorText, type GenerationId, type SandboxId } from '@aviary/core';
 import { Semaphore } from '@aviary/service-kit';
-import type { OpenedGeneration } from '../generations/generation-store.ts';
+import type { OpenedGeneration } from '../generations/generation-reader.ts';
 import type { GenerationManifest } from '../generations/manifest.ts';
 import { checkpoint } from './checkpoint-sandbox.ts';
 import { releaseSandbox } from './destroy-sandbox.ts';

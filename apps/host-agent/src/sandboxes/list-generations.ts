@@ -1,5 +1,5 @@
 import { AppError, type GenerationId, must, type SandboxId } from '@aviary/core';
-import type { GenerationNode } from '../generations/generation-store.ts';
+import type { GenerationNode } from '../generations/sandbox-generations.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 
 /** A sandbox's kept generations, oldest first. Throws `not_found` for a sandbox that is not here. */

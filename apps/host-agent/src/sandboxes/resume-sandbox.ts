@@ -1,5 +1,5 @@
 import { AppError, asId, errorText, type GenerationId, type SandboxId } from '@aviary/core';
-import type { OpenedGeneration } from '../generations/generation-store.ts';
+import type { OpenedGeneration } from '../generations/generation-reader.ts';
 import { machineFacts } from './machine-facts.ts';
 import { finishCommittedPause, removeRunFiles } from './pause-sandbox.ts';
 import { releaseMicroVm } from './release-micro-vm.ts';

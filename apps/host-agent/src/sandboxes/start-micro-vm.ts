@@ -3,7 +3,7 @@ import { chown, mkdir, open, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError, asId, errorText, newId, sandboxHostLabel } from '@aviary/core';
 import type { DiskLayer } from '../disk/disk-store.ts';
-import type { OpenedGeneration } from '../generations/generation-store.ts';
+import type { OpenedGeneration } from '../generations/generation-reader.ts';
 import { GuestClient, sha256Hex } from '../guest/guest-client.ts';
 import type { NetworkSlot } from '../network/network-slot.ts';
 import { lastOutputOf, withLastOutput } from '../vmm/last-output.ts';
