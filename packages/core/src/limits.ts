@@ -1,3 +1,5 @@
+import { AppError } from './errors.ts';
+
 /** Ranges and defaults that the API checks and the host agent checks again. Sizes in MiB, times in seconds. */
 export const sandboxLimits = {
   vcpus: { min: 1, max: 16, default: 1 },
@@ -33,3 +35,18 @@ export const fileLimits = {
   maxListEntries: 10_000,
   chunkBytes: 64 * 1024,
 } as const;
+
+/** Checks the sizes that a sandbox is asked for. Throws `invalid_request` naming the field and its range. */
+export function checkSandboxSizes(sizes: { vcpus: number; memoryMib: number; diskMib: number }): void {
+  const ranges = [
+    ['vcpus', sizes.vcpus, sandboxLimits.vcpus],
+    ['memory_mib', sizes.memoryMib, sandboxLimits.memoryMib],
+    ['disk_mib', sizes.diskMib, sandboxLimits.diskMib],
+  ] as const;
+  for (const [field, value, { min, max }] of ranges) {
+    if (Number.isInteger(value) && value >= min && value <= max) continue;
+    throw new AppError('invalid_request', `${field} must be a whole number from ${min} to ${max}`, {
+      details: { field },
+    });
+  }
+}

@@ -1,4 +1,4 @@
-import { AppError, asId, execLimits, minimalTemplateId, must, sandboxLimits, uuidv7 } from '@aviary/core';
+import { AppError, asId, checkSandboxSizes, execLimits, minimalTemplateId, must, uuidv7 } from '@aviary/core';
 import {
   type CreateSandboxRequest,
   type ExecRequest,
@@ -87,7 +87,7 @@ export class FakeSandboxes {
       createSandbox: (request) => {
         const known = this.#sandboxes.get(checkId(request.sandboxId));
         if (known?.lastOperationId === request.operationId) return { sandbox: known.info };
-        checkSize(request);
+        checkSandboxSizes(request);
         if (known) throw new AppError('already_exists', 'a sandbox with this id is on this host already');
         const template = this.#resolve(request.template);
         const { vcpus, memoryMib, diskMib } = request;
@@ -316,18 +316,6 @@ export class FakeSandboxes {
 
 function checkId(sandboxId: string): string {
   return asId('sandbox', sandboxId);
-}
-
-function checkSize({ vcpus, memoryMib, diskMib }: CreateSandboxRequest): void {
-  const ranges = [
-    ['vcpus', vcpus, sandboxLimits.vcpus],
-    ['memory_mib', memoryMib, sandboxLimits.memoryMib],
-    ['disk_mib', diskMib, sandboxLimits.diskMib],
-  ] as const;
-  for (const [field, value, { min, max }] of ranges) {
-    if (value < min || value > max)
-      throw new AppError('invalid_request', `${field} must be from ${min} to ${max}`, { details: { field } });
-  }
 }
 
 function wrongState({ state, reason }: SandboxInfo): AppError {

@@ -1,38 +1,20 @@
-import {
-  AppError,
-  asId,
-  errorText,
-  type GenerationId,
-  type SandboxId,
-  sandboxLimits,
-  type TeamId,
-  type TemplateId,
-} from '@aviary/core';
+import { AppError, asId, checkSandboxSizes, errorText, type GenerationId } from '@aviary/core';
 import type { HostTemplate } from '../templates/host-template.ts';
 import { resolveTemplate } from '../templates/resolve-template.ts';
 import { releaseSandbox } from './destroy-sandbox.ts';
-import { machineFacts } from './machine-facts.ts';
+import { type NewSandbox, newRecord } from './new-record.ts';
 import { openForRestore } from './resume-sandbox.ts';
 import type { SandboxContext } from './sandbox-context.ts';
-import type { SandboxRecord, StartPath } from './sandbox-record.ts';
+import type { StartPath } from './sandbox-record.ts';
 import type { RunningParts, Sandbox } from './sandbox-registry.ts';
-import { bootMicroVm, guestIdentity, newToken, restoreMicroVm } from './start-micro-vm.ts';
+import { bootMicroVm, guestIdentity, restoreMicroVm } from './start-micro-vm.ts';
 import { watchExit } from './watch-exit.ts';
 
 /** Longest a warm guest may take to its identity; a restore is tried after it. */
 const warmTimeoutMs = 15_000;
 
-export interface CreateSandboxOptions {
+export interface CreateSandboxOptions extends Omit<NewSandbox, 'intent' | 'generationId' | 'isInternal'> {
   operationId: string;
-  sandboxId: SandboxId;
-  teamId: TeamId;
-  template: { teamId: TeamId; templateId: TemplateId };
-  vcpus: number;
-  memoryMib: number;
-  diskMib: number;
-  timeoutSec: number;
-  defaultUser: string;
-  envs: Record<string, string>;
 }
 
 /**
@@ -41,7 +23,7 @@ export interface CreateSandboxOptions {
  * (template), `already_exists`, `no_capacity`, `disk_full`.
  */
 export function createSandbox(context: SandboxContext, options: CreateSandboxOptions): Promise<Sandbox> {
-  checkRanges(options);
+  checkSandboxSizes(options);
   const { registry, faults, warmPool } = context;
   return registry.lock(options.sandboxId, async () => {
     const existing = registry.find(options.sandboxId);
@@ -50,7 +32,10 @@ export function createSandbox(context: SandboxContext, options: CreateSandboxOpt
       throw new AppError('already_exists', 'a sandbox with this id is on this host already');
     }
     const template = resolveTemplate(context, options.template);
-    const sandbox = registry.add(newRecord(context, options));
+    const { operationId, ...asked } = options;
+    const intent = { operationId, kind: 'create' } as const;
+    const defaultUser = asked.defaultUser || 'user';
+    const sandbox = registry.add(newRecord(context, { ...asked, defaultUser, intent }));
     try {
       await registry.save(sandbox);
       await faults.hit('create.before-slot');
@@ -183,47 +168,4 @@ async function goOnAs(
     await running.guest.init(guestIdentity(record), { hostToken: record.hostToken, timeoutMs: warmTimeoutMs });
   };
   await Promise.all([registry.save(sandbox), goOn()]);
-}
-
-function newRecord(context: SandboxContext, options: CreateSandboxOptions): SandboxRecord {
-  const now = context.registry.clock.now();
-  return {
-    version: 1,
-    sandboxId: options.sandboxId,
-    homeId: options.sandboxId,
-    teamId: options.teamId,
-    template: options.template,
-    vcpus: options.vcpus,
-    memoryMib: options.memoryMib,
-    diskMib: options.diskMib,
-    timeoutSec: options.timeoutSec,
-    defaultUser: options.defaultUser || 'user',
-    envs: options.envs,
-    state: 'starting',
-    reason: '',
-    intent: { operationId: options.operationId, kind: 'create' },
-    hostToken: newToken(),
-    accessToken: newToken(),
-    metadata: machineFacts(context),
-    createdAtMs: now,
-    startedAtMs: 0,
-    lastActiveAtMs: now,
-    lastActivity: 'start',
-  };
-}
-
-function checkRanges(options: CreateSandboxOptions): void {
-  const { vcpus, memoryMib, diskMib } = options;
-  const ranges = [
-    ['vcpus', vcpus, sandboxLimits.vcpus],
-    ['memory_mib', memoryMib, sandboxLimits.memoryMib],
-    ['disk_mib', diskMib, sandboxLimits.diskMib],
-  ] as const;
-  for (const [field, value, { min, max }] of ranges) {
-    if (!Number.isInteger(value) || value < min || value > max) {
-      throw new AppError('invalid_request', `${field} must be a whole number from ${min} to ${max}`, {
-        details: { field },
-      });
-    }
-  }
 }

@@ -1,15 +1,15 @@
-import { AppError, asId, errorText, type GenerationId, type SandboxId } from '@aviary/core';
+import { AppError, asId, errorText, type SandboxId } from '@aviary/core';
 import { Semaphore } from '@aviary/service-kit';
 import type { OpenedGeneration } from '../generations/generation-reader.ts';
 import type { GenerationManifest } from '../generations/manifest.ts';
 import { checkpoint } from './checkpoint-sandbox.ts';
 import { releaseSandbox } from './destroy-sandbox.ts';
-import { machineFacts } from './machine-facts.ts';
+import { newRecord } from './new-record.ts';
 import { openForRestore } from './resume-sandbox.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { SandboxRecord } from './sandbox-record.ts';
 import type { Sandbox } from './sandbox-registry.ts';
-import { newToken, restoreMicroVm } from './start-micro-vm.ts';
+import { restoreMicroVm } from './start-micro-vm.ts';
 import { watchExit } from './watch-exit.ts';
 
 /** Copies restored at once: more would only wait for the processors. */
@@ -45,7 +45,7 @@ export async function forkSandbox(
     const saved = done?.record.diskGenerationId ?? (source.record.state === 'paused' && source.record.generationId);
     const { operationId } = options;
     const running = () => registry.getRunning(options.sandboxId);
-    const id = saved || asGeneration((await checkpoint(context, running(), { operationId, cause: 'fork' })).id);
+    const id = saved || asId('generation', (await checkpoint(context, running(), { operationId, cause: 'fork' })).id);
     held.use(generations.hold(id));
     // One copy starts soonest from what there is; several share the memory of one image.
     if (options.targets.length > 1) await generations.ensureFullImage(id);
@@ -79,31 +79,23 @@ function startCopy(
     const existing = registry.find(sandboxId);
     if (existing?.record.lastOperationId === operationId) return existing;
     if (existing) throw new AppError('already_exists', 'a sandbox with this id is on this host already');
-    const now = registry.clock.now();
-    const sandbox = registry.add({
-      version: 1,
-      sandboxId,
-      homeId: sandboxId,
-      teamId: source.teamId,
-      template: source.template,
-      vcpus: generation.manifest.vcpus,
-      memoryMib: generation.manifest.memoryMib,
-      diskMib: generation.manifest.diskMib,
-      timeoutSec,
-      defaultUser: source.defaultUser,
-      envs: source.envs,
-      state: 'starting',
-      reason: '',
-      intent: { operationId, kind: 'create' },
-      hostToken: newToken(),
-      accessToken: newToken(),
-      generationId: asGeneration(generation.manifest.id),
-      metadata: machineFacts(context),
-      createdAtMs: now,
-      startedAtMs: 0,
-      lastActiveAtMs: now,
-      lastActivity: 'start',
-    });
+    const { vcpus, memoryMib, diskMib, id } = generation.manifest;
+    const { teamId, template, defaultUser, envs } = source;
+    const sandbox = registry.add(
+      newRecord(context, {
+        sandboxId,
+        teamId,
+        template,
+        vcpus,
+        memoryMib,
+        diskMib,
+        timeoutSec,
+        defaultUser,
+        envs,
+        intent: { operationId, kind: 'create' },
+        generationId: asId('generation', id),
+      }),
+    );
     try {
       await registry.save(sandbox);
       await faults.hit('fork.before-restore');
@@ -132,8 +124,4 @@ function startCopy(
     });
     return sandbox;
   });
-}
-
-function asGeneration(id: string): GenerationId {
-  return asId('generation', id);
 }

@@ -1,15 +1,15 @@
-import { errorText, type GenerationId, newId, platformTeamId, type TemplateId } from '@aviary/core';
-import { execBuffered } from '../guest/exec.ts';
+import { errorText, type GenerationId } from '@aviary/core';
+import { warmUp } from '../guest/warm-up.ts';
 import { releaseSandbox } from './destroy-sandbox.ts';
+import { newInternalRecord } from './new-record.ts';
 import { openForRestore } from './resume-sandbox.ts';
 import type { SandboxContext, WarmMicroVms, WarmSandbox } from './sandbox-context.ts';
-import { newToken, restoreMicroVm } from './start-micro-vm.ts';
+import { restoreMicroVm } from './start-micro-vm.ts';
 
 /** How long nothing may have been created before the pool is filled: filling must not slow down a burst of creates. */
 const quietMs = 500;
 /** Templates and sizes that the pool keeps microVMs for: the most recently used ones. */
 const maxGenerations = 2;
-const warmUpTimeoutSec = 30;
 
 /**
  * MicroVMs that were restored before anybody asked, ran one command to warm up, and stand still since. Taking one spares the start
@@ -62,7 +62,7 @@ export class WarmPool implements WarmMicroVms {
     if (this.#activeStarts > 0 || performance.now() - this.#lastUseMs < quietMs) return;
     for (const [generationId, entries] of [...this.#ready].reverse()) {
       if (entries.length >= this.#size) continue;
-      const warm = await warmUp(context, generationId);
+      const warm = await makeWarm(context, generationId);
       entries.push(warm);
       void warm.running.vm.exited.then(() => this.#drop(context, generationId, warm));
       return;
@@ -98,43 +98,14 @@ export class WarmPool implements WarmMicroVms {
 }
 
 /** Restores an anonymous guest, lets it answer a command, and stops its vCPUs. */
-async function warmUp(context: SandboxContext, generationId: GenerationId): Promise<WarmSandbox> {
+async function makeWarm(context: SandboxContext, generationId: GenerationId): Promise<WarmSandbox> {
   const { registry } = context;
   const generation = await openForRestore(context, generationId);
-  const id = newId('sandbox');
-  const sandbox = registry.add({
-    version: 1,
-    sandboxId: id,
-    homeId: id,
-    isInternal: true,
-    teamId: platformTeamId,
-    template: { teamId: platformTeamId, templateId: platformTeamId as string as TemplateId },
-    vcpus: generation.manifest.vcpus,
-    memoryMib: generation.manifest.memoryMib,
-    diskMib: generation.manifest.diskMib,
-    timeoutSec: 0,
-    defaultUser: 'user',
-    envs: {},
-    state: 'starting',
-    reason: '',
-    hostToken: newToken(),
-    accessToken: newToken(),
-    metadata: {},
-    createdAtMs: registry.clock.now(),
-    startedAtMs: 0,
-    lastActiveAtMs: registry.clock.now(),
-    lastActivity: 'start',
-  });
+  const sandbox = registry.add(newInternalRecord(context, generation.manifest));
   try {
     await restoreMicroVm(context, sandbox, generation);
     const warm = sandbox as WarmSandbox;
-    await execBuffered(warm.running.guest, {
-      cmd: '/bin/true',
-      args: [],
-      envs: {},
-      user: 'user',
-      timeoutSec: warmUpTimeoutSec,
-    });
+    await warmUp(warm.running.guest);
     warm.running.guest.closeConnections();
     await warm.running.vm.pause();
     return warm;

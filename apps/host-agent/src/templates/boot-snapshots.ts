@@ -1,16 +1,17 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
-import { asId, errorText, type GenerationId, newId, platformTeamId } from '@aviary/core';
+import { asId, errorText, type GenerationId } from '@aviary/core';
 import { KeyedLock, writeDurableFile } from '@aviary/service-kit';
 import type { Keeper } from '../generations/needed-parts.ts';
-import { execBuffered } from '../guest/exec.ts';
+import { warmUp } from '../guest/warm-up.ts';
 import { releaseSandbox } from '../sandboxes/destroy-sandbox.ts';
+import { newInternalRecord } from '../sandboxes/new-record.ts';
 import { withStoppedGuest } from '../sandboxes/pause-sandbox.ts';
 import { restoreFacts } from '../sandboxes/restore-fit.ts';
 import type { BootSnapshotBook, SandboxContext } from '../sandboxes/sandbox-context.ts';
 import type { RunningParts, Sandbox } from '../sandboxes/sandbox-registry.ts';
 import { saveGeneration } from '../sandboxes/save-generation.ts';
-import { bootMicroVm, newToken } from '../sandboxes/start-micro-vm.ts';
+import { bootMicroVm } from '../sandboxes/start-micro-vm.ts';
 import type { BootSize } from './host-template.ts';
 
 /**
@@ -78,8 +79,6 @@ function keyOf(context: SandboxContext, { template, vcpus, memoryMib, diskMib }:
   return createHash('sha256').update(facts).digest('hex').slice(0, 40);
 }
 
-const warmUpCommand = { cmd: '/bin/true', args: [], envs: {}, user: 'user', timeoutSec: 60 };
-
 /** Boots an anonymous guest, has it run a command, saves it, and removes it. `onSaved` comes before the removal: until then the guest keeps its generation. */
 async function makeBootSnapshot(
   context: SandboxContext,
@@ -87,35 +86,11 @@ async function makeBootSnapshot(
   onSaved: (id: GenerationId) => Promise<void>,
 ): Promise<GenerationId> {
   const { registry } = context;
-  const id = newId('sandbox');
-  const sandbox = registry.add({
-    version: 1,
-    sandboxId: id,
-    homeId: id,
-    isInternal: true,
-    teamId: platformTeamId,
-    template: { teamId: platformTeamId, templateId: asId('template', platformTeamId) },
-    vcpus: size.vcpus,
-    memoryMib: size.memoryMib,
-    diskMib: size.diskMib,
-    timeoutSec: 0,
-    defaultUser: 'user',
-    envs: {},
-    state: 'starting',
-    reason: '',
-    hostToken: newToken(),
-    accessToken: newToken(),
-    metadata: {},
-    createdAtMs: registry.clock.now(),
-    startedAtMs: 0,
-    lastActiveAtMs: registry.clock.now(),
-    lastActivity: 'start',
-  });
+  const sandbox = registry.add(newInternalRecord(context, size));
   try {
     await bootMicroVm(context, sandbox, size.template.disk);
     const running = sandbox as Sandbox & { running: RunningParts };
-    // The first command is the slowest by far: the agent's code for it is loaded and compiled. Every restored guest has that behind it.
-    await execBuffered(running.running.guest, warmUpCommand);
+    await warmUp(running.running.guest);
     const manifest = await withStoppedGuest(context, running, () =>
       saveGeneration(context, sandbox, { cause: 'boot', isEnding: true }),
     );
