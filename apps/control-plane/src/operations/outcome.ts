@@ -1,7 +1,8 @@
-import { AppError, asId, must, type SandboxId, toAppError } from '@aviary/core';
+import { AppError, asId, type HostId, must, type SandboxId, toAppError } from '@aviary/core';
 import type { SandboxInfo } from '@aviary/proto/hostagent';
 import type { Db } from '../context.ts';
 import { findSandboxById, type SandboxChanges, type SandboxRow } from '../sandboxes/sandbox-store.ts';
+import { type AgentDeps, callAgent } from './agent-call.ts';
 import type { Operation } from './operation.ts';
 
 /** How long an operation goes on trying while its host does not answer. A supervised agent is back well within it. */
@@ -32,8 +33,18 @@ export function runChanges(info: SandboxInfo | undefined): SandboxChanges {
   };
 }
 
-/** True when a stop has been asked for meanwhile, so that what this operation made must go again. */
-export async function isBeingStopped(db: Db, id: SandboxId): Promise<boolean> {
-  const row = await findSandboxById(db, id);
-  return row === undefined || row.status === 'stopping' || row.status === 'stopped';
+/**
+ * True when a stop has been asked for while the operation started a microVM: nobody else would end it, so this does, with the
+ * operation's own id.
+ */
+export async function endIfStopped(
+  deps: AgentDeps & { database: { db: Db } },
+  operation: Operation,
+  { sandboxId, hostId, signal }: { sandboxId: SandboxId; hostId: HostId; signal: AbortSignal },
+): Promise<boolean> {
+  const now = await findSandboxById(deps.database.db, sandboxId);
+  if (now !== undefined && now.status !== 'stopping' && now.status !== 'stopped') return false;
+  const request = { operationId: operation.id, sandboxId };
+  await callAgent(deps, hostId, (client) => client.destroySandbox(request, { signal }));
+  return true;
 }

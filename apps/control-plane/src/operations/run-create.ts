@@ -2,7 +2,7 @@ import type { ServiceContext } from '../context.ts';
 import { applyToLatest } from '../sandboxes/sandbox-store.ts';
 import { type AgentDeps, callAgent } from './agent-call.ts';
 import type { OperationHandler } from './operation.ts';
-import { failureReason, hostRetryMs, isBeingStopped, readSandbox, runChanges } from './outcome.ts';
+import { endIfStopped, failureReason, hostRetryMs, readSandbox, runChanges } from './outcome.ts';
 
 /** A first boot on a software CPU takes a minute; a template may be fetched before. */
 const bootTimeoutMs = 9 * 60_000;
@@ -31,12 +31,8 @@ export function createHandler(deps: AgentDeps & Pick<ServiceContext, 'database'>
           { signal, timeoutMs: bootTimeoutMs },
         ),
       );
-      if (await isBeingStopped(db, row.id)) {
-        await callAgent(deps, row.host_id, (client) =>
-          client.destroySandbox({ operationId: operation.id, sandboxId: row.id }, { signal }),
-        );
-        return async () => undefined;
-      }
+      const started = { sandboxId: row.id, hostId: row.host_id, signal };
+      if (await endIfStopped(deps, operation, started)) return async () => undefined;
       return async (transaction) => {
         await applyToLatest(transaction, row.id, { transition: 'start_succeeded', changes: runChanges(sandbox) });
       };

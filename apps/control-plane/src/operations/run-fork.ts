@@ -4,7 +4,7 @@ import { applyToLatest, type SandboxChanges } from '../sandboxes/sandbox-store.t
 import type { SettledWatch } from '../sandboxes/settled-watch.ts';
 import { type AgentDeps, callAgent } from './agent-call.ts';
 import type { OperationHandler } from './operation.ts';
-import { failureReason, hostRetryMs, isBeingStopped, readSandbox, runChanges } from './outcome.ts';
+import { endIfStopped, failureReason, hostRetryMs, readSandbox, runChanges } from './outcome.ts';
 
 const forkTimeoutMs = 9 * 60_000;
 
@@ -29,12 +29,8 @@ export function forkHandler(
           { signal, timeoutMs: forkTimeoutMs },
         ),
       );
-      for (const target of targets) {
-        if (!(await isBeingStopped(db, target))) continue;
-        await callAgent(deps, source.host_id, (client) =>
-          client.destroySandbox({ operationId: operation.id, sandboxId: target }, { signal }),
-        );
-      }
+      for (const sandboxId of targets)
+        await endIfStopped(deps, operation, { sandboxId, hostId: source.host_id, signal });
       return async (transaction) => {
         if (generation) await recordGeneration(transaction, source.id, generation);
         for (const target of targets) {

@@ -3,7 +3,7 @@ import type { ServiceContext } from '../context.ts';
 import { applyToLatest, type SandboxRow } from '../sandboxes/sandbox-store.ts';
 import { type AgentDeps, callAgent } from './agent-call.ts';
 import type { OperationHandler } from './operation.ts';
-import { failureReason, hostRetryMs, isBeingStopped, readSandbox, runChanges } from './outcome.ts';
+import { endIfStopped, failureReason, hostRetryMs, readSandbox, runChanges } from './outcome.ts';
 
 const resumeTimeoutMs = 9 * 60_000;
 
@@ -27,12 +27,8 @@ export function resumeHandler(deps: AgentDeps & Pick<ServiceContext, 'database'>
           { signal, timeoutMs: resumeTimeoutMs },
         ),
       );
-      if (await isBeingStopped(db, row.id)) {
-        await callAgent(deps, row.host_id, (client) =>
-          client.destroySandbox({ operationId: operation.id, sandboxId: row.id }, { signal }),
-        );
-        return async () => undefined;
-      }
+      const started = { sandboxId: row.id, hostId: row.host_id, signal };
+      if (await endIfStopped(deps, operation, started)) return async () => undefined;
       return async (transaction) => {
         await applyToLatest(transaction, row.id, { transition: 'resume_succeeded', changes: runChanges(sandbox) });
       };

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { minimalTemplateId, newId, platformTeamId, type SandboxId } from '@aviary/core';
@@ -9,6 +9,7 @@ import { runProgram, waitFor } from '@aviary/service-kit';
 import { type Client, createClient } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
 import { type ControlPlaneStub, startControlPlaneStub } from './control-plane-stub.ts';
+import { linkImages } from './test-images.ts';
 
 /** What a host holds on behalf of sandboxes, counted from the outside: the kernel and the disk are asked, not the agent. */
 export interface Holdings {
@@ -49,7 +50,7 @@ export async function startAgentHarness({
   const dataDir = await mkdtemp(path.join(os.tmpdir(), 'aviary-agent-'));
   cleanup.defer(() => rm(dataDir, { recursive: true, force: true, maxRetries: 5 }));
   await writeFile(path.join(dataDir, 'token'), 'one-time-token');
-  await linkImages(path.join(imagesFrom, 'images'), path.join(dataDir, 'images'));
+  await linkImages(imagesFrom, dataDir);
   const controlPlane = cleanup.use(await startControlPlaneStub());
   const networkPrefix = `t${Math.random().toString(36).slice(2, 5)}`;
   const firstSlot = 1_000 + 64 * Math.floor(Math.random() * 400);
@@ -166,13 +167,6 @@ async function removeHostTraces(networkPrefix: string): Promise<void> {
     ...(await readdir('/sys/fs/cgroup')).map((name) => path.join('/sys/fs/cgroup', name)),
   ];
   for (const root of roots) await rmdir(path.join(root, `aviary-${networkPrefix}`)).catch(() => undefined);
-}
-
-/** Hard links where the file system allows them: images are immutable, and large. */
-async function linkImages(from: string, to: string): Promise<void> {
-  await mkdir(to, { recursive: true, mode: 0o711 });
-  const linked = await runProgram('cp', ['-al', `${from}/.`, to], { okExitCodes: [0, 1] });
-  if (linked.exitCode !== 0) await runProgram('cp', ['-a', '--sparse=always', `${from}/.`, to], { timeoutMs: 300_000 });
 }
 
 async function processesMentioning(text: string, except: number | undefined): Promise<string[]> {

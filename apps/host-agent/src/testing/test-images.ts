@@ -1,6 +1,8 @@
 import { existsSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { buildImages } from '@aviary/images';
+import { runProgram } from '@aviary/service-kit';
 
 const repository = path.resolve(import.meta.dirname, '../../../..');
 
@@ -11,4 +13,13 @@ export async function testImages(): Promise<string> {
   if (!existsSync(guestAgentEntry)) throw new Error(`${guestAgentEntry} is missing`);
   await buildImages({ dataDir, guestAgentEntry, onProgress: () => undefined, signal: AbortSignal.timeout(540_000) });
   return dataDir;
+}
+
+/** Gives the data directory `to` the images of `from`: by hard links where the file system allows them, as images are immutable, and large. */
+export async function linkImages(from: string, to: string): Promise<void> {
+  const [source, target] = [path.join(from, 'images'), path.join(to, 'images')];
+  await mkdir(target, { recursive: true, mode: 0o711 });
+  const linked = await runProgram('cp', ['-al', `${source}/.`, target], { okExitCodes: [0, 1] });
+  if (linked.exitCode !== 0)
+    await runProgram('cp', ['-a', '--sparse=always', `${source}/.`, target], { timeoutMs: 300_000 });
 }

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { runProgram, systemClock } from '@aviary/service-kit';
-import type { Product } from './product.ts';
+import type { PlatformHarness } from '../platform/platform-harness.ts';
 import { type BenchRow, row } from './report.ts';
 import { repeat } from './timed.ts';
 
@@ -12,13 +12,13 @@ const settleMs = 5_000;
 const windowMs = 10_000;
 
 /** What the host agent takes while `count` sandboxes do nothing, against a Node process that does nothing. */
-export async function measureAgentAtRest(product: Product, count: number): Promise<BenchRow[]> {
+export async function measureAgentAtRest(product: PlatformHarness, count: number): Promise<BenchRow[]> {
   const { client } = product;
   await repeat(count, () => client.sandboxes.create({ template: 'minimal' }, { waitSec: 120 }));
   await systemClock.sleep(settleMs);
   const bare = spawn(process.execPath, ['-e', 'setInterval(() => undefined, 2 ** 30)'], { stdio: 'ignore' });
   try {
-    const agentPid = await product.hostAgentPid();
+    const agentPid = await product.servicePid('host-agent');
     const before = { agent: await cpuMs(agentPid), bare: await cpuMs(bare.pid ?? 0) };
     await systemClock.sleep(windowMs);
     const share = (beforeMs: number, afterMs: number) => ((afterMs - beforeMs) / windowMs) * 100;

@@ -3,8 +3,8 @@ import { must } from '@aviary/core';
 import { systemClock } from '@aviary/service-kit';
 import { testImages } from '../../../../apps/host-agent/src/testing/test-images.ts';
 import { findMappings } from '../../../../apps/host-agent/src/vmm/process/dirty-pages.ts';
+import { startPlatformHarness } from '../platform/platform-harness.ts';
 import { BareBed } from './bare-bed.ts';
-import { startProduct } from './product.ts';
 import { type BenchOptions, type BenchReport, type BenchRow, machineFacts, row } from './report.ts';
 import { repeat } from './timed.ts';
 
@@ -26,7 +26,10 @@ export async function benchDensity({ samples, onRow }: BenchOptions): Promise<Be
     for (const { value } of clones) floor.push(await guestRam(value.pid, state.memoryPath));
   }
   {
-    await using platform = await startProduct({ imagesFrom, settings: { AVIARY_WARM_POOL: '0' } });
+    await using platform = await startPlatformHarness({
+      imagesFrom,
+      settings: { AVIARY_WARM_POOL: '0', AVIARY_LOG_LEVEL: 'warn' },
+    });
     const { sandboxes } = platform.client;
     // The first one has the saved state made that the others are clones of.
     await repeat(samples + 1, async () => {

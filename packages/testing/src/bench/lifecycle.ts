@@ -2,10 +2,10 @@ import type { AviaryClient } from '@aviary/sdk';
 import { systemClock } from '@aviary/service-kit';
 import type { NetworkSlot } from '../../../../apps/host-agent/src/network/network-slot.ts';
 import { testImages } from '../../../../apps/host-agent/src/testing/test-images.ts';
+import { type PlatformHarness, removeAll, startPlatformHarness } from '../platform/platform-harness.ts';
 import { measureAgentAtRest } from './agent-at-rest.ts';
 import { BareBed, type BareState } from './bare-bed.ts';
 import { bareExec, saveBareVm } from './bare-vmm.ts';
-import { type Product, removeAll, startProduct } from './product.ts';
 import { type BenchOptions, type BenchReport, type BenchRow, machineFacts, median, row } from './report.ts';
 import { atOnce, repeat, timed } from './timed.ts';
 
@@ -27,7 +27,10 @@ export async function benchLifecycle({ samples, onRow }: BenchOptions): Promise<
   await using bed = await BareBed.open({ imagesFrom, accelerator: 'tcg' });
   add(await measureSlots(bed, samples));
   const floor = await measureFloor(bed, samples);
-  await using product = await startProduct({ imagesFrom, settings: { AVIARY_WARM_POOL: '0' } });
+  await using product = await startPlatformHarness({
+    imagesFrom,
+    settings: { AVIARY_WARM_POOL: '0', AVIARY_LOG_LEVEL: 'warn' },
+  });
   const cold = await timed(() => createAndExec(product.client));
   add(row('create_cold', 'ms', { floor: floor.boot, product: [cold] }, { limit: (ms) => ms * 1.25 }));
   add(await measureExec(product.client, { floor: floor.exec, samples }));
@@ -120,10 +123,11 @@ async function measureCreate(
 }
 
 async function measureCreateWarm(
-  product: Product,
+  product: PlatformHarness,
   { floor, samples }: { floor: number[]; samples: number },
 ): Promise<BenchRow> {
-  await product.restart({ AVIARY_WARM_POOL: '1' });
+  await product.down();
+  await product.up({ AVIARY_WARM_POOL: '1' });
   const { client } = product;
   // The pool learns from a first create what to keep ready.
   await createAndExec(client);

@@ -1,11 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { must } from '@aviary/core';
 import { AviaryClient } from '@aviary/sdk';
 import { runProgram, waitFor } from '@aviary/service-kit';
+import { linkImages } from '../../../../apps/host-agent/src/testing/test-images.ts';
 
 const cliMain = path.resolve(import.meta.dirname, '../../../../apps/cli/src/main.ts');
 const startTimeoutMs = 120_000;
@@ -25,8 +26,8 @@ export interface PlatformHarness extends AsyncDisposable {
   apiUrl: string;
   apiKey: string;
   dataDir: string;
-  /** Starts `aviary up` (again) and resolves when it says that it is ready. */
-  up(): Promise<void>;
+  /** Starts `aviary up` (again) and resolves when it says that it is ready. `changed` settings hold for this run. */
+  up(changed?: Record<string, string>): Promise<void>;
   /** Asks `aviary up` to stop, or ends it the hard way, and waits for its end. */
   down(signal?: 'SIGTERM' | 'SIGKILL'): Promise<void>;
   /** Process id of a service that `up` runs. */
@@ -51,7 +52,7 @@ export async function startPlatformHarness({
   const dataDir = await mkdtemp(path.join(os.tmpdir(), 'aviary-platform-'));
   cleanup.defer(() => rm(dataDir, { recursive: true, force: true, maxRetries: 5 }));
   await runProgram('chmod', ['711', dataDir]);
-  await linkImages(path.join(imagesFrom, 'images'), path.join(dataDir, 'images'));
+  await linkImages(imagesFrom, dataDir);
   const [port, agentPort] = [await freePort(), await freePort()];
   const apiUrl = `http://127.0.0.1:${port}`;
   const env: Record<string, string> = {
@@ -64,8 +65,6 @@ export async function startPlatformHarness({
     AVIARY_NETWORK_PREFIX: `p${process.pid.toString(36).slice(-3)}`,
     AVIARY_FIRST_SLOT: String(27_000 + 64 * (process.pid % 64)),
     AVIARY_MAX_SLOTS: '64',
-    AVIARY_READY_SLOTS: '1',
-    AVIARY_WARM_POOL: '0',
     ...settings,
   };
   let child: ChildProcess | undefined;
@@ -74,8 +73,11 @@ export async function startPlatformHarness({
   const platform: Omit<PlatformHarness, 'client' | 'apiKey' | typeof Symbol.asyncDispose> = {
     apiUrl,
     dataDir,
-    async up() {
-      const started = spawn(process.execPath, [cliMain, 'up'], { stdio: ['ignore', 'pipe', 'pipe'], env });
+    async up(changed = {}) {
+      const started = spawn(process.execPath, [cliMain, 'up'], {
+        stdio: ['ignore', 'pipe', 'pipe'],
+        env: { ...env, ...changed },
+      });
       child = started;
       let printed = '';
       started.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -115,18 +117,16 @@ export async function startPlatformHarness({
   const client = new AviaryClient({ apiUrl, apiKey });
   cleanup.defer(async () => {
     if (!child) await platform.up();
-    for await (const { id, status } of client.sandboxes.list())
-      if (status !== 'stopped') await client.sandboxes.delete(id, { waitSec: 60 });
+    await removeAll(client);
   });
   const owned = cleanup.move();
   return { ...platform, client, apiKey, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
-/** Hard links where the file system allows them: images are immutable, and large. */
-async function linkImages(from: string, to: string): Promise<void> {
-  await mkdir(to, { recursive: true, mode: 0o711 });
-  const linked = await runProgram('cp', ['-al', `${from}/.`, to], { okExitCodes: [0, 1] });
-  if (linked.exitCode !== 0) await runProgram('cp', ['-a', '--sparse=always', `${from}/.`, to], { timeoutMs: 300_000 });
+/** Deletes every sandbox of the team. */
+export async function removeAll(client: AviaryClient): Promise<void> {
+  const ids = (await Array.fromAsync(client.sandboxes.list())).map(({ id }) => id);
+  await Promise.all(ids.map((id) => client.sandboxes.delete(id, { waitSec: 60 })));
 }
 
 async function freePort(): Promise<number> {

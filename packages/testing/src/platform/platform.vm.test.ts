@@ -16,7 +16,8 @@ let client: AviaryClient;
 const wait = { waitSec: 90 };
 
 beforeAll(async () => {
-  platform = await startPlatformHarness({ imagesFrom: await testImages() });
+  const settings = { AVIARY_READY_SLOTS: '1', AVIARY_WARM_POOL: '0' };
+  platform = await startPlatformHarness({ imagesFrom: await testImages(), settings });
   client = platform.client;
 }, 600_000);
 afterAll(() => platform?.[Symbol.asyncDispose](), 60_000);
