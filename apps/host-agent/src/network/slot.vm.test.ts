@@ -335,10 +335,11 @@ route add 10.11.0.0/16 via ${hostPublicAddress}
     expect((await stat(tunDevice)).mode & 0o777).toBe(0o666);
     expect(await pool.adopt(12)).toMatchObject({ index: 12, namespace: 'nt-12' });
     const slot = await pool.acquire();
-    expect(slot.index).toBe(11);
+    // Two may be built at once, for the one who waits and for the pool; the one that is ready first is given.
+    expect([11, 13]).toContain(slot.index);
     await pool[Symbol.asyncDispose]();
-    expect(await tapSlots.scan()).toEqual([11, 12]);
-    await tapSlots.remove(11);
+    expect(await tapSlots.scan()).toEqual([slot.index, 12].sort((a, b) => a - b));
+    await tapSlots.remove(slot.index);
     await tapSlots.remove(12);
     expect(await kernelState()).toEqual(before);
   });
