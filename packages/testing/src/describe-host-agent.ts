@@ -191,6 +191,18 @@ export function describeHostAgent(name: string, start: () => Promise<StartedHost
       expect(await read('/home/user/conformance/ü/file')).toBe('first');
     });
 
+    it('saves what ran before a rewind, so that one can go forward again', async () => {
+      const before = (await client.listGenerations({ sandboxId })).generations;
+      const [clean, second] = before.map((one) => one.generationId) as [GenerationId, GenerationId];
+      expect(before.map((one) => one.current)).toEqual([true, false]);
+      await client.resumeSandbox({ ...operation(), generationId: second });
+      expect(await read('/home/user/conformance/ü/file')).toBe('second');
+      await client.resumeSandbox({ ...operation(), generationId: clean });
+      expect(await read('/home/user/conformance/ü/file')).toBe('first');
+      const after = (await client.listGenerations({ sandboxId })).generations;
+      expect(after.map((one) => one.parentId)).toEqual(['', clean, clean, second]);
+    });
+
     it('forks once per operation; a target that is taken does not hurt the others', async () => {
       const copy = newId('sandbox');
       const request = { ...operation(), targets: [{ sandboxId: copy }, { sandboxId }], timeoutSec: 30 };

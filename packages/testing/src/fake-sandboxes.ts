@@ -135,6 +135,7 @@ export class FakeSandboxes {
         const wanted = generationId || info.generationId;
         const from = sandbox.generations.find((one) => one.info.generationId === wanted);
         if (wanted && !from) throw new AppError('not_found', 'there is no such generation');
+        if (info.state === SandboxState.RUNNING) this.#save(sandbox, 'pause');
         if (from) sandbox.files = from.files.copy();
         Object.assign(info, {
           state: SandboxState.RUNNING,
@@ -204,7 +205,11 @@ export class FakeSandboxes {
         this.#templates.delete(template?.templateId ?? '');
         return { deferred: false };
       },
-      listGenerations: ({ sandboxId }) => ({ generations: this.#find(sandboxId).generations.map(({ info }) => info) }),
+      listGenerations: ({ sandboxId }) => {
+        const { generations, info: sandbox } = this.#find(sandboxId);
+        for (const { info } of generations) info.current = info.generationId === sandbox.generationId;
+        return { generations: generations.map(({ info }) => info) };
+      },
       updateGeneration: ({ sandboxId, generationId, name, pinned }) => {
         const generation = this.#find(sandboxId).generations.find(
           ({ info }) => info.generationId === generationId,

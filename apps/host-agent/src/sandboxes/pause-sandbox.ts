@@ -36,32 +36,42 @@ export function pauseSandbox(
   context: SandboxContext,
   { sandboxId, operationId, cause }: PauseOptions,
 ): Promise<Sandbox> {
-  const { registry, faults } = context;
+  const { registry } = context;
   return registry.lock(sandboxId, async () => {
     const known = registry.get(sandboxId);
     if (known.record.lastOperationId === operationId) return known;
     if (await finishCommittedPause(context, known)) return known;
     const sandbox = registry.getRunning(sandboxId);
-    let generation: GenerationManifest;
-    try {
-      await registry.save(sandbox, { state: 'pausing', reason: '', intent: { operationId, kind: 'pause' } });
-      await faults.hit('pause.after-journal');
-      await drain(sandbox);
-      generation = await withStoppedGuest(context, sandbox, () =>
-        saveGeneration(context, sandbox, {
-          cause,
-          isEnding: true,
-          onDraft: (generationId) => registry.save(sandbox, { intent: { operationId, kind: 'pause', generationId } }),
-        }),
-      );
-    } catch (error) {
-      await resumeAfterFailure(context, sandbox, errorText(error));
-      throw error;
-    }
-    await faults.hit('pause.after-commit');
-    await finishPause(context, sandbox, { generation, operationId });
+    await pauseRunning(context, sandbox, { operationId, cause });
     return sandbox;
   });
+}
+
+/** The pause itself, of a sandbox that runs. Under its lock; throws as {@link pauseSandbox} does. */
+export async function pauseRunning(
+  context: SandboxContext,
+  sandbox: Sandbox & { running: RunningParts },
+  { operationId, cause }: Omit<PauseOptions, 'sandboxId'>,
+): Promise<void> {
+  const { registry, faults } = context;
+  let generation: GenerationManifest;
+  try {
+    await registry.save(sandbox, { state: 'pausing', reason: '', intent: { operationId, kind: 'pause' } });
+    await faults.hit('pause.after-journal');
+    await drain(sandbox);
+    generation = await withStoppedGuest(context, sandbox, () =>
+      saveGeneration(context, sandbox, {
+        cause,
+        isEnding: true,
+        onDraft: (generationId) => registry.save(sandbox, { intent: { operationId, kind: 'pause', generationId } }),
+      }),
+    );
+  } catch (error) {
+    await resumeAfterFailure(context, sandbox, errorText(error));
+    throw error;
+  }
+  await faults.hit('pause.after-commit');
+  await finishPause(context, sandbox, { generation, operationId });
 }
 
 /**

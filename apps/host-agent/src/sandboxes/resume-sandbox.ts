@@ -1,5 +1,6 @@
 import { AppError, asId, errorText, type GenerationId, type SandboxId } from '@aviary/core';
 import type { OpenedGeneration } from '../generations/generation-reader.ts';
+import { endRunForRewind } from './end-run-for-rewind.ts';
 import { machineFacts } from './machine-facts.ts';
 import { finishCommittedPause, removeRunFiles } from './pause-sandbox.ts';
 import { releaseMicroVm } from './release-micro-vm.ts';
@@ -32,8 +33,12 @@ export function resumeSandbox(context: SandboxContext, options: ResumeOptions): 
     const { record } = sandbox;
     if (record.lastOperationId === operationId) return sandbox;
     await finishCommittedPause(context, sandbox);
+    // Saving what runs makes one generation more, which must not push out the one to go back to.
+    using _held = options.generationId === undefined ? undefined : generations.hold(options.generationId);
+    let unsaved: string | undefined;
     if (record.state === 'running' && options.generationId !== undefined) {
-      await giveUpRun(context, sandbox, { generationId: options.generationId, isCold: options.isCold });
+      const { generationId, isCold } = options;
+      unsaved = await endRunForRewind(context, sandbox, { generationId, isCold, operationId });
     } else if (record.state !== 'paused' && record.state !== 'error') {
       throw new AppError('invalid_state', `the sandbox is ${record.state}, not paused`, {
         details: { state: record.state },
@@ -59,7 +64,10 @@ export function resumeSandbox(context: SandboxContext, options: ResumeOptions): 
       const now = registry.clock.now();
       await registry.save(sandbox, {
         state: 'running',
-        reason: fallback ?? (before.state === 'error' ? `came back from its last saved state; ${before.reason}` : ''),
+        reason:
+          fallback ??
+          unsaved ??
+          (before.state === 'error' ? `came back from its last saved state; ${before.reason}` : ''),
         startPath: fallback === undefined ? 'resume' : 'cold_fallback',
         lastOperationId: operationId,
         startedAtMs: now,
@@ -92,30 +100,6 @@ export function resumeSandbox(context: SandboxContext, options: ResumeOptions): 
     });
     return sandbox;
   });
-}
-
-/**
- * Ends what runs, for a rewind: what happened since the last saved state is given up, as was asked for. Nothing is ended before the
- * generation to go back to is known to be whole. A sandbox that never paused has no state of its own to fall back on: it keeps its disk.
- */
-async function giveUpRun(
-  context: SandboxContext,
-  sandbox: Sandbox,
-  { generationId, isCold }: { generationId: GenerationId; isCold: boolean },
-): Promise<void> {
-  const { registry, generations } = context;
-  const { record } = sandbox;
-  const manifest = generations.get(generationId);
-  if (!manifest) throw new AppError('not_found', `there is no generation ${generationId} on this host`);
-  const needsDiskOnly = isCold || (await findRestoreMismatches(context, manifest)).length > 0;
-  await generations.open(generationId, { need: needsDiskOnly ? 'disk' : 'memory' });
-  await releaseMicroVm(context, sandbox);
-  if (record.generationId === undefined) {
-    await registry.save(sandbox, { state: 'error', reason: 'its run was ended for a rewind' });
-    return;
-  }
-  await removeRunFiles(context, sandbox);
-  await registry.save(sandbox, { state: 'paused', reason: 'its run was ended for a rewind' });
 }
 
 /** Starts the microVM; resolves with the reason when it had to leave the memory aside. */
