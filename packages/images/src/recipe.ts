@@ -42,8 +42,11 @@ export const recipeVersions = { kernel: 1, initramfs: 2, toolbox: 1, minimal: 1 
 /** Kernel modules that /init loads, in order; what they depend on comes along. A built-in one is left out. */
 export const bootModules = ['virtio_mmio', 'virtio_blk', 'squashfs', 'virtio_net'] as const;
 
-/** Modules that the initramfs carries too, loaded after the boot modules when the kernel has them. */
-export const optionalModules = ['overlay', 'virtio_rng'] as const;
+/**
+ * Modules that the initramfs carries too, loaded after the boot modules when the kernel has them. `tcp_diag` lets the guest agent end
+ * connections whose peers a restore left behind; without it each try would also start a search for the module.
+ */
+export const optionalModules = ['overlay', 'virtio_rng', 'tcp_diag'] as const;
 
 /** The `minimal` root file system. */
 export const minimalRootFs = {

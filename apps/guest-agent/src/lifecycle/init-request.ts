@@ -11,6 +11,8 @@ export interface InitRequest {
   envVars?: Record<string, string>;
   defaultUser?: string;
   defaultWorkdir?: string;
+  /** Let frozen user processes go on when all is done. */
+  thaw: boolean;
 }
 
 const minEntropyBytes = 32;
@@ -44,6 +46,7 @@ export function parseInitRequest(body: Record<string, unknown>): InitRequest {
     entropy,
     hostname: text('hostname', /^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$/),
     machineId: text('machineId', /^[0-9a-f]{32}$/),
+    thaw: body['thaw'] === true,
     ...(hostTokenSha256 === undefined ? {} : { hostTokenSha256 }),
     ...(defaultUser === undefined ? {} : { defaultUser }),
     ...(defaultWorkdir === undefined ? {} : { defaultWorkdir }),

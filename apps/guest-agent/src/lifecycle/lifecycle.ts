@@ -32,8 +32,9 @@ export function initializeGuest(request: InitRequest, peer: PeerAddress, deps: L
   if (request.defaultWorkdir !== undefined) settings.defaultWorkdir = request.defaultWorkdir;
   machine.flushNeighbours();
   const areDropped = machine.dropStaleConnections(peer);
-  // Last: a step that failed leaves the tokens with which the host repeats the call.
+  // Late: a step that failed leaves the tokens with which the host repeats the call.
   tokens.rotate(request);
+  if (request.thaw) thawGuest(deps);
   return areDropped ? [] : ['stale TCP connections: the kernel has no socket destruction'];
 }
 

@@ -77,20 +77,27 @@ export class GuestClient implements Disposable {
 
   /**
    * Gives the guest its identity, clock and entropy, and uses its new tokens from then on. Repeats until `timeoutMs`, because a
-   * restored guest may need a moment. `hostToken` is the one to be valid from then on. A guest may have taken the new tokens while its answer was lost: both are tried.
+   * restored guest may need a moment. `hostToken` is the one to be valid from then on. A guest may have taken the new tokens while
+   * its answer was lost: both are tried. `isFrozen`: lets its user processes go on after all that. Resolves with what the guest
+   * could not do, for people; empty when it did all.
    */
   async init(
     init: GuestInit,
     {
       timeoutMs,
       hostToken = this.#tokens.hostToken,
+      isFrozen = false,
       signal,
-    }: { timeoutMs: number; hostToken?: string; signal?: AbortSignal },
-  ): Promise<void> {
+    }: { timeoutMs: number; hostToken?: string; isFrozen?: boolean; signal?: AbortSignal },
+  ): Promise<string> {
     const deadline = performance.now() + timeoutMs;
     const present = this.#tokens.hostToken;
     const tokens = present === hostToken ? [present] : [present, hostToken];
-    const body = { ...init, ...(present === hostToken ? {} : { hostTokenSha256: sha256Hex(hostToken) }) };
+    const body = {
+      ...init,
+      thaw: isFrozen,
+      ...(present === hostToken ? {} : { hostTokenSha256: sha256Hex(hostToken) }),
+    };
     let refusals = 0;
     let last: unknown;
     for (let attempt = 0; ; attempt++) {
@@ -101,12 +108,12 @@ export class GuestClient implements Disposable {
       try {
         const content = { ...body, timestampMs: Date.now(), entropyBase64: randomBytes(64).toString('base64') };
         // Short at first, as a request may be lost while the network of a restored guest comes up; longer for a slow guest.
-        await this.#internal('/init', content, {
+        const headers = await this.#internal('/init', content, {
           timeoutMs: Math.min(initTryMs * 2 ** attempt, maxInitTryMs, leftMs),
           token,
         });
         this.#tokens = { hostToken, accessToken: init.accessToken };
-        return;
+        return String(headers['x-aviary-skipped'] ?? '').slice(0, 200);
       } catch (error) {
         last = error;
         if (error instanceof AppError && error.code === 'unauthorized' && ++refusals >= tokens.length)
@@ -204,7 +211,7 @@ export class GuestClient implements Disposable {
     route: string,
     body: object,
     { timeoutMs, token = this.#tokens.hostToken }: { timeoutMs: number; token?: string },
-  ): Promise<void> {
+  ): Promise<http.IncomingHttpHeaders> {
     const response = await this.#request({
       method: 'POST',
       path: route,
@@ -214,6 +221,7 @@ export class GuestClient implements Disposable {
     });
     await throwForStatus(response);
     response.resume();
+    return response.headers;
   }
 
   async #request(options: {

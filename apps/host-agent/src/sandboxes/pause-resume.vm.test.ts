@@ -1,4 +1,5 @@
-import { newId, type SandboxId } from '@aviary/core';
+import net from 'node:net';
+import { must, newId, type SandboxId } from '@aviary/core';
 import { waitFor } from '@aviary/service-kit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type AgentHarness, startAgentHarness } from '../testing/agent-harness.ts';
@@ -44,6 +45,19 @@ while True:
     n += 1
     put("/dev/shm/counter", n)
     time.sleep(0.2)
+`;
+
+/** Accepts one connection, waits for what never comes, and says how that ended. */
+const listener = `
+import socket
+server = socket.create_server(("", 9000))
+open("/dev/shm/listening", "w")
+peer, _ = server.accept()
+open("/dev/shm/accepted", "w")
+try: end = peer.recv(1)
+except OSError as error: end = error
+with open("/dev/shm/ended.new", "w") as f: f.write(str(end))
+import os; os.rename("/dev/shm/ended.new", "/dev/shm/ended")
 `;
 
 /** Names and contents. */
@@ -104,6 +118,23 @@ describe('pause and resume', () => {
       await drive.resume(sandboxId, { timeoutSec: 3_600 });
       expect(await nonZero()).toBe(0);
     }
+  });
+
+  it('tells programs at once that a peer of before the pause is gone', async () => {
+    await drive.sh(sandboxId, `nohup python3 -c '${listener}' >/dev/null 2>&1 & sleep 0.1`);
+    await waitForGuest('test -e /dev/shm/listening');
+    const { sandboxes } = await agent.client.listSandboxes({});
+    const host = must(
+      sandboxes.find((one) => one.sandboxId === sandboxId),
+      'it runs',
+    ).hostAddress;
+    const peer = net.connect(9_000, host).on('error', () => undefined);
+    await waitForGuest('test -e /dev/shm/accepted');
+    await drive.pause(sandboxId);
+    await drive.resume(sandboxId, { timeoutSec: 3_600 });
+    await waitForGuest('test -e /dev/shm/ended');
+    expect(await drive.sh(sandboxId, 'cat /dev/shm/ended')).toContain('Software caused connection abort');
+    peer.destroy();
   });
 
   it('keeps who the sandbox is, its time limit across agents, and gives it new secrets', async () => {

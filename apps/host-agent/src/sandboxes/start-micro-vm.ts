@@ -75,17 +75,21 @@ export async function restoreMicroVm(context: SandboxContext, sandbox: Sandbox, 
     sandbox.running = { vm, slot: place.slot, guest };
     await Promise.all([
       registry.save(sandbox, { vmm: vm.record }),
-      endsWith(sandbox.running, (signal) => takeOver(sandbox, guest, signal)),
+      endsWith(sandbox.running, (signal) => takeOver(context, sandbox.record, { guest, signal })),
     ]);
     await faults.hit('resume.after-init');
   });
 }
 
-/** Gives a restored guest its identity and secrets, then lets its user processes go on. */
-async function takeOver(sandbox: Sandbox, guest: GuestClient, signal: AbortSignal): Promise<void> {
-  const { record } = sandbox;
-  await guest.init(guestIdentity(record), { hostToken: record.hostToken, timeoutMs: restoreTimeoutMs, signal });
-  await guest.thaw({ timeoutMs: 10_000 });
+/** Gives a restored guest its identity and secrets, and lets its user processes go on. */
+async function takeOver(
+  { logger }: SandboxContext,
+  record: SandboxRecord,
+  { guest, signal }: { guest: GuestClient; signal: AbortSignal },
+): Promise<void> {
+  const options = { hostToken: record.hostToken, isFrozen: true, timeoutMs: restoreTimeoutMs, signal };
+  const skipped = await guest.init(guestIdentity(record), options);
+  if (skipped !== '') logger.warn({ sandboxId: record.sandboxId, skipped }, 'a restored guest could not do everything');
 }
 
 interface Place {
