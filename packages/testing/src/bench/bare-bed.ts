@@ -16,6 +16,9 @@ export interface BareState {
   diskPath: string;
 }
 
+/** A bare microVM with the files that it writes. */
+export type BootedBareVm = BareVm & { memoryPath: string; diskPath: string };
+
 export interface Timed<T> {
   value: T;
   ms: number;
@@ -47,7 +50,7 @@ export class BareBed implements AsyncDisposable {
   }
 
   /** Boots a microVM; the time is from its start to its first command's answer. */
-  async boot(): Promise<Timed<BareVm & { memoryPath: string; diskPath: string }>> {
+  async boot(): Promise<Timed<BootedBareVm>> {
     const place = await this.#place({ path: this.#images.minimal.rootfsPath, format: 'raw' });
     const memoryPath = path.join(this.directory, `${place.name}.mem`);
     const { value, ms } = await this.#start({ ...place, memoryPath });
@@ -61,7 +64,7 @@ export class BareBed implements AsyncDisposable {
   }
 
   /** Saves a booted microVM and ends it. */
-  async saveAndEnd(vm: BareVm & { memoryPath: string; diskPath: string }): Promise<BareState> {
+  async saveAndEnd(vm: BootedBareVm): Promise<BareState> {
     const statePath = path.join(this.directory, `state-${this.#count++}`);
     await saveBareVm(vm, { statePath, memoryPath: vm.memoryPath });
     await vm.kill();
