@@ -1,17 +1,18 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
-import { asId, errorText, type GenerationId } from '@aviary/core';
+import { asId, errorText, type GenerationId, newId } from '@aviary/core';
 import { KeyedLock, writeDurableFile } from '@aviary/service-kit';
 import type { Keeper } from '../generations/needed-parts.ts';
-import { warmUp } from '../guest/warm-up.ts';
+import { rehearseRestore } from '../guest/warm-up.ts';
 import { releaseSandbox } from '../sandboxes/destroy-sandbox.ts';
 import { newInternalRecord } from '../sandboxes/new-record.ts';
 import { withStoppedGuest } from '../sandboxes/pause-sandbox.ts';
 import { restoreFacts } from '../sandboxes/restore-fit.ts';
 import type { BootSnapshotBook, SandboxContext } from '../sandboxes/sandbox-context.ts';
+import type { SandboxRecord } from '../sandboxes/sandbox-record.ts';
 import type { RunningParts, Sandbox } from '../sandboxes/sandbox-registry.ts';
 import { saveGeneration } from '../sandboxes/save-generation.ts';
-import { bootMicroVm } from '../sandboxes/start-micro-vm.ts';
+import { bootMicroVm, guestIdentity } from '../sandboxes/start-micro-vm.ts';
 import type { BootSize } from './host-template.ts';
 
 /**
@@ -79,7 +80,7 @@ function keyOf(context: SandboxContext, { template, vcpus, memoryMib, diskMib }:
   return createHash('sha256').update(facts).digest('hex').slice(0, 40);
 }
 
-/** Boots an anonymous guest, has it run a command, saves it, and removes it. `onSaved` comes before the removal: until then the guest keeps its generation. */
+/** Boots an anonymous guest, has it rehearse its restore, saves it, and removes it. `onSaved` comes before the removal: until then the guest keeps its generation. */
 async function makeBootSnapshot(
   context: SandboxContext,
   size: BootSize,
@@ -90,7 +91,7 @@ async function makeBootSnapshot(
   try {
     await bootMicroVm(context, sandbox, size.template.disk);
     const running = sandbox as Sandbox & { running: RunningParts };
-    await warmUp(running.running.guest);
+    await rehearseRestore(running.running.guest, rehearsedIdentity(sandbox.record));
     const manifest = await withStoppedGuest(context, running, () =>
       saveGeneration(context, sandbox, { cause: 'boot', isEnding: true }),
     );
@@ -100,4 +101,9 @@ async function makeBootSnapshot(
   } finally {
     await releaseSandbox(context, sandbox);
   }
+}
+
+/** Another one than the guest booted with, so that it is really written. */
+function rehearsedIdentity(record: SandboxRecord) {
+  return guestIdentity({ ...record, sandboxId: newId('sandbox') });
 }
