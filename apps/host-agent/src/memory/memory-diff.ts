@@ -1,5 +1,5 @@
 import { type FileHandle, open, rm } from 'node:fs/promises';
-import { AppError, nilUuid } from '@aviary/core';
+import { AppError, must, nilUuid } from '@aviary/core';
 import type { Extent } from '@aviary/linux';
 import { chunkDigest, combineDigests, hashChunkBytes, readFully } from './content-hash.ts';
 import { type DiffHeader, decode, encode, maxEntries, tablePlace } from './diff-header.ts';
@@ -31,21 +31,27 @@ export interface WrittenDiff {
   mapping: Mapping;
 }
 
-/** What is written and hashed at once: several chunks, so that both have work for every thread. */
-const stageBytes = 8 * hashChunkBytes;
+/** Chunks that are hashed and written while the next is filled: work for every thread, and a bound on memory. */
+const flushingChunks = 4;
+
+/** A chunk's place in memory. It may be filled once what was in it before is hashed and written. */
+interface ChunkBuffer {
+  bytes: Uint8Array<ArrayBuffer>;
+  flushed: Promise<void>;
+}
 
 /**
- * Writes one diff file as the ranges come, in two buffers' memory, hashing on the way: when the last range has arrived only the
- * table, the first buffer and an fsync are left. Ranges come in order and do not overlap.
+ * Writes one diff file as the ranges come, hashing on the way: when the last range has arrived only the table, the first
+ * chunk and an fsync are left. Ranges come in order and do not overlap.
  */
-class DiffWriter {
+class DiffWriter implements AsyncDisposable {
   readonly #file: FileHandle;
   readonly #facts: DiffFacts;
   readonly #entries: MappingEntry[] = [];
   readonly #digests: Buffer[] = [];
   /** Kept until the end: the header in it is known only then. */
-  readonly #firstStage = new Uint8Array(stageBytes);
-  readonly #laterStage = new Uint8Array(stageBytes);
+  readonly #firstChunk = new Uint8Array(hashChunkBytes);
+  readonly #buffers: ChunkBuffer[] = [];
   #storageOffset = blockSize;
   #memoryOffset = 0;
   #dirtyBytes = 0;
@@ -79,12 +85,18 @@ class DiffWriter {
     const { header, table } = encode({ id, baseId, generationNumber, memoryBytes, mapping }, this.#storageOffset);
     await this.#store(table);
     const bytes = this.#storageOffset;
-    const tail = bytes % stageBytes;
-    if (bytes > stageBytes && tail !== 0) await this.#flush(this.#laterStage.subarray(0, tail), bytes - tail);
-    this.#firstStage.set(header);
-    await this.#flush(this.#firstStage.subarray(0, Math.min(bytes, stageBytes)), 0);
+    const tail = bytes % hashChunkBytes;
+    if (bytes > hashChunkBytes && tail !== 0) await this.#flush((await this.#buffer()).subarray(0, tail), bytes - tail);
+    this.#firstChunk.set(header);
+    await this.#flush(this.#firstChunk.subarray(0, Math.min(bytes, hashChunkBytes)), 0);
+    await Promise.all(this.#buffers.map(({ flushed }) => flushed));
     await this.#file.sync();
     return { bytes, sha256: combineDigests(bytes, this.#digests), dirtyBytes: this.#dirtyBytes, mapping };
+  }
+
+  /** Waits for what is still being written; the file may be closed after it. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.allSettled(this.#buffers.map(({ flushed }) => flushed));
   }
 
   #accept({ offset, length }: Extent): void {
@@ -117,23 +129,43 @@ class DiffWriter {
   async #store(data: Uint8Array): Promise<void> {
     let done = 0;
     while (done < data.length) {
-      const within = this.#storageOffset % stageBytes;
-      const stage = this.#storageOffset < stageBytes ? this.#firstStage : this.#laterStage;
-      const piece = data.subarray(done, done + stageBytes - within);
-      stage.set(piece, within);
+      const within = this.#storageOffset % hashChunkBytes;
+      const buffer = await this.#buffer();
+      const piece = data.subarray(done, done + hashChunkBytes - within);
+      buffer.set(piece, within);
       done += piece.length;
       this.#storageOffset += piece.length;
-      const isFull = this.#storageOffset % stageBytes === 0;
-      if (isFull && stage === this.#laterStage) await this.#flush(stage, this.#storageOffset - stageBytes);
+      const isFull = this.#storageOffset % hashChunkBytes === 0;
+      if (isFull && buffer !== this.#firstChunk) this.#startFlush(this.#storageOffset - hashChunkBytes);
     }
   }
 
-  async #flush(stage: Uint8Array<ArrayBuffer>, position: number): Promise<void> {
-    const digesting: Promise<Buffer>[] = [];
-    for (let at = 0; at < stage.length; at += hashChunkBytes)
-      digesting.push(chunkDigest(stage.subarray(at, Math.min(at + hashChunkBytes, stage.length))));
-    const [digests] = await Promise.all([Promise.all(digesting), writeFully(this.#file, stage, position)]);
-    for (const [index, digest] of digests.entries()) this.#digests[position / hashChunkBytes + index] = digest;
+  /** Where the chunk at the present offset is filled. Waits for the chunk that was there before when a new one begins. */
+  async #buffer(): Promise<Uint8Array<ArrayBuffer>> {
+    if (this.#storageOffset < hashChunkBytes) return this.#firstChunk;
+    const slot = this.#slotOf(this.#storageOffset);
+    const buffer = this.#buffers[slot];
+    if (!buffer) {
+      this.#buffers[slot] = { bytes: new Uint8Array(hashChunkBytes), flushed: Promise.resolve() };
+      return this.#buffers[slot].bytes;
+    }
+    if (this.#storageOffset % hashChunkBytes === 0) await buffer.flushed;
+    return buffer.bytes;
+  }
+
+  #startFlush(position: number): void {
+    const buffer = must(this.#buffers[this.#slotOf(position)], 'it was filled');
+    buffer.flushed = this.#flush(buffer.bytes, position);
+    buffer.flushed.catch(() => undefined); // whoever waits for the buffer is told
+  }
+
+  #slotOf(position: number): number {
+    return Math.floor(position / hashChunkBytes) % flushingChunks;
+  }
+
+  async #flush(chunk: Uint8Array<ArrayBuffer>, position: number): Promise<void> {
+    const [digest] = await Promise.all([chunkDigest(chunk), writeFully(this.#file, chunk, position)]);
+    this.#digests[position / hashChunkBytes] = digest;
   }
 }
 
@@ -159,7 +191,7 @@ export function writeDiff(
   produce: (onRange: (range: DirtyRange) => Promise<void>) => Promise<void>,
 ): Promise<WrittenDiff> {
   return withNewFile(target, async (file) => {
-    const writer = new DiffWriter(file, facts);
+    await using writer = new DiffWriter(file, facts);
     await produce((range) => writer.write(range));
     return await writer.finish();
   });
@@ -380,7 +412,7 @@ export async function mergeDiffs(
         );
   const facts = { id, baseId: keepId ?? nilUuid, generationNumber, memoryBytes, baseMapping };
   return await withNewFile(target, async (file) => {
-    const writer = new DiffWriter(file, facts);
+    await using writer = new DiffWriter(file, facts);
     for (const { generationId, offset, length, storageOffset } of mapping) {
       if (generationId === keepId) continue;
       if (generationId === nilUuid) {

@@ -28,7 +28,7 @@ export async function saveGeneration(
     onDraft,
   }: { cause: GenerationCause; isEnding: boolean; onDraft?: (id: GenerationId) => Promise<void> },
 ): Promise<GenerationManifest> {
-  const { generations, images, identity, faults } = context;
+  const { generations, images, identity, faults, disks } = context;
   const { record, running } = sandbox;
   const { accelerationNote: _note, ...machine } = identity;
   const { memory, disk } = record;
@@ -36,8 +36,12 @@ export async function saveGeneration(
   const reads = memory.mapping === 'private' ? [memory.source.storage] : [];
   await using draft = await generations.begin(record.sandboxId, reads);
   await faults.hit('pause.before-state');
+  let below: DiskLayer[] = [];
   await allDone([
     async () => onDraft?.(asId('generation', draft.id)),
+    async () => {
+      below = await disks.chain(disk);
+    },
     async () => {
       await running.vm.saveState(draft.path(statePart));
       await running.vm.flushDisk();
@@ -59,7 +63,7 @@ export async function saveGeneration(
     saveMemory,
     async () => {
       await faults.hit('pause.before-disk');
-      backing = await saveDisk(context, draft, disk);
+      backing = await saveDisk(context, draft, { disk, below });
     },
   ]);
   // Awaited here: the draft must not be disposed of while it is committed.
@@ -93,9 +97,8 @@ async function allDone(steps: readonly (() => Promise<unknown>)[]): Promise<void
 async function saveDisk(
   { layout, images, disks, logger }: SandboxContext,
   draft: GenerationDraft,
-  disk: DiskLayer,
+  { disk, below }: { disk: DiskLayer; below: readonly DiskLayer[] },
 ): Promise<BackingLayer[]> {
-  const below = await disks.chain(disk);
   if (below.length + 2 > disks.maxLayers) {
     logger.info({ sandboxId: draft.sandboxId, layers: below.length + 1 }, 'flattening a disk of many layers');
     await disks.flatten({ layer: disk, path: draft.path(diskPartName) });

@@ -413,7 +413,8 @@ async function waitForTick(vm: MicroVm, tick: number): Promise<number> {
 async function collectDirty(vm: MicroVm): Promise<Map<number, Buffer>> {
   const pages = new Map<number, Buffer>();
   await vm.dirtyPages(async ({ offset, data }) => {
-    for (let at = 0; at < data.length; at += pageBytes) pages.set(offset + at, data.subarray(at, at + pageBytes));
+    for (let at = 0; at < data.length; at += pageBytes)
+      pages.set(offset + at, Buffer.from(data.subarray(at, at + pageBytes)));
   });
   return pages;
 }

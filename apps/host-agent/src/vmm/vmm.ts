@@ -86,20 +86,6 @@ export interface SavedState {
   pages?: AsyncIterable<GuestPages>;
 }
 
-/** A run of guest RAM: whole pages. */
-export interface GuestPages {
-  offset: number;
-  data: Buffer;
-}
-
-/** A saved state. */
-export interface SavedState {
-  /** Device state, as {@link MicroVm.saveState} wrote it. */
-  statePath: string;
-  /** Where guest RAM differs from the machine's memory file; the rest is as the file has it. In any order. */
-  pages?: AsyncIterable<GuestPages>;
-}
-
 /** One microVM. */
 export interface MicroVm {
   readonly record: VmmRecord;
@@ -114,7 +100,8 @@ export interface MicroVm {
   saveState(statePath: string): Promise<void>;
   /**
    * Copies what was written since the restore: calls `onRange` with each run of dirty guest pages, in order. Paused only,
-   * and only of a restored microVM (`diffSnapshots`). Exact: a page is reported if and only if it was written, whatever its content.
+   * and only of a restored microVM (`diffSnapshots`). Exact: a page is reported if and only if it was written, whatever its content. The
+   * bytes are valid until `onRange` resolves.
    */
   dirtyPages(onRange: (range: GuestPages) => Promise<void>): Promise<void>;
   /** Paused → running. */
