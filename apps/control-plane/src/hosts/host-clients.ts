@@ -15,6 +15,9 @@ const defaultTimeoutMs = 60_000;
 const tokenReuseMs = 5 * 60_000;
 const maxMessageBytes = 64 * 1024 * 1024;
 
+/** Where a host's agent is, and since when. */
+export type HostPlace = Pick<HostRow, 'id' | 'address' | 'epoch'>;
+
 interface Entry {
   client: HostClient;
   /** What the client was made for: when the host registers anew, it is made anew. */
@@ -33,14 +36,18 @@ export class HostClients implements Disposable {
 
   /** The client of a host, at its present address and epoch. Throws `not_found`. */
   async get(hostId: HostId): Promise<HostClient> {
-    const host = await getHost(this.#deps.database.db, hostId);
+    return this.of(await getHost(this.#deps.database.db, hostId));
+  }
+
+  /** The client of a host that was read from the database just now. */
+  of(host: HostPlace): HostClient {
     const identity = `${host.address}#${host.epoch}`;
-    const known = this.#entries.get(hostId);
+    const known = this.#entries.get(host.id);
     if (known?.identity === identity) return known.client;
-    this.evict(hostId);
+    this.evict(host.id);
     const { transport, close } = connect(host, this.#authorize(host));
     const entry = { client: createClient(HostAgent, transport), identity, close };
-    this.#entries.set(hostId, entry);
+    this.#entries.set(host.id, entry);
     return entry.client;
   }
 
@@ -54,7 +61,7 @@ export class HostClients implements Disposable {
     for (const hostId of [...this.#entries.keys()]) this.evict(hostId);
   }
 
-  #authorize({ id, epoch }: HostRow): Interceptor {
+  #authorize({ id, epoch }: HostPlace): Interceptor {
     let token: { text: Promise<string>; signedAt: number } | undefined;
     return (next) => async (request) => {
       const now = this.#deps.clock.now();
@@ -68,7 +75,7 @@ export class HostClients implements Disposable {
   }
 }
 
-function connect(host: HostRow, authorize: Interceptor): { transport: Transport; close: () => void } {
+function connect(host: HostPlace, authorize: Interceptor): { transport: Transport; close: () => void } {
   const baseUrl = /^https?:\/\//.test(host.address) ? host.address : `http://${host.address}`;
   const sessionManager = new HostSessions(baseUrl, { pingIntervalMs: 20_000, idleConnectionTimeoutMs: 60_000 });
   const transport = createConnectTransport({

@@ -15,7 +15,7 @@ export function registerActivityRoutes(app: FastifyInstance, deps: DataDeps & Au
     name: 'pingSandbox',
     handle: async ({ caller: { teamId }, params, reply }) => {
       const id = parseId('sandbox', params.id, 'id');
-      const { client } = await openRunning(deps, { teamId, id, verb: 'ping' });
+      const client = await openRunning(deps, { teamId, id, verb: 'ping' });
       await client.pingSandbox({ sandboxId: id }).catch(rethrow);
       await database.db
         .updateTable('sandboxes')

@@ -25,7 +25,7 @@ export function registerExecStreamRoute(app: FastifyInstance, deps: DataDeps & A
       preHandler: async (request, reply) => {
         const { caller, params } = readCall<'execStream'>(request, reply);
         const id = parseId('sandbox', params.id, 'id');
-        const { client } = await openRunning(deps, { teamId: caller.teamId, id, verb: 'run a command in' });
+        const client = await openRunning(deps, { teamId: caller.teamId, id, verb: 'run a command in' });
         if (!request.ws) throw new AppError('invalid_request', 'this route is a WebSocket; connect with one');
         opened.set(request, { client, id });
       },

@@ -15,7 +15,7 @@ const transferTimeoutMs = 30 * 60_000;
 /** Upload, download, list, make, remove. */
 export function registerFileRoutes(app: FastifyInstance, deps: DataDeps & AuthDeps): void {
   const open = async (teamId: TeamId, id: SandboxId) =>
-    (await openRunning(deps, { teamId, id, verb: 'use the files of' })).client;
+    await openRunning(deps, { teamId, id, verb: 'use the files of' });
 
   registerRoute(app, deps, {
     name: 'writeFile',

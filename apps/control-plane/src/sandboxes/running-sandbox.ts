@@ -1,16 +1,23 @@
 import type { SandboxId, TeamId } from '@aviary/core';
 import type { ServiceContext } from '../context.ts';
 import type { HostClient, HostClients } from '../hosts/host-clients.ts';
-import { getSandbox, type SandboxRow, stateConflict } from './sandbox-store.ts';
+import { noSuchSandbox, stateConflict } from './sandbox-store.ts';
 
 export type DataDeps = Pick<ServiceContext, 'database'> & { hostClients: HostClients };
 
-/** A running sandbox and the client of its host. Throws `not_found`, or `invalid_state` with the present state. */
+/** The client of the host that a running sandbox is on, found in one query. Throws `not_found`, or `invalid_state` with the present state. */
 export async function openRunning(
-  { database, hostClients }: DataDeps,
+  { database: { db }, hostClients }: DataDeps,
   { teamId, id, verb }: { teamId: TeamId; id: SandboxId; verb: string },
-): Promise<{ row: SandboxRow; client: HostClient }> {
-  const row = await getSandbox(database.db, teamId, id);
+): Promise<HostClient> {
+  const row = await db
+    .selectFrom('sandboxes')
+    .innerJoin('hosts', 'hosts.id', 'sandboxes.host_id')
+    .select(['sandboxes.id', 'sandboxes.status', 'status_reason', 'host_id', 'address', 'epoch'])
+    .where('sandboxes.id', '=', id)
+    .where('sandboxes.team_id', '=', teamId)
+    .executeTakeFirst();
+  if (!row) throw noSuchSandbox();
   if (row.status !== 'running') throw stateConflict(row, verb);
-  return { row, client: await hostClients.get(row.host_id) };
+  return hostClients.of({ id: row.host_id, address: row.address, epoch: row.epoch });
 }

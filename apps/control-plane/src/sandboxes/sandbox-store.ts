@@ -57,8 +57,12 @@ export function findSandbox(db: Db, teamId: TeamId, id: SandboxId): Promise<Sand
 /** Like {@link findSandbox}; throws `not_found`, in the same words whether it never was or is another team's. */
 export async function getSandbox(db: Db, teamId: TeamId, id: SandboxId): Promise<SandboxRow> {
   const row = await findSandbox(db, teamId, id);
-  if (!row) throw new AppError('not_found', 'there is no such sandbox; GET /v1/sandboxes lists yours');
+  if (!row) throw noSuchSandbox();
   return row;
+}
+
+export function noSuchSandbox(): AppError {
+  return new AppError('not_found', 'there is no such sandbox; GET /v1/sandboxes lists yours');
 }
 
 /** A sandbox whatever its team: for operations and the host side, which come from the database themselves. */
