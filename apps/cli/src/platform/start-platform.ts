@@ -118,6 +118,7 @@ function platformServices(config: CliConfig): Service[] {
       name: 'host-agent',
       ...app('host-agent', smallHeap),
       env: {
+        ...smallArenas,
         ...env,
         AVIARY_CONTROL_PLANE_URL: apiUrl,
         AVIARY_AGENT_HOST: agent.host,
@@ -142,6 +143,12 @@ const compileCache = fileURLToPath(new URL('../../../../node_modules/.cache/node
 
 /** For a program that idles beside the sandboxes it serves: a small young generation, and less memory rather than the last bit of speed. */
 const smallHeap = ['--max-semi-space-size=2', '--optimize-for-size'];
+
+/**
+ * The same for memory outside of the heap: file buffers come and go on several threads, and glibc would keep an arena's worth of them for
+ * each. See mallopt(3).
+ */
+const smallArenas = { MALLOC_ARENA_MAX: '2', MALLOC_TRIM_THRESHOLD_: String(2 ** 20) };
 
 function app(name: string, flags: readonly string[] = []): { file: string; args: string[] } {
   const main = fileURLToPath(new URL(`../../../${name}/src/main.ts`, import.meta.url));
