@@ -94,8 +94,8 @@ async function readRetired(directory: string): Promise<readonly string[] | undef
   return fields.list('keep', 16, (value) => String(value));
 }
 
-/** A part that is gone is for `open` to report: the others, the disk's above all, may still be of use. */
-function ignoreMissing(error: unknown): void {
+/** For a `catch`: swallows the error of a file that is not there, and no other. */
+export function ignoreMissing(error: unknown): void {
   if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
 }
 
@@ -108,6 +108,7 @@ async function settle(
   for (const part of Object.keys(manifest.parts)) {
     const file = path.join(directory, part);
     if (retired && !retired.includes(part)) await rm(file, { force: true });
+    // A part that is gone is for `open` to report: the others, the disk's above all, may still be of use.
     else await freezeFile(file, readerGid).catch(ignoreMissing);
   }
 }

@@ -2,7 +2,7 @@ import { rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { type FaultPoints, syncDirectory, writeDurableFile } from '@aviary/service-kit';
 import type { HostLayout } from '../layout.ts';
-import { retiredFile } from './generation-index.ts';
+import { ignoreMissing, retiredFile } from './generation-index.ts';
 import type { GenerationManifest, MergedManifest } from './manifest.ts';
 import type { VerifiedParts } from './verified-parts.ts';
 
@@ -48,7 +48,8 @@ export class GenerationRemover {
   async #removeDirectory(home: string, draft: string, parts: readonly string[]): Promise<void> {
     for (const part of parts) this.#deps.verified.forget(path.join(home, part));
     await this.#deps.faults.hit('gc.before-rename');
-    await rename(home, draft);
+    // An attempt that failed after this may have moved it already.
+    await rename(home, draft).catch(ignoreMissing);
     await syncDirectory(path.dirname(home));
     await this.#deps.faults.hit('gc.before-remove');
     await rm(draft, { recursive: true, force: true });

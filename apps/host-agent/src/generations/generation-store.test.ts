@@ -395,6 +395,28 @@ describe('a crash', () => {
 });
 
 describe('a full disk', () => {
+  it.each(collectPoints)(
+    'at %s keeps nothing else from being removed, and the next collection finishes',
+    async (point) => {
+      const first = await openFixtureStore(directory);
+      const made = await makeChain(first, layout, 3);
+      const last = must(made.at(-1), 'three');
+      await first.ensureFullImage(last.id);
+      const other = '0190c2d4-0000-7000-8000-00000000bbbb';
+      for (const seed of [7, 8]) await makeGeneration(first, layout, { seed, sandboxId: other });
+      await first.forgetSandbox(other);
+      const store = await openFixtureStore(directory, { fault: `${point}:enospc`, keptGenerations: 1 });
+      const { removed, retired, failed } = await store.collectGarbage([]);
+      expect({ failed: failed.length, all: removed.length + retired.length }).toEqual({ failed: 1, all: 3 });
+      await expect(store.open(must(failed[0], 'one'))).rejects.toMatchObject({ code: 'not_found' });
+      expect((await store.collectGarbage([])).failed).toEqual([]);
+      await expectIntact(store, last);
+      expect((await entries()).generations).toEqual(made.map(({ id }) => id).toSorted());
+      for (const { id } of made.slice(0, 2)) expect(await readdir(layout.generation(id))).not.toContain('state.bin');
+      expect(await readdir(layout.labelsDirectory)).toEqual([]);
+    },
+  );
+
   it.each(commitPoints)('at %s is a clear error that leaves nothing new', async (point) => {
     const made = await makeChain(await openFixtureStore(directory), layout, 2);
     const before = await entries();

@@ -1,6 +1,6 @@
 import { mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { AppError, parseSafeName, sandboxLimits, uuidv7 } from '@aviary/core';
+import { AppError, errorText, parseSafeName, sandboxLimits, uuidv7 } from '@aviary/core';
 import { type Clock, type FaultPoints, KeyedLock, type Logger } from '@aviary/service-kit';
 import type { HostLayout } from '../layout.ts';
 import { GenerationDraft } from './generation-draft.ts';
@@ -34,6 +34,8 @@ export interface CollectedGarbage {
   removed: string[];
   /** Generations of which only parts that others read are left. */
   retired: string[];
+  /** What could not be removed or retired, with the reason in the log. It is out of use, and the next collection tries it again. */
+  failed: string[];
 }
 
 /**
@@ -231,7 +233,8 @@ export class GenerationStore {
 
   /**
    * Removes what nothing needs: beyond each sandbox's newest few, its current and its pinned generations, what `keepers` name (running
-   * sandboxes, templates), and whatever any of these reads from. Safe to stop at any point and to run again.
+   * sandboxes, templates), and whatever any of these reads from. Safe to stop at any point and to run again. One file that cannot be
+   * removed, on a full disk above all, keeps no other from it.
    */
   async collectGarbage(keepers: readonly Keeper[]): Promise<CollectedGarbage> {
     return await this.#locks.run('garbage', async () => {
@@ -241,7 +244,7 @@ export class GenerationStore {
         ...this.#sandboxes.keepers(),
         ...[...this.#inFlight].flat(),
       ]);
-      const result: CollectedGarbage = { removed: [], retired: [] };
+      const result: CollectedGarbage = { removed: [], retired: [], failed: [] };
       const doomed = [...this.#index.generations].filter(([id]) => !needed.whole.has(id));
       const unmerged = [...this.#index.merged.values()].filter(({ storageId }) => !needed.merged.has(storageId));
       const partsOf = (id: string) => [...(needed.parts.get(id) ?? [])].toSorted();
@@ -252,23 +255,44 @@ export class GenerationStore {
       for (const [id] of remove) this.#index.generations.delete(id);
       for (const { storageId } of unmerged) this.#index.merged.delete(storageId);
       for (const [id, { manifest }] of retire) this.#index.generations.set(id, { manifest, retired: partsOf(id) });
-      for (const merged of unmerged) {
-        await this.#remover.removeMerged(merged);
-        result.removed.push(merged.storageId);
-      }
-      for (const [id, { manifest }] of retire) {
-        await this.#remover.retire(manifest, partsOf(id));
-        result.retired.push(id);
-      }
-      for (const [id, { manifest }] of remove) {
-        await this.#remover.removeGeneration(manifest);
-        result.removed.push(id);
+      // Put back as one that cannot be opened and still has everything, so that the next collection sees that there is work.
+      const putBack = (manifest: GenerationManifest) =>
+        this.#index.generations.set(manifest.id, { manifest, retired: Object.keys(manifest.parts) });
+      // Whole removals first: on a full disk they make the room that a retirement needs.
+      const steps = [
+        ...unmerged.map((merged) => ({
+          ...{ id: merged.storageId, done: result.removed },
+          run: () => this.#remover.removeMerged(merged),
+          undo: () => this.#index.merged.set(merged.storageId, merged),
+        })),
+        ...remove.map(([id, { manifest }]) => ({
+          ...{ id, done: result.removed },
+          run: () => this.#remover.removeGeneration(manifest),
+          undo: () => putBack(manifest),
+        })),
+        ...retire.map(([id, { manifest }]) => ({
+          ...{ id, done: result.retired },
+          run: () => this.#remover.retire(manifest, partsOf(id)),
+          undo: () => putBack(manifest),
+        })),
+      ];
+      for (const { id, done, run, undo } of steps) {
+        try {
+          await run();
+          done.push(id);
+        } catch (error) {
+          undo();
+          result.failed.push(id);
+          this.#deps.logger.warn({ id, error: errorText(error) }, 'cannot remove saved files yet');
+        }
       }
       const owners = new Set([...this.#index.generations.values()].map(({ manifest }) => manifest.sandboxId));
-      await this.#labels.prune(
-        (id) => this.#index.generations.has(id),
-        (sandboxId) => owners.has(sandboxId),
-      );
+      const hasGeneration = (id: string) => this.#index.generations.has(id);
+      await this.#labels
+        .prune(hasGeneration, (sandboxId) => owners.has(sandboxId))
+        .catch((error: unknown) =>
+          this.#deps.logger.warn({ error: errorText(error) }, 'cannot drop labels of removed generations yet'),
+        );
       return result;
     });
   }
