@@ -59,7 +59,7 @@ export async function startHostAgent(
   logger.info(identity, 'VMM ready');
   const disks = new Qcow2DiskStore({ dataDir: config.dataDir });
   const generations = await GenerationStore.open({ layout, clock: systemClock, logger, faults }, { readerGid: vmmGid });
-  const templates = new TemplateStore(layout);
+  const templates = new TemplateStore({ layout, faults });
   await templates.open();
   const slots = cleanup.use(
     createSlotPool(

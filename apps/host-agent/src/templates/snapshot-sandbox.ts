@@ -31,7 +31,10 @@ export function snapshotSandbox(
   });
 }
 
-/** Deletes a template. True when sandboxes still use its files, which go with the last of them. */
+/**
+ * Deletes a template. True when sandboxes still use its files, which go with the last of them. Files that cannot be removed now do
+ * not make it fail: the next collection tries again.
+ */
 export async function deleteTemplate(
   context: SandboxContext,
   template: { teamId: TeamId; templateId: TemplateId },
@@ -41,6 +44,7 @@ export async function deleteTemplate(
   if (!known) return false;
   await faults.hit('template-delete.before-remove');
   await templates.remove(template);
+  await faults.hit('template-delete.before-collect');
   await context.collectGarbage();
   return generations.get(known.generationId) !== undefined;
 }

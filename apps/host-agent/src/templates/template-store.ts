@@ -1,7 +1,7 @@
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, rmdir } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError, asId, type GenerationId, type TeamId, type TemplateId } from '@aviary/core';
-import { syncDirectory, writeDurableFile } from '@aviary/service-kit';
+import { type FaultPoints, syncDirectory, writeDurableFile } from '@aviary/service-kit';
 import type { Keeper } from '../generations/needed-parts.ts';
 import type { HostLayout } from '../layout.ts';
 
@@ -17,13 +17,18 @@ export interface SnapshotTemplate {
 /** This host's snapshot templates: one small durable file each, naming a generation. */
 export class TemplateStore {
   readonly #layout: HostLayout;
+  readonly #faults: FaultPoints;
   readonly #templates = new Map<string, SnapshotTemplate>();
 
-  constructor(layout: HostLayout) {
+  constructor({ layout, faults }: { layout: HostLayout; faults: FaultPoints }) {
     this.#layout = layout;
+    this.#faults = faults;
   }
 
-  /** Reads what is on disk. Throws `integrity` for a damaged file: ignoring it would let its generation be collected. */
+  /**
+   * Reads what is on disk, and removes what a crash left of templates that were being made or deleted. Throws `integrity` for a
+   * damaged file: ignoring it would let its generation be collected.
+   */
   async open(): Promise<void> {
     const teams = path.join(this.#layout.imagesDirectory, 'teams');
     await mkdir(teams, { recursive: true, mode: 0o711 });
@@ -34,6 +39,7 @@ export class TemplateStore {
           if (error.code === 'ENOENT') return undefined;
           throw error;
         });
+        await sweep(path.dirname(file), { isForgotten: text === undefined });
         if (text === undefined) continue;
         const template = parse(text, file);
         this.#templates.set(key(template), template);
@@ -59,13 +65,32 @@ export class TemplateStore {
 
   /** Forgets a template. No error when it is not here. Its generation goes when nothing else needs it. */
   async remove(id: { teamId: TeamId; templateId: TemplateId }): Promise<void> {
-    const directory = this.#layout.template(id.teamId, id.templateId);
-    await rm(directory, { recursive: true, force: true });
-    await syncDirectory(path.dirname(directory)).catch((error: NodeJS.ErrnoException) => {
+    const file = this.#layout.templateFile(id.teamId, id.templateId);
+    const directory = path.dirname(file);
+    await rm(file, { force: true });
+    await syncDirectory(directory).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOENT') throw error;
     });
+    // Forgotten from here on: what is left of the directory after a crash is removed at the next start.
     this.#templates.delete(key(id));
+    await this.#faults.hit('template-delete.before-rmdir');
+    await removeIfEmpty(directory);
   }
+}
+
+/** Removes what a crash left of a template: unfinished files, and the directory of one that is not there. */
+async function sweep(directory: string, { isForgotten }: { isForgotten: boolean }): Promise<void> {
+  const names = await readdir(directory);
+  for (const name of names.filter((name) => name.includes('.tmp-')))
+    await rm(path.join(directory, name), { force: true });
+  if (isForgotten) await removeIfEmpty(directory);
+}
+
+/** A directory that holds anything is left to whoever put that there. */
+async function removeIfEmpty(directory: string): Promise<void> {
+  await rmdir(directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT' && error.code !== 'ENOTEMPTY') throw error;
+  });
 }
 
 function key({ teamId, templateId }: { teamId: TeamId; templateId: TemplateId }): string {
