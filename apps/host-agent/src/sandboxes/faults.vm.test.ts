@@ -1,4 +1,4 @@
-import { open, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
+import { open, readdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { type GenerationId, newId, type SandboxId } from '@aviary/core';
 import { runProgram, waitFor } from '@aviary/service-kit';
@@ -13,6 +13,8 @@ let drive: SandboxDriver;
 /** Lives through all of it: whatever is done to it, nothing that it wrote may be lost. */
 let sandboxId: SandboxId;
 let mark = 0;
+/** What must be read back: the mark and a checksum, from disk and from memory. */
+let written = '';
 
 beforeAll(async () => {
   agent = await startAgentHarness({ imagesFrom: await testImages() });
@@ -21,14 +23,30 @@ beforeAll(async () => {
 }, 300_000);
 afterAll(() => agent?.[Symbol.asyncDispose]());
 
+const readBack = 'cat /root/mark /dev/shm/mark; sha256sum /root/blob /dev/shm/blob';
+
 /** Puts something new on the disk and in memory, not flushed. */
-async function write(): Promise<void> {
+async function write(to = sandboxId): Promise<void> {
   mark++;
-  await drive.sh(sandboxId, `echo ${mark} > /root/mark; echo ${mark} > /dev/shm/mark`);
+  const blob = 'head -c 65536 /dev/urandom | tee /root/blob > /dev/shm/blob';
+  written = await drive.sh(to, `echo ${mark} > /root/mark; echo ${mark} > /dev/shm/mark; ${blob}; ${readBack}`);
 }
 
 async function expectWritten(of = sandboxId): Promise<void> {
-  expect(await drive.sh(of, 'cat /root/mark /dev/shm/mark')).toBe(`${mark}\n${mark}`);
+  expect(await drive.sh(of, readBack)).toBe(written);
+}
+
+const newTemplate = () => ({ teamId: newId('team'), templateId: newId('template') });
+
+async function deleteTemplate(template: ReturnType<typeof newTemplate>): Promise<void> {
+  await agent.client.deleteSnapshot({ operationId: newId('operation'), template });
+}
+
+/** Pauses a sandbox and names the generation that this made. */
+async function pause(of = sandboxId): Promise<string> {
+  const generation = await drive.pause(of);
+  if (!generation) throw new Error('the pause made no generation');
+  return generation.generationId;
 }
 
 /** Ends with the sandbox running, its data checked. */
@@ -93,14 +111,107 @@ describe('an agent killed in the middle of a fork or a snapshot', () => {
 
   it('snapshot at snapshot.before-template: no template appears, and the same command makes it', async () => {
     await write();
-    const template = { teamId: newId('team'), templateId: newId('template') };
+    const template = newTemplate();
     const operationId = newId('operation');
     await drive.crashAt('snapshot.before-template', () => drive.snapshot(sandboxId, template, operationId));
     await expectWritten();
     expect((await drive.refusal(drive.create({ template }))).code).toBe('not_found');
     await drive.snapshot(sandboxId, template, operationId);
-    await agent.client.deleteSnapshot({ operationId: newId('operation'), template });
+    await deleteTemplate(template);
     await drive.expectOnly(1, 1);
+  });
+});
+
+describe('an agent killed in the background', () => {
+  it('at any step of a merge leaves the old form of the memory or the new one, and the next merge succeeds', async () => {
+    for (const [point, left] of Object.entries({
+      'merge.before-write': 0,
+      'merge.before-manifest': 0,
+      'merge.before-rename': 0,
+      'merge.after-rename': 1,
+    })) {
+      await write();
+      const generationId = await pause();
+      const template = newTemplate();
+      // Making a template merges what it starts from.
+      await drive.crashAt(point, () => drive.snapshot(sandboxId, template));
+      const countMerged = async () => (await drive.saved(generationId)).merged.length;
+      expect(await countMerged(), point).toBe(left);
+      await drive.expectOnly(0, 1);
+      if (point === 'merge.before-rename') {
+        const again = newTemplate();
+        await drive.snapshot(sandboxId, again);
+        await expect.poll(countMerged).toBe(1);
+        await deleteTemplate(again);
+      }
+      await deleteTemplate(template);
+      await drive.resume(sandboxId);
+      await expectWritten();
+    }
+    await drive.expectOnly(1, 1);
+  });
+
+  it('at any step of a collection keeps what others read, and the next agent removes the rest', async () => {
+    const below = await makeTemplate();
+    const above = await makeTemplate(below.template);
+    const expectSaved = ({ generationId }: { generationId: string }, parts: string[]) =>
+      expect.poll(() => drive.saved(generationId)).toEqual({ parts, merged: [] });
+    await drive.dieAt('gc.before-retire', () => deleteTemplate(below.template));
+    await drive.dieAt('gc.after-retire');
+    await agent.start();
+    await expectSaved(below, ['disk.qcow2', 'manifest.json', 'retired.json']);
+    const made = await drive.create({ template: above.template });
+    await expectWritten(made);
+    await drive.destroy(made);
+    await drive.dieAt('gc.before-rename', () => deleteTemplate(above.template));
+    await drive.dieAt('gc.before-remove');
+    await agent.start();
+    for (const one of [below, above]) await expectSaved(one, []);
+    await drive.expectOnly(1, 1);
+  });
+
+  /** A template that alone keeps what it starts from, made of a sandbox of template `from`, whose content is checked. */
+  async function makeTemplate(from?: ReturnType<typeof newTemplate>) {
+    const source = await drive.create(from ? { template: from } : {});
+    if (from) await expectWritten(source);
+    await write(source);
+    const generationId = await pause(source);
+    const template = newTemplate();
+    await drive.snapshot(source, template);
+    await drive.destroy(source);
+    return { template, generationId };
+  }
+});
+
+describe('an agent killed in the middle of deleting a template', () => {
+  beforeAll(async () => {
+    await write();
+    await pause();
+  });
+
+  it.each([
+    ['template-delete.before-remove', 'is still there'],
+    ['template-delete.before-rmdir', 'is gone'],
+    ['template-delete.before-collect', 'is gone'],
+  ])('at %s: it %s, and the same command succeeds', async (point, outcome) => {
+    const template = newTemplate();
+    await drive.snapshot(sandboxId, template);
+    await drive.crashAt(point, () => deleteTemplate(template));
+    if (outcome === 'is still there') {
+      const made = await drive.create({ template });
+      await expectWritten(made);
+      await drive.destroy(made);
+    } else {
+      expect((await drive.refusal(drive.create({ template }))).code).toBe('not_found');
+    }
+    await deleteTemplate(template);
+    expect(await readdir(path.join(agent.dataDir, 'images/teams', template.teamId))).toEqual([]);
+    await drive.expectOnly(0, 1);
+  });
+
+  it('loses nothing of the sandbox that it was made of', async () => {
+    await drive.resume(sandboxId);
+    await expectWritten();
   });
 });
 
@@ -127,6 +238,30 @@ describe('a full disk', () => {
     await agent.stop('SIGTERM');
     await agent.start('pause.after-commit:enospc');
     expect((await drive.refusal(drive.pause(sandboxId))).code).toBe('disk_full');
+    await drive.resume(sandboxId);
+    await expectWritten();
+    await drive.expectOnly(1, 1);
+  });
+
+  it('fails a merge, and then the deletion of a template: what they were to replace is whole', async () => {
+    await write();
+    const generationId = await pause();
+    const template = newTemplate();
+    await agent.stop('SIGTERM');
+    await agent.start('merge.before-rename:enospc');
+    const countFailures = () => agent.log().split('cannot prepare a resume').length;
+    const before = countFailures();
+    await drive.snapshot(sandboxId, template);
+    await expect.poll(countFailures).toBeGreaterThan(before);
+    expect((await drive.saved(generationId)).merged).toEqual([]);
+    await agent.stop('SIGTERM');
+    await agent.start('template-delete.before-remove:enospc');
+    expect((await drive.refusal(deleteTemplate(template))).code).toBe('disk_full');
+    const made = await drive.create({ template });
+    await expectWritten(made);
+    await drive.destroy(made);
+    await deleteTemplate(template);
+    expect((await drive.refusal(drive.create({ template }))).code).toBe('not_found');
     await drive.resume(sandboxId);
     await expectWritten();
     await drive.expectOnly(1, 1);
@@ -319,6 +454,10 @@ describe('a host that restarts', () => {
     expect((await drive.info(neverPaused)).reason).toContain('started from its disk');
     await drive.destroy(paused, neverPaused, sandboxId);
     await drive.expectOnly(0, 0);
+    // Collects at its start what only they needed, and what all the crashes before left, if any.
+    await agent.stop('SIGTERM');
+    await agent.start();
+    await drive.expectNothingSaved();
   });
 });
 

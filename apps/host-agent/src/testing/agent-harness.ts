@@ -104,7 +104,8 @@ export async function startAgentHarness({
       await waitFor(
         { what: `the host agent's first answer; its log: ${log.slice(-2_000)}`, timeoutMs: 60_000, intervalMs: 50 },
         async () => {
-          if (started.exitCode !== null) throw new Error(`the host agent ended: ${log.slice(-3_000)}`);
+          if (started.exitCode !== null || started.signalCode !== null)
+            throw new Error(`the host agent ended: ${log.slice(-3_000)}`);
           return client.listSandboxes({}, { timeoutMs: 1_000 }).then(
             () => true,
             () => false,

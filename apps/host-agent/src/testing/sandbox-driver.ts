@@ -134,17 +134,23 @@ export class SandboxDriver {
     };
   }
 
-  /** Starts the agent with a fault, runs `command`, which the agent does not survive, and starts it anew without. */
+  /** Starts the agent with a fault, runs `command`, waits until the agent dies of it, then or soon after, and starts it anew without. */
   async crashAt(point: string, command: () => Promise<unknown>): Promise<void> {
-    await this.agent.stop();
-    await this.agent.start(`${point}:kill`);
-    const outcome = await command().then(
-      () => 'succeeded',
-      () => 'failed',
-    );
-    if (outcome === 'succeeded') throw new Error(`the agent did not pass ${point}`);
-    await this.agent.waitExit();
+    await this.dieAt(point, command);
     await this.agent.start();
+  }
+
+  /** As {@link crashAt}, but leaves the agent dead. Without a `command` it dies of what it does unasked when it starts. */
+  async dieAt(point: string, command?: () => Promise<unknown>): Promise<void> {
+    await this.agent.stop();
+    const started = this.agent.start(`${point}:kill`);
+    await (command ? started : started.catch(() => undefined));
+    await command?.().catch(() => undefined);
+    let isDead = false;
+    void this.agent.waitExit().then(() => {
+      isDead = true;
+    });
+    await waitFor({ what: `the agent's death at ${point}`, timeoutMs: 20_000, intervalMs: 10 }, async () => isDead);
   }
 
   /** Waits until the host holds exactly what `sandboxIds` need: a VMM and a directory for each that runs, a record for each. */
@@ -162,6 +168,37 @@ export class SandboxDriver {
       async () => (await count()) === undefined,
     ).catch(async (error: unknown) => {
       throw new Error(`${String(error)}: ${JSON.stringify(await count())}`);
+    });
+  }
+
+  /** Files of a saved state, and its forms that the background put together; empty when it is gone. */
+  async saved(generationId: string): Promise<{ parts: string[]; merged: string[] }> {
+    const list = (directory: string) =>
+      readdir(path.join(this.agent.dataDir, 'host', directory)).catch((error: NodeJS.ErrnoException) => {
+        if (error.code === 'ENOENT') return [];
+        throw error;
+      });
+    const parts = await list(`generations/${generationId}`);
+    const merged = (await list('merged')).filter((name) => name.startsWith(`${generationId}.`));
+    return { parts: parts.toSorted(), merged };
+  }
+
+  /** Waits until no saved state is left but those that new sandboxes start from. */
+  async expectNothingSaved(): Promise<void> {
+    const host = path.join(this.agent.dataDir, 'host');
+    const boot = path.join(host, 'boot-snapshots');
+    const kept = async () =>
+      Promise.all((await readdir(boot)).map(async (name) => (await readFile(path.join(boot, name), 'utf8')).trim()));
+    const excess = async () => {
+      const generations = await readdir(path.join(host, 'generations'));
+      const known = new Set(await kept());
+      return [...generations.filter((id) => !known.has(id)), ...(await readdir(path.join(host, 'merged')))];
+    };
+    await waitFor(
+      { what: 'an empty store of saved states', timeoutMs: 15_000, intervalMs: 50 },
+      async () => (await excess()).length === 0,
+    ).catch(async (error: unknown) => {
+      throw new Error(`${String(error)}: ${JSON.stringify(await excess())}`);
     });
   }
 
