@@ -7,7 +7,7 @@ import { minimalTemplateId, newId, platformTeamId, type SandboxId } from '@aviar
 import { HostAgent } from '@aviary/proto/hostagent';
 import { runProgram, waitFor } from '@aviary/service-kit';
 import { type Client, createClient } from '@connectrpc/connect';
-import { createConnectTransport } from '@connectrpc/connect-node';
+import { createConnectTransport, Http2SessionManager } from '@connectrpc/connect-node';
 import { type ControlPlaneStub, startControlPlaneStub } from './control-plane-stub.ts';
 import { linkImages } from './test-images.ts';
 
@@ -26,6 +26,8 @@ export interface AgentHarness extends AsyncDisposable {
   dataDir: string;
   pid(): number;
   url(): string;
+  /** A client with a connection of its own, which `cut` destroys whatever is under way. */
+  connect(): { client: Client<typeof HostAgent>; cut(): void };
   /** Starts the agent (again). `fault` is an AVIARY_FAULT setting. Resolves when it serves calls. */
   start(fault?: string): Promise<void>;
   /** Ends the agent the hard way (default) or politely, and waits for its end. */
@@ -58,26 +60,36 @@ export async function startAgentHarness({
   let child: ChildProcess | undefined;
   let exited: Promise<void> = Promise.resolve();
   let log = '';
+  const url = `http://127.0.0.1:${port}`;
 
   const token = await controlPlane.signToken({ expiresIn: '2h' });
-  const transport = createConnectTransport({
-    baseUrl: `http://127.0.0.1:${port}`,
-    httpVersion: '2',
-    interceptors: [
-      (next) => (request) => {
-        request.header.set('Authorization', `Bearer ${token}`);
-        return next(request);
-      },
-    ],
-  });
-  const client = createClient(HostAgent, transport);
+  const connect = (sessionManager?: Http2SessionManager) =>
+    createClient(
+      HostAgent,
+      createConnectTransport({
+        baseUrl: url,
+        httpVersion: '2',
+        ...(sessionManager ? { sessionManager } : {}),
+        interceptors: [
+          (next) => (request) => {
+            request.header.set('Authorization', `Bearer ${token}`);
+            return next(request);
+          },
+        ],
+      }),
+    );
+  const client = connect();
 
   const harness: Omit<AgentHarness, typeof Symbol.asyncDispose> = {
     client,
     controlPlane,
     dataDir,
     pid: () => child?.pid ?? 0,
-    url: () => `http://127.0.0.1:${port}`,
+    url: () => url,
+    connect() {
+      const session = new Http2SessionManager(url);
+      return { client: connect(session), cut: () => session.abort(new Error('the caller is gone')) };
+    },
     async start(fault) {
       child = spawn(process.execPath, [agentMain], {
         stdio: ['ignore', 'ignore', 'pipe'],
