@@ -1,4 +1,4 @@
-import { newId, type SandboxId } from '@aviary/core';
+import { newId, type SandboxId, sandboxLimits } from '@aviary/core';
 import { waitFor } from '@aviary/service-kit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type AgentHarness, startAgentHarness } from '../testing/agent-harness.ts';
@@ -89,36 +89,53 @@ describe('forks', () => {
 });
 
 describe('generations', () => {
-  it('keeps the last five and pinned ones, goes back to any of them and branches from it', async () => {
-    const first = await saveWith('first');
+  // More pauses than a chain may have diffs, and merges of memory under way in some of them.
+  const cycles = sandboxLimits.maxDiffChain + 1;
+  const large = [2, 6];
+
+  it(`keeps the last five of ${cycles} and pinned ones, goes back to any of them and branches from it`, async () => {
+    const first = await saveWith('first', { fillMib: 1 });
     await agent.client.updateGeneration({ sandboxId: source, generationId: first, name: 'base', pinned: true });
     const later: string[] = [];
-    for (const mark of ['1', '2', '3', '4', '5', '6']) {
+    for (let cycle = 1; cycle <= cycles; cycle++) {
       await drive.resume(source);
-      later.push(await saveWith(mark));
+      expect(await drive.sh(source, readBack), `after cycle ${cycle - 1}`).toBe(written.get(later.at(-1) ?? first));
+      later.push(await saveWith(String(cycle), large.includes(cycle) ? { fillMib: 66 } : {}));
     }
     await collectGarbage(source);
     const kept = (await drive.generations(source)).map(({ generationId }) => generationId);
     expect(kept).toHaveLength(6);
     expect(kept).toEqual([first, ...later.slice(-5)]);
+    for (const id of later.slice(0, -5)) expect((await drive.saved(id)).parts).not.toContain('state.bin');
+    const merged = must(later[must(large.at(-1)) - 1]);
+    await expect.poll(async () => (await drive.saved(merged)).merged).toHaveLength(1);
 
     await drive.resume(source, { generationId: first });
-    expect(await drive.sh(source, 'cat /dev/shm/mark /root/mark')).toBe('first\nfirst');
+    expect(await drive.sh(source, readBack)).toBe(written.get(first));
     const branch = await drive.pause(source);
     expect(branch?.parentId).toBe(first);
-    const [latest] = later.slice(-1);
-    await drive.resume(source, { generationId: must(latest) });
-    expect(await drive.sh(source, 'cat /dev/shm/mark /root/mark')).toBe('6\n6');
+    await drive.resume(source, { generationId: merged });
+    expect(await drive.sh(source, readBack)).toBe(written.get(merged));
     expect((await drive.generations(source)).find(({ name }) => name === 'base')).toMatchObject({
       generationId: first,
       pinned: true,
     });
   });
 
-  async function saveWith(mark: string): Promise<string> {
-    await drive.sh(source, `echo ${mark} > /dev/shm/mark; echo ${mark} > /root/mark`);
+  const readBack = 'cat /root/mark /dev/shm/mark; md5sum < /dev/shm/fill';
+  /** What is read back of each generation. */
+  const written = new Map<string, string>();
+  let checksum = '';
+
+  /** Diffs from 64 MiB on are merged in the background. */
+  async function saveWith(mark: string, { fillMib = 0 }): Promise<string> {
+    const fill = `yes ${mark} | dd of=/dev/shm/fill bs=1M count=${fillMib} iflag=fullblock conv=notrunc status=none`;
+    const filled = fillMib > 0 ? `${fill}; md5sum < /dev/shm/fill` : 'true';
+    checksum = (await drive.sh(source, `echo ${mark} | tee /root/mark > /dev/shm/mark; ${filled}`)) || checksum;
     const generation = await drive.pause(source);
-    return must(generation?.generationId);
+    const id = must(generation?.generationId);
+    written.set(id, `${mark}\n${mark}\n${checksum}`);
+    return id;
   }
 });
 
