@@ -272,6 +272,25 @@ describe('the platform on one machine', () => {
     expect(await shell(id, 'cat ~/file')).toBe('kept');
   });
 
+  it('finishes what was asked for when the caller leaves', async () => {
+    for (const [action, before, after] of [
+      ['pause', 'running', 'paused'],
+      ['resume', 'paused', 'running'],
+    ] as const) {
+      const leave = new AbortController();
+      const call = client.sandboxes[action](id, { ...wait, signal: leave.signal }).then(
+        () => 'answered',
+        () => 'left',
+      );
+      await waitFor({ what: `the ${action} being accepted`, timeoutMs: 5_000, intervalMs: 5 }, async () => {
+        return (await client.sandboxes.get(id)).status !== before;
+      });
+      leave.abort();
+      expect(await call, action).toBe('left');
+      expect(await until(id, after, 60_000)).toMatchObject({ status_reason: null });
+    }
+  });
+
   it('finishes what was asked for when the control plane dies', async () => {
     const pausing = client.sandboxes.pause(id, { ...wait, idempotencyKey: 'pause-and-die' });
     pausing.catch(() => undefined);
