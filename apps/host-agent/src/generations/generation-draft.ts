@@ -168,7 +168,7 @@ export class GenerationDraft implements AsyncDisposable {
       const isSame =
         now.ino === sealed.stat.ino && now.size === BigInt(sealed.bytes) && now.mtimeNs === sealed.stat.mtimeNs;
       if (!isSame) throw new AppError('conflict', `cannot commit a generation: ${name} was written after it was saved`);
-      this.#deps.verified.remember(file, now);
+      await this.#deps.verified.rememberFresh(file, now);
     }
   }
 
