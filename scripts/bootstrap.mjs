@@ -19,7 +19,15 @@ function install() {
   const [file, first] = npm ? [process.execPath, [npm]] : ['npm', []];
   // Not `npm ci`: it refuses a lock file made where other platforms' optional packages were not to be had. This installs
   // the locked versions all the same, and with --no-save leaves the checkout as it is.
-  const args = [...first, 'install', '--no-save', '--no-audit', '--no-fund', '--engine-strict=false'];
+  const args = [
+    ...first,
+    'install',
+    '--no-save',
+    '--no-audit',
+    '--no-fund',
+    '--engine-strict=false',
+    '--loglevel=error',
+  ];
   const { status, error } = spawnSync(file, args, { cwd: root, stdio: ['ignore', 2, 2] });
   if (error || status !== 0) {
     const why = error ? error.message : `it ended with ${status}`;

@@ -10,7 +10,7 @@ const benches = { lifecycle: benchLifecycle, density: benchDensity } as const sa
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { json: { type: 'boolean', default: false }, samples: { type: 'string', default: '5' } },
+  options: { json: { type: 'boolean', default: false }, samples: { type: 'string', default: '9' } },
 });
 const name = positionals[0] ?? '';
 const samples = Number(values.samples);
