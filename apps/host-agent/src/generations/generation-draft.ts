@@ -3,8 +3,9 @@ import path from 'node:path';
 import { AppError, parseSafeName } from '@aviary/core';
 import { type FaultPoints, syncDirectory, writeDurableFile } from '@aviary/service-kit';
 import type { HostLayout } from '../layout.ts';
+import type { DirtyRange, WrittenDiff } from '../memory/diff-writer.ts';
 import { fullMapping, storagesOf } from '../memory/mapping.ts';
-import { type DirtyRange, readDiff, type WrittenDiff, writeDiff } from '../memory/memory-diff.ts';
+import { readDiff, writeDiff } from '../memory/memory-diff.ts';
 import { type AdoptBy, adoptFile, freezeFile } from './disk-handover.ts';
 import {
   diffMemoryPart,

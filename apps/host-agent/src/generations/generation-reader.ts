@@ -3,7 +3,8 @@ import { AppError, errorText, must } from '@aviary/core';
 import type { Logger } from '@aviary/service-kit';
 import type { DiskLayer } from '../disk/disk-store.ts';
 import type { HostLayout } from '../layout.ts';
-import { type DirtyRange, rangesBeside, readDiff } from '../memory/memory-diff.ts';
+import type { DirtyRange } from '../memory/diff-writer.ts';
+import { rangesBeside, readDiff } from '../memory/memory-diff.ts';
 import type { MemorySource } from './generation-draft.ts';
 import { type GenerationIndex, readManifestFile } from './generation-index.ts';
 import {
