@@ -250,11 +250,14 @@ export function parseMergedManifest(text: string): MergedManifest {
 /** What a host offers a restore; must equal what the generation was saved with. */
 export type RestoreFacts = VmmIdentity & Pick<GenerationManifest, 'kernelId' | 'initramfsId' | 'toolboxId'>;
 
+/** What a manifest says about where its memory was saved. */
+export type SavedOn = Pick<GenerationManifest, 'memory' | 'vmm' | 'kernelId' | 'initramfsId' | 'toolboxId'>;
+
 /**
  * Why a generation's memory cannot be restored on a host with `facts`: one text per difference, empty when it can. A guest whose
  * VMM, CPU or kernel changed under it would crash or, worse, compute wrongly; such a host starts from the disk instead.
  */
-export function restoreMismatches(manifest: GenerationManifest, facts: RestoreFacts): string[] {
+export function restoreMismatches(manifest: SavedOn, facts: RestoreFacts): string[] {
   if (manifest.memory.kind === 'none' || !manifest.vmm) return ['the generation has no saved memory'];
   const { kernelId, initramfsId, toolboxId } = manifest;
   const saved: RestoreFacts = { ...manifest.vmm, kernelId, initramfsId, toolboxId };

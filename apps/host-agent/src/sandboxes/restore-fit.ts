@@ -1,9 +1,17 @@
 import { access } from 'node:fs/promises';
-import { type GenerationManifest, type RestoreFacts, restoreMismatches } from '../generations/manifest.ts';
+import { type RestoreFacts, restoreMismatches, type SavedOn } from '../generations/manifest.ts';
+import type { HostLayout } from '../layout.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 
+/** The parts of a host that decide what it can restore. */
+export interface RestoringHost {
+  layout: HostLayout;
+  identity: Pick<SandboxContext['identity'], 'vmm' | 'version' | 'machineType' | 'cpuModel' | 'accelerator'>;
+  images: { kernel: { version: string }; initramfs: { id: string }; toolbox: { id: string } };
+}
+
 /** What this host offers a restore. */
-export function restoreFacts({ identity, images }: SandboxContext): RestoreFacts {
+export function restoreFacts({ identity, images }: Omit<RestoringHost, 'layout'>): RestoreFacts {
   const { vmm, version, machineType, cpuModel, accelerator } = identity;
   return {
     vmm,
@@ -21,9 +29,9 @@ export function restoreFacts({ identity, images }: SandboxContext): RestoreFacts
  * Why a generation's memory cannot be restored here: one text per difference, empty when it can. A toolbox that was replaced since is
  * still offered while its drive is on the disk, so that a newer guest agent costs no sandbox its memory.
  */
-export async function findRestoreMismatches(context: SandboxContext, manifest: GenerationManifest): Promise<string[]> {
-  const facts = restoreFacts(context);
-  const hasToolbox = await access(context.layout.toolbox(manifest.toolboxId)).then(
+export async function findRestoreMismatches(host: RestoringHost, manifest: SavedOn): Promise<string[]> {
+  const facts = restoreFacts(host);
+  const hasToolbox = await access(host.layout.toolbox(manifest.toolboxId)).then(
     () => true,
     () => false,
   );

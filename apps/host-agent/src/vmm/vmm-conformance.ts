@@ -1,9 +1,10 @@
-import { mkdir, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { must } from '@aviary/core';
 import { waitFor } from '@aviary/service-kit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { isRunning } from './process/process-table.ts';
+import { collectDirty, copyWithDirtyPages, lastTick, pageBytes, tickTimeoutMs, waitForTick } from './ticking-guest.ts';
 import type { MachineSpec, MicroVm, Vmm } from './vmm.ts';
 
 type Layer = MachineSpec['disk'];
@@ -36,9 +37,7 @@ export interface VmmHarness extends AsyncDisposable {
   breakSpec(spec: MachineSpec): MachineSpec;
 }
 
-const pageBytes = 4096;
 const leakRounds = 20;
-const tickTimeoutMs = 60_000;
 
 /** Holds any driver to the {@link Vmm} interface. */
 export function describeVmmDriver(name: string, makeHarness: () => Promise<VmmHarness>): void {
@@ -392,38 +391,4 @@ async function fingerprint(file: string): Promise<{ size: number; mtimeMs: numbe
 
 async function openDescriptors(): Promise<number> {
   return (await readdir('/proc/self/fd')).length;
-}
-
-/** The last whole `tick N` line of a console; 0 when there is none. */
-function lastTick(consoleText: string): number {
-  return Number([...consoleText.matchAll(/tick (\d+)\r?\n/g)].at(-1)?.[1] ?? 0);
-}
-
-async function waitForTick(vm: MicroVm, tick: number): Promise<number> {
-  return waitFor({ what: `tick ${tick} of the guest`, timeoutMs: tickTimeoutMs, intervalMs: 20 }, async () => {
-    const ended = vm.exited.then(({ reason }) => reason);
-    const text = await vm.consoleTail().catch(async (error: unknown) => {
-      throw new Error(`the guest ended while it should count: ${await ended}`, { cause: error });
-    });
-    const now = lastTick(text);
-    return now >= tick ? now : undefined;
-  });
-}
-
-async function collectDirty(vm: MicroVm): Promise<Map<number, Buffer>> {
-  const pages = new Map<number, Buffer>();
-  await vm.dirtyPages(async ({ offset, data }) => {
-    for (let at = 0; at < data.length; at += pageBytes)
-      pages.set(offset + at, Buffer.from(data.subarray(at, at + pageBytes)));
-  });
-  return pages;
-}
-
-async function copyWithDirtyPages(vm: MicroVm, { from, to }: { from: string; to: string }): Promise<void> {
-  await mkdir(path.dirname(to), { recursive: true });
-  await writeFile(to, await readFile(from), { mode: 0o644 });
-  await using file = await open(to, 'r+');
-  await vm.dirtyPages(async ({ offset, data }) => {
-    await file.write(data, 0, data.length, offset);
-  });
 }
