@@ -1,4 +1,5 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import assert from 'node:assert/strict';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { must } from '@aviary/core';
 import { FaultPoints, silentLogger, systemClock } from '@aviary/service-kit';
@@ -8,6 +9,7 @@ import { materialise, readDiff } from '../memory/memory-diff.ts';
 import type { OpenedGeneration } from './generation-reader.ts';
 import { GenerationStore } from './generation-store.ts';
 import { fullMemoryPart, type GenerationManifest, statePart } from './manifest.ts';
+import type { GenerationNode } from './sandbox-generations.ts';
 
 /**
  * Stand-in for a sandbox's side of the store in tests: memory of 64 pages whose content follows from a seed, a "disk layer" that is
@@ -154,4 +156,31 @@ export const childSteps = {
 export async function runChild(dataDirectory: string, step: keyof typeof childSteps, fault: string): Promise<void> {
   const store = await openFixtureStore(dataDirectory, { fault, keptGenerations: 1 });
   await childSteps[step](store, new HostLayout(dataDirectory));
+}
+
+/** The oracle: generation number n of a chain reads back as made, whatever happened around it. */
+export async function expectIntact(
+  store: GenerationStore,
+  layout: HostLayout,
+  { id, number }: GenerationManifest,
+): Promise<void> {
+  const seeds = Array.from({ length: number }, (_, index) => index + 1);
+  const { state, disk, memory } = await contentOf(store, layout, id);
+  assert.deepEqual({ state, disk }, { state: `state ${number}`, disk: `disk ${number}` });
+  assert.ok(memory.equals(expectedMemory(seeds)), `memory of generation ${number}`);
+}
+
+/** The numbers of the fixture sandbox's generations that a store lists. */
+export function numbersOf(store: GenerationStore): number[] {
+  const flatten = (nodes: readonly GenerationNode[]): GenerationNode[] =>
+    nodes.flatMap((node) => [node, ...flatten(node.children)]);
+  return flatten(store.list(fixtureSandboxId)).map(({ manifest }) => manifest.number);
+}
+
+/** What a store has on disk. */
+export async function savedEntries(layout: HostLayout): Promise<{ generations: string[]; merged: string[] }> {
+  return {
+    generations: (await readdir(layout.generationsDirectory)).toSorted(),
+    merged: (await readdir(layout.mergedDirectory)).toSorted(),
+  };
 }

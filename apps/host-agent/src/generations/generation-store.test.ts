@@ -1,18 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import {
-  access,
-  chmod,
-  mkdtemp,
-  open,
-  readdir,
-  readFile,
-  rename,
-  rm,
-  stat,
-  truncate,
-  writeFile,
-} from 'node:fs/promises';
+import { chmod, mkdtemp, open, readdir, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { must } from '@aviary/core';
@@ -20,16 +8,15 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { HostLayout } from '../layout.ts';
 import {
   type childSteps,
-  contentOf,
-  expectedMemory,
+  expectIntact,
   fixtureSandboxId,
   makeChain,
   makeGeneration,
+  numbersOf,
   openFixtureStore,
+  savedEntries,
 } from './generation-fixture.ts';
-import type { GenerationStore } from './generation-store.ts';
 import { type GenerationManifest, restoreMismatches } from './manifest.ts';
-import type { GenerationNode } from './sandbox-generations.ts';
 
 let directory: string;
 let layout: HostLayout;
@@ -56,25 +43,6 @@ async function runChild(step: keyof typeof childSteps, fault: string): Promise<s
   return signal;
 }
 
-const seeds = (count: number) => Array.from({ length: count }, (_, index) => index + 1);
-
-/** The oracle: generation number n of a chain reads back as made, whatever happened around it. */
-async function expectIntact(store: GenerationStore, { id, number }: GenerationManifest): Promise<void> {
-  const content = await contentOf(store, layout, id);
-  expect(content.state).toBe(`state ${number}`);
-  expect(content.disk).toBe(`disk ${number}`);
-  expect(content.memory.equals(expectedMemory(seeds(number))), `memory of generation ${number}`).toBe(true);
-}
-
-const flatten = (nodes: readonly GenerationNode[]): GenerationNode[] =>
-  nodes.flatMap((node) => [node, ...flatten(node.children)]);
-const numbersOf = (store: GenerationStore) =>
-  flatten(store.list(fixtureSandboxId)).map(({ manifest }) => manifest.number);
-const entries = async () => ({
-  generations: (await readdir(layout.generationsDirectory)).toSorted(),
-  merged: (await readdir(layout.mergedDirectory)).toSorted(),
-});
-
 async function flipBit(file: string, position: number): Promise<void> {
   await chmod(file, 0o640);
   const handle = await open(file, 'r+');
@@ -89,13 +57,13 @@ describe('generation store', () => {
   it('gives back each generation of a chain of twelve, also after a restart and after merges', async () => {
     const store = await openFixtureStore(directory);
     const made = await makeChain(store, layout, 12);
-    for (const one of made) await expectIntact(store, one);
+    for (const one of made) await expectIntact(store, layout, one);
     expect(store.longChains().length).toBeGreaterThan(0);
     await store.mergeLongChains(new AbortController().signal);
     expect(store.longChains()).toEqual([]);
     await store.ensureFullImage(must(made[4], 'twelve').id);
     const again = await openFixtureStore(directory);
-    for (const one of made) await expectIntact(again, one);
+    for (const one of made) await expectIntact(again, layout, one);
     expect((await again.open(must(made[4], 'twelve').id)).memory?.kind).toBe('full');
   });
 
@@ -210,7 +178,7 @@ describe('integrity', () => {
     await store.ensureFullImage(last.id);
     const [name = ''] = await readdir(layout.mergedDirectory);
     await flipBit(path.join(layout.mergedDirectory, name, 'memory.img'), 5);
-    await expectIntact(store, last);
+    await expectIntact(store, layout, last);
     expect(await readdir(layout.mergedDirectory)).toEqual([]);
   });
 
@@ -225,7 +193,7 @@ describe('integrity', () => {
     const { id: _id, sandboxId: _s, number: _n, parts: _p, memory: _m, ...facts } = first;
     await expect(draft.commit(facts)).rejects.toMatchObject({ code: 'conflict' });
     await draft[Symbol.asyncDispose]();
-    expect((await entries()).generations).toEqual([first.id]);
+    expect((await savedEntries(layout)).generations).toEqual([first.id]);
   });
 
   it('names each difference of a host that cannot restore', async () => {
@@ -240,99 +208,6 @@ describe('integrity', () => {
     ]);
     const diskOnly = { ...rest, kernelId, initramfsId, toolboxId, memory: { kind: 'none' } as const };
     expect(restoreMismatches(diskOnly, facts)).toHaveLength(1);
-  });
-});
-
-describe('garbage', () => {
-  it('keeps the newest, pinned and used ones, and of others only what these read', async () => {
-    const store = await openFixtureStore(directory, { keptGenerations: 2 });
-    const made = await makeChain(store, layout, 6);
-    const [one, two, three] = made;
-    if (!one || !two || !three) throw new Error('six generations');
-    await store.label(two.id, { isPinned: true });
-    await store.collectGarbage([{ generationId: three.id }]);
-    expect(numbersOf(store)).toEqual([2, 3, 5, 6]);
-    for (const one of made.filter(({ number }) => [2, 3, 5, 6].includes(number))) await expectIntact(store, one);
-    await expect(store.open(one.id)).rejects.toMatchObject({ code: 'not_found' });
-    await expect(access(path.join(layout.generation(one.id), 'state.bin'))).rejects.toMatchObject({ code: 'ENOENT' });
-    const again = await openFixtureStore(directory, { keptGenerations: 2 });
-    for (const one of made.filter(({ number }) => [2, 3, 5, 6].includes(number))) await expectIntact(again, one);
-  });
-
-  it('lets go of a base image once the chain is merged', async () => {
-    const store = await openFixtureStore(directory, { keptGenerations: 1 });
-    const made = await makeChain(store, layout, 3);
-    const [one, , three] = made;
-    if (!one || !three) throw new Error('three generations');
-    await store.collectGarbage([]);
-    await access(path.join(layout.generation(one.id), 'memory.img'));
-    await store.ensureFullImage(three.id);
-    await store.collectGarbage([]);
-    await expect(access(path.join(layout.generation(one.id), 'memory.img'))).rejects.toMatchObject({ code: 'ENOENT' });
-    await expectIntact(await openFixtureStore(directory), three);
-  });
-
-  it('keeps the memory file that a running sandbox was restored from, although a merged one replaced it', async () => {
-    const store = await openFixtureStore(directory, { keptGenerations: 1 });
-    const [, , three] = await makeChain(store, layout, 3);
-    if (!three) throw new Error('three generations');
-    const from = await store.open(three.id);
-    await store.ensureFullImage(three.id);
-    await store.collectGarbage([{ generationId: three.id, storageId: must(from.memory, 'it has').storage.storageId }]);
-    await expectIntact(store, await makeGeneration(store, layout, { seed: 4, from }));
-  });
-
-  it('refuses to delete what is current or used, defers what others need, removes the rest', async () => {
-    const store = await openFixtureStore(directory);
-    const [one, two] = await makeChain(store, layout, 2);
-    if (!one || !two) throw new Error('two generations');
-    await expect(store.delete(two.id, [])).rejects.toMatchObject({ code: 'invalid_state' });
-    await expect(store.delete(one.id, [{ generationId: one.id }])).rejects.toMatchObject({ code: 'invalid_state' });
-    expect(await store.delete(one.id, [])).toBe('deferred');
-    expect(numbersOf(store)).toEqual([2]);
-    await expectIntact(store, two);
-    await store.setCurrent(fixtureSandboxId, two.id);
-    const lone = await makeGeneration(store, layout, { seed: 3 });
-    await store.setCurrent(fixtureSandboxId, two.id);
-    expect(await store.delete(lone.id, [])).toBe('removed');
-  });
-
-  it('keeps what a fork came from after its parent sandbox is deleted, and nothing after both are', async () => {
-    const store = await openFixtureStore(directory);
-    const fork = '0190c2d4-0000-7000-8000-00000000cccc';
-    const made = await makeChain(store, layout, 3);
-    const last = must(made.at(-1), 'three');
-    await store.setCurrent(fork, last.id);
-    await store.forgetSandbox(fixtureSandboxId);
-    await store.collectGarbage([]);
-    expect((await openFixtureStore(directory)).current(fork)).toBe(last.id);
-    await expectIntact(store, last);
-    await store.forgetSandbox(fork);
-    await store.collectGarbage([]);
-    expect(await entries()).toEqual({ generations: [], merged: [] });
-    expect(await readdir(layout.labelsDirectory)).toEqual([]);
-  });
-
-  it('keeps what somebody holds, until they let go', async () => {
-    const store = await openFixtureStore(directory);
-    const made = await makeGeneration(store, layout, { seed: 1 });
-    {
-      using _held = store.hold(made.id);
-      await store.forgetSandbox(fixtureSandboxId);
-      await store.collectGarbage([]);
-      await expectIntact(store, made);
-    }
-    await store.collectGarbage([]);
-    expect((await entries()).generations).toEqual([]);
-  });
-
-  it('removes nothing of a sandbox whose labels cannot be read', async () => {
-    const made = await makeChain(await openFixtureStore(directory), layout, 3);
-    await writeFile(layout.labels(fixtureSandboxId), '{"version":1,');
-    const store = await openFixtureStore(directory, { keptGenerations: 1 });
-    await store.collectGarbage([]);
-    for (const one of made) await expectIntact(store, one);
-    await expect(store.label(must(made[0], 'three').id, { name: 'x' })).rejects.toMatchObject({ code: 'integrity' });
   });
 });
 
@@ -352,11 +227,11 @@ describe('a crash', () => {
     const store = await openFixtureStore(directory);
     const hasNew = point === 'generation.after-rename';
     expect(numbersOf(store)).toEqual(hasNew ? [1, 2, 3, 4] : [1, 2, 3]);
-    for (const one of made) await expectIntact(store, one);
+    for (const one of made) await expectIntact(store, layout, one);
     const current = must(store.current(fixtureSandboxId), 'something is current');
-    await expectIntact(store, must(store.get(current), 'the current one is there'));
+    await expectIntact(store, layout, must(store.get(current), 'the current one is there'));
     if (hasNew) expect((await stat(path.join(layout.generation(current), 'disk.qcow2'))).mode & 0o777).toBe(0o440);
-    expect((await entries()).generations).toHaveLength(hasNew ? 4 : 3);
+    expect((await savedEntries(layout)).generations).toHaveLength(hasNew ? 4 : 3);
     // The sandbox's own layer is not the store's to remove.
     expect(await readFile(layout.sandboxLayer(fixtureSandboxId, 'top-3'), 'utf8')).toBe('disk 3');
   });
@@ -365,11 +240,11 @@ describe('a crash', () => {
     const made = await makeChain(await openFixtureStore(directory), layout, 3);
     expect(await runChild('merge', `${point}:kill`)).toBe('SIGKILL');
     const store = await openFixtureStore(directory);
-    expect((await entries()).merged).toHaveLength(point === 'merge.after-rename' ? 1 : 0);
-    for (const one of made) await expectIntact(store, one);
+    expect((await savedEntries(layout)).merged).toHaveLength(point === 'merge.after-rename' ? 1 : 0);
+    for (const one of made) await expectIntact(store, layout, one);
     await store.ensureFullImage(must(made.at(-1), 'three').id);
-    for (const one of made) await expectIntact(store, one);
-    expect((await entries()).merged).toHaveLength(1);
+    for (const one of made) await expectIntact(store, layout, one);
+    expect((await savedEntries(layout)).merged).toHaveLength(1);
   });
 
   it.each(collectPoints)('at %s loses nothing that is kept, and the next collection finishes', async (point) => {
@@ -383,8 +258,8 @@ describe('a crash', () => {
     expect(await runChild('collect', `${point}:kill`)).toBe('SIGKILL');
     const store = await openFixtureStore(directory, { keptGenerations: 1 });
     await store.collectGarbage([]);
-    await expectIntact(store, must(made.at(-1), 'three'));
-    expect((await entries()).generations).toEqual(made.map(({ id }) => id).toSorted());
+    await expectIntact(store, layout, must(made.at(-1), 'three'));
+    expect((await savedEntries(layout)).generations).toEqual(made.map(({ id }) => id).toSorted());
     for (const { id } of made.slice(0, 2))
       expect((await readdir(layout.generation(id))).toSorted()).toEqual([
         'disk.qcow2',
@@ -410,8 +285,8 @@ describe('a full disk', () => {
       expect({ failed: failed.length, all: removed.length + retired.length }).toEqual({ failed: 1, all: 3 });
       await expect(store.open(must(failed[0], 'one'))).rejects.toMatchObject({ code: 'not_found' });
       expect((await store.collectGarbage([])).failed).toEqual([]);
-      await expectIntact(store, last);
-      expect((await entries()).generations).toEqual(made.map(({ id }) => id).toSorted());
+      await expectIntact(store, layout, last);
+      expect((await savedEntries(layout)).generations).toEqual(made.map(({ id }) => id).toSorted());
       for (const { id } of made.slice(0, 2)) expect(await readdir(layout.generation(id))).not.toContain('state.bin');
       expect(await readdir(layout.labelsDirectory)).toEqual([]);
     },
@@ -419,22 +294,22 @@ describe('a full disk', () => {
 
   it.each(commitPoints)('at %s is a clear error that leaves nothing new', async (point) => {
     const made = await makeChain(await openFixtureStore(directory), layout, 2);
-    const before = await entries();
+    const before = await savedEntries(layout);
     const store = await openFixtureStore(directory, { fault: `${point}:enospc` });
     const from = await store.open(must(made.at(-1), 'two').id);
     await expect(makeGeneration(store, layout, { seed: 3, from })).rejects.toMatchObject({ code: 'disk_full' });
-    expect(await entries()).toEqual(before);
-    for (const one of made) await expectIntact(store, one);
-    await expectIntact(store, { ...(await makeGeneration(store, layout, { seed: 3, from })), number: 3 });
+    expect(await savedEntries(layout)).toEqual(before);
+    for (const one of made) await expectIntact(store, layout, one);
+    await expectIntact(store, layout, { ...(await makeGeneration(store, layout, { seed: 3, from })), number: 3 });
   });
 
   it.each(mergePoints)('at %s leaves the chain in use', async (point) => {
     const made = await makeChain(await openFixtureStore(directory), layout, 3);
-    const before = await entries();
+    const before = await savedEntries(layout);
     const store = await openFixtureStore(directory, { fault: `${point}:enospc` });
     const last = must(made.at(-1), 'three');
     await expect(store.ensureFullImage(last.id)).rejects.toMatchObject({ code: 'disk_full' });
-    expect(await entries()).toEqual(before);
-    await expectIntact(store, last);
+    expect(await savedEntries(layout)).toEqual(before);
+    await expectIntact(store, layout, last);
   });
 });
