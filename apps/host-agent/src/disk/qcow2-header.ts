@@ -27,8 +27,8 @@ const bytesPerL1Entry = (clusterBytes / 16) * clusterBytes;
 const refcountOrder = 4;
 /** The header, its extensions and the backing file's name must lie in one cluster; QEMU allows names up to this. */
 const maxBackingNameBytes = 1_023;
-/** Enough to read any header, its extensions and its backing file's name in the layouts that QEMU writes. */
-export const maxHeaderBytes = 64 * 1024;
+/** Enough for any header, its extensions (some 500 bytes) and its backing file's name in the layouts that QEMU writes. */
+export const maxHeaderBytes = 4 * 1024;
 
 /** What an image says of itself. */
 export interface Qcow2Header {
