@@ -3,7 +3,7 @@ import path from 'node:path';
 import { AppError, parseSafeName } from '@aviary/core';
 import { type FaultPoints, syncDirectory, writeDurableFile } from '@aviary/service-kit';
 import type { HostLayout } from '../layout.ts';
-import type { DirtyRange, WrittenDiff } from '../memory/diff-writer.ts';
+import type { OnRange, WrittenDiff } from '../memory/diff-writer.ts';
 import { fullMapping, storagesOf } from '../memory/mapping.ts';
 import { readDiff, writeDiff } from '../memory/memory-diff.ts';
 import { type AdoptBy, adoptFile, freezeFile } from './disk-handover.ts';
@@ -105,7 +105,7 @@ export class GenerationDraft implements AsyncDisposable {
   /** Writes what a restored microVM changed since `base`, e.g. with `(onRange) => microVm.dirtyPages(onRange)`. */
   async writeMemoryDiff(
     { base, memoryBytes }: { base: MemorySource; memoryBytes: number },
-    produce: (onRange: (range: DirtyRange) => Promise<void>) => Promise<void>,
+    produce: (onRange: OnRange) => Promise<void>,
   ): Promise<WrittenDiff> {
     return await this.#guard('save memory', async () => {
       const target = this.path(diffMemoryPart);

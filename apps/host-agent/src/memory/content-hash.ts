@@ -1,15 +1,15 @@
-import { createHash } from 'node:crypto';
+import { createHash, hash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import { dataExtents } from '@aviary/linux';
 
 /**
  * The hash of a generation's part: SHA-256 over the file's size (8 bytes, little-endian) and the SHA-256 of each chunk in turn.
  * It depends on content alone, as a plain SHA-256 does, but a chunk that lies in a hole costs nothing (its digest is a constant), and
- * chunks are digested on several threads. The chunk is small because guest memory is scattered: with 120 MB written in runs of
+ * a chunk can be digested before the ones in front of it are known. The chunk is small because guest memory is scattered: with 120 MB written in runs of
  * 256 KiB over 512 MiB, chunks of 256 KiB read those 120 MB, chunks of 2 MiB nearly everything and take four times as long.
  */
 export const hashChunkBytes = 256 * 1024;
-/** Chunks digested at once; bounds memory to as many buffers. */
+/** Chunks read at once, so that one is digested while others are on their way; bounds memory to as many buffers. */
 const parallelChunks = 3;
 
 const zeroDigests = new Map<number, Buffer>();
@@ -17,25 +17,28 @@ const zeroDigests = new Map<number, Buffer>();
 function zeroDigest(length: number): Buffer {
   let digest = zeroDigests.get(length);
   if (!digest) {
-    digest = createHash('sha256').update(Buffer.alloc(length)).digest();
+    digest = chunkDigest(Buffer.alloc(length));
     // Only whole chunks recur; a last, shorter one differs from file to file.
     if (length === hashChunkBytes) zeroDigests.set(length, digest);
   }
   return digest;
 }
 
-/** Digests one chunk on another thread. The chunk must not change until it resolves. */
-export async function chunkDigest(chunk: Uint8Array<ArrayBuffer>): Promise<Buffer> {
-  return Buffer.from(await crypto.subtle.digest('SHA-256', chunk));
+/**
+ * Digests one chunk, on this thread: with the processor's own instructions it takes a tenth of a millisecond, less than copying the chunk
+ * for another thread does.
+ */
+export function chunkDigest(chunk: Uint8Array): Buffer {
+  return hash('sha256', chunk, 'buffer');
 }
 
 /** The hash of a file of `bytes` from its chunks' digests, in order. Lower-case hex. */
 export function combineDigests(bytes: number, digests: readonly Buffer[]): string {
   const size = Buffer.alloc(8);
   size.writeBigUInt64LE(BigInt(bytes));
-  const hash = createHash('sha256').update(size);
-  for (const digest of digests) hash.update(digest);
-  return hash.digest('hex');
+  const whole = createHash('sha256').update(size);
+  for (const digest of digests) whole.update(digest);
+  return whole.digest('hex');
 }
 
 /** The numbers of the chunks that hold data. */
@@ -72,7 +75,7 @@ export async function hashFile(file: FileHandle, size: number, signal?: AbortSig
       const start = chunk * hashChunkBytes;
       const part = buffer.subarray(0, Math.min(hashChunkBytes, size - start));
       if (!(await readFully(file, part, start))) throw new Error(`file ended before byte ${size}`);
-      digests[chunk] = await chunkDigest(part);
+      digests[chunk] = chunkDigest(part);
     }
   };
   const settled = await Promise.allSettled(Array.from({ length: parallelChunks }, work));

@@ -4,7 +4,7 @@ import type { Extent } from '@aviary/linux';
 import { chunkDigest, combineDigests, hashChunkBytes } from './content-hash.ts';
 import { encode, maxEntries } from './diff-header.ts';
 import { blockSize, type Mapping, type MappingEntry, merge } from './mapping.ts';
-import { blockRuns, writeFully } from './sparse-copy.ts';
+import { type BlockRun, blockRuns, writeFully } from './sparse-copy.ts';
 
 /** A run of guest memory that was written, whatever it holds now. */
 export interface DirtyRange {
@@ -13,6 +13,9 @@ export interface DirtyRange {
 }
 
 /** What a new diff says about itself; its mapping is `baseMapping` with what is written on top. */
+/** Takes one range. Its data may change again once it returns, or once the promise that it returns is kept. */
+export type OnRange = (range: DirtyRange) => void | Promise<void>;
+
 export interface DiffFacts {
   id: string;
   baseId: string;
@@ -31,10 +34,10 @@ export interface WrittenDiff {
   mapping: Mapping;
 }
 
-/** Chunks that are hashed and written while the next is filled: work for every thread, and a bound on memory. */
+/** Chunks that are written while the next is filled; a bound on memory. */
 const flushingChunks = 4;
 
-/** A chunk's place in memory. It may be filled once what was in it before is hashed and written. */
+/** A chunk's place in memory. It may be filled once what was in it before is written. */
 interface ChunkBuffer {
   bytes: Uint8Array<ArrayBuffer>;
   flushed: Promise<void>;
@@ -61,9 +64,21 @@ export class DiffWriter implements AsyncDisposable {
     this.#facts = facts;
   }
 
-  async write({ offset, data }: DirtyRange): Promise<void> {
+  /** Takes a range at once where the present chunk has room for it, as for most of a guest's many small ones. */
+  write({ offset, data }: DirtyRange): void | Promise<void> {
     this.#accept({ offset, length: data.length });
-    for (const run of blockRuns(data)) {
+    const runs = blockRuns(data);
+    const [run] = runs;
+    if (run && runs.length === 1 && !run.isZero && this.#storeInChunk(data)) {
+      const storageOffset = this.#storageOffset - data.length;
+      this.#add({ offset, length: data.length, generationId: this.#facts.id, storageOffset });
+      return;
+    }
+    return this.#writeRuns({ offset, data }, runs);
+  }
+
+  async #writeRuns({ offset, data }: DirtyRange, runs: readonly BlockRun[]): Promise<void> {
+    for (const run of runs) {
       if (run.isZero)
         this.#add({ offset: offset + run.offset, length: run.length, generationId: nilUuid, storageOffset: 0 });
       else {
@@ -126,6 +141,17 @@ export class DiffWriter implements AsyncDisposable {
       );
   }
 
+  /** Puts `data` into the chunk that is being filled. False, with nothing done, when it would fill or begin one. */
+  #storeInChunk(data: Uint8Array): boolean {
+    const within = this.#storageOffset % hashChunkBytes;
+    if (within === 0 || within + data.length >= hashChunkBytes) return false;
+    const isFirst = this.#storageOffset < hashChunkBytes;
+    const chunk = isFirst ? this.#firstChunk : this.#buffers[this.#slotOf(this.#storageOffset)]?.bytes;
+    must(chunk, 'it has begun').set(data, within);
+    this.#storageOffset += data.length;
+    return true;
+  }
+
   async #store(data: Uint8Array): Promise<void> {
     let done = 0;
     while (done < data.length) {
@@ -164,7 +190,8 @@ export class DiffWriter implements AsyncDisposable {
   }
 
   async #flush(chunk: Uint8Array<ArrayBuffer>, position: number): Promise<void> {
-    const [digest] = await Promise.all([chunkDigest(chunk), writeFully(this.#file, chunk, position)]);
-    this.#digests[position / hashChunkBytes] = digest;
+    const written = writeFully(this.#file, chunk, position);
+    this.#digests[position / hashChunkBytes] = chunkDigest(chunk);
+    await written;
   }
 }

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { must, nilUuid, uuidv7 } from '@aviary/core';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { hashChunkBytes, hashFile } from './content-hash.ts';
-import type { DirtyRange } from './diff-writer.ts';
+import type { DirtyRange, OnRange } from './diff-writer.ts';
 import { blockSize, fullMapping, type Mapping, storagesOf } from './mapping.ts';
 import { materialise, mergeDiffs, readDiff, writeDiff } from './memory-diff.ts';
 import { copyDurably } from './sparse-copy.ts';
@@ -54,7 +54,7 @@ function scribble(memory: Buffer, random: (below: number) => number): DirtyRange
   return ranges;
 }
 
-const feed = (ranges: DirtyRange[]) => async (onRange: (range: DirtyRange) => Promise<void>) => {
+const feed = (ranges: DirtyRange[]) => async (onRange: OnRange) => {
   for (const range of ranges) await onRange(range);
 };
 

@@ -2,7 +2,7 @@ import { type FileHandle, open, rm } from 'node:fs/promises';
 import { AppError, nilUuid } from '@aviary/core';
 import { readFully } from './content-hash.ts';
 import { type DiffHeader, decode, tablePlace } from './diff-header.ts';
-import { type DiffFacts, DiffWriter, type DirtyRange, type WrittenDiff } from './diff-writer.ts';
+import { type DiffFacts, DiffWriter, type DirtyRange, type OnRange, type WrittenDiff } from './diff-writer.ts';
 import { blockSize, fullMapping, type Mapping, type MappingEntry, merge, zeroMapping } from './mapping.ts';
 import { copyRange, reflink, zeroRange } from './sparse-copy.ts';
 
@@ -25,7 +25,7 @@ async function withNewFile<T>(target: string, work: (file: FileHandle) => Promis
 export function writeDiff(
   target: string,
   facts: DiffFacts,
-  produce: (onRange: (range: DirtyRange) => Promise<void>) => Promise<void>,
+  produce: (onRange: OnRange) => Promise<void>,
 ): Promise<WrittenDiff> {
   return withNewFile(target, async (file) => {
     await using writer = new DiffWriter(file, facts);

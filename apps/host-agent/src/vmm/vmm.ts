@@ -94,16 +94,16 @@ export interface MicroVm {
   /** Stops the vCPUs. Running → paused; no effect when paused. */
   pause(): Promise<void>;
   /**
-   * Writes device state to `statePath` (created, fsynced). Paused only. Guest RAM is complete in `memoryPath` of a booted
-   * microVM after this; of a restored one it is `memoryPath` plus the pages that {@link dirtyPages} names.
+   * Writes device state to `statePath` (created, fsynced). Paused only. It writes no guest RAM, which may be saved beside it: of a
+   * booted microVM all of it is in `memoryPath`; of a restored one it is that file plus the pages that {@link dirtyPages} names.
    */
   saveState(statePath: string): Promise<void>;
   /**
    * Copies what was written since the restore: calls `onRange` with each run of dirty guest pages, in order. Paused only,
    * and only of a restored microVM (`diffSnapshots`). Exact: a page is reported if and only if it was written, whatever its content. The
-   * bytes are valid until `onRange` resolves.
+   * bytes are valid until `onRange` returns, or until the promise that it returns resolves.
    */
-  dirtyPages(onRange: (range: GuestPages) => Promise<void>): Promise<void>;
+  dirtyPages(onRange: (range: GuestPages) => void | Promise<void>): Promise<void>;
   /** Paused → running. */
   resume(): Promise<void>;
   /** Flushes the drive's caches to the host's disk. Paused only. */

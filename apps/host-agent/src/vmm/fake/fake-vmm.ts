@@ -175,7 +175,7 @@ class FakeMicroVm implements MicroVm {
     }
   }
 
-  async dirtyPages(onRange: (range: { offset: number; data: Buffer }) => Promise<void>): Promise<void> {
+  async dirtyPages(onRange: (range: GuestPages) => void | Promise<void>): Promise<void> {
     if (this.record.guestMemory.mapping === 'shared')
       throw new AppError('invalid_state', `microVM ${this.record.id} was booted: its memory file is complete`);
     await this.#whilePaused('read the dirty pages of', async () => {

@@ -1,12 +1,14 @@
 import { readSync } from 'node:fs';
 import { type FileHandle, open, readFile, realpath, stat } from 'node:fs/promises';
 import { AppError } from '@aviary/core';
+import type { GuestPages } from '../vmm.ts';
 
 const pageBytes = 4096;
 const entryBytes = 8;
-/** Largest piece that is read and handed over at once, and the pagemap's share that is looked at in one read. */
-const maxRangeBytes = 1024 * 1024;
-const pagemapChunkBytes = 1024 * 1024;
+/** Largest piece that is read and handed over at once. */
+const maxRangeBytes = 256 * 1024;
+/** Looked at in one read: the entries of 64 MiB. */
+const pagemapChunkBytes = 128 * 1024;
 
 /** A stretch of a process's address space that maps a file. */
 export interface Mapping {
@@ -38,13 +40,13 @@ export async function findGuestMemory({ pid, file }: { pid: number; file: string
 
 /**
  * Reports the pages of `file` that process `pid`, which maps it privately, has written since: in order, in runs of at most
- * 1 MiB. A private file mapping keeps the file's own page until the first write, which puts an anonymous page in its place;
+ * 256 KiB. A private file mapping keeps the file's own page until the first write, which puts an anonymous page in its place;
  * so a page that is present or swapped and not file-mapped is a written one (Linux Documentation/admin-guide/mm/pagemap).
- * The process must not write meanwhile. `data` is valid until `onRange` resolves.
+ * The process must not write meanwhile. `data` is valid until `onRange` returns or resolves.
  */
 export async function readDirtyPages(
   { pid, file }: { pid: number; file: string },
-  onRange: (range: { offset: number; data: Buffer }) => Promise<void>,
+  onRange: (range: GuestPages) => void | Promise<void>,
 ): Promise<void> {
   const mappings = await findGuestMemory({ pid, file });
   const { size } = await stat(file);
@@ -52,12 +54,16 @@ export async function readDirtyPages(
   await using memory = await open(`/proc/${pid}/mem`, 'r');
   const buffer = Buffer.allocUnsafe(maxRangeBytes);
   for (const mapping of mappings) {
-    for await (const run of dirtyRuns(pagemap, mapping)) {
-      const offset = mapping.fileOffset + (run.start - mapping.start);
-      if (offset + run.length > size) {
-        throw new AppError('integrity', `process ${pid} maps more than the ${size} bytes of guest memory ${file}`);
+    for await (const runs of dirtyRuns(pagemap, mapping)) {
+      for (const run of runs) {
+        const offset = mapping.fileOffset + (run.start - mapping.start);
+        if (offset + run.length > size) {
+          throw new AppError('integrity', `process ${pid} maps more than the ${size} bytes of guest memory ${file}`);
+        }
+        // Most runs are taken at once: a promise for each would cost more than its page.
+        const taken = onRange({ offset, data: readExactly(memory.fd, run, buffer) });
+        if (taken) await taken;
       }
-      await onRange({ offset, data: readExactly(memory.fd, run, buffer) });
     }
   }
 }
@@ -67,29 +73,27 @@ interface Run {
   length: number;
 }
 
-async function* dirtyRuns(pagemap: FileHandle, { start, end }: Mapping): AsyncGenerator<Run> {
-  const buffer = Buffer.alloc(pagemapChunkBytes);
-  let run: Run | undefined;
+/** All runs of one look at the pagemap after the other, at most as many as that holds pages. */
+async function* dirtyRuns(pagemap: FileHandle, { start, end }: Mapping): AsyncGenerator<Run[]> {
+  const buffer = Buffer.allocUnsafe(pagemapChunkBytes);
   for (let address = start; address < end; ) {
     const wanted = Math.min(buffer.length, ((end - address) / pageBytes) * entryBytes);
     const { bytesRead } = await pagemap.read(buffer, 0, wanted, (address / pageBytes) * entryBytes);
     if (bytesRead === 0 || bytesRead % entryBytes !== 0) {
       throw new AppError('internal', 'cannot read which guest pages were written: the VMM has ended');
     }
+    const runs: Run[] = [];
+    let run: Run | undefined;
     for (let at = entryBytes - 1; at < bytesRead; at += entryBytes, address += pageBytes) {
-      if (isWritten(buffer[at] ?? 0)) {
-        if (run && run.length < maxRangeBytes) run.length += pageBytes;
-        else {
-          if (run) yield run;
-          run = { start: address, length: pageBytes };
-        }
-      } else if (run) {
-        yield run;
-        run = undefined;
+      if (!isWritten(buffer[at] ?? 0)) run = undefined;
+      else if (run && run.length < maxRangeBytes) run.length += pageBytes;
+      else {
+        run = { start: address, length: pageBytes };
+        runs.push(run);
       }
     }
+    yield runs;
   }
-  if (run) yield run;
 }
 
 /** `flags` is the top byte of a pagemap entry: bit 7 present, bit 6 swapped, bit 5 file-mapped or shared. */

@@ -7,7 +7,7 @@ import { KeyedLock } from '@aviary/service-kit';
 import { lastOutputOf } from '../last-output.ts';
 import { readDirtyPages } from '../process/dirty-pages.ts';
 import type { VmmProcess } from '../process/vmm-process.ts';
-import type { MachineSpec, MicroVm, VmExit, VmmRecord } from '../vmm.ts';
+import type { GuestPages, MachineSpec, MicroVm, VmExit, VmmRecord } from '../vmm.ts';
 import { consoleBytes, diskOptions } from './arguments.ts';
 import type { Launched } from './launch.ts';
 import type { QmpClient } from './qmp-client.ts';
@@ -31,6 +31,8 @@ export class QemuMicroVm implements MicroVm {
   readonly #qmp: QmpClient;
   readonly #process: VmmProcess;
   readonly #lock = new KeyedLock<'state'>();
+  /** True when it was paused here and not resumed since. An earlier agent may have paused it, too: then QEMU is asked. */
+  #isPaused = false;
 
   constructor({ record, qmp, process, events }: Launched) {
     this.record = record;
@@ -65,9 +67,11 @@ export class QemuMicroVm implements MicroVm {
   async pause(): Promise<void> {
     // Stopping flushes the drives as well.
     await this.#alone(() => this.#qmp.execute('stop', {}, { timeoutMs: flushTimeoutMs }));
+    this.#isPaused = true;
   }
 
   async resume(): Promise<void> {
+    this.#isPaused = false;
     await this.#alone(() => this.#qmp.execute('cont'));
   }
 
@@ -97,7 +101,7 @@ export class QemuMicroVm implements MicroVm {
     });
   }
 
-  async dirtyPages(onRange: (range: { offset: number; data: Buffer }) => Promise<void>): Promise<void> {
+  async dirtyPages(onRange: (range: GuestPages) => void | Promise<void>): Promise<void> {
     const { pid, guestMemory } = this.record;
     if (guestMemory.mapping === 'shared') {
       throw new AppError(
@@ -105,10 +109,9 @@ export class QemuMicroVm implements MicroVm {
         `cannot list the dirty pages of microVM ${this.record.id}: it was booted, so its memory file is complete`,
       );
     }
-    await this.#alone(async () => {
-      await this.#requirePaused('read the dirty pages of');
-      await readDirtyPages({ pid, file: guestMemory.path }, onRange);
-    });
+    // Not alone: no device writes guest memory when its state is saved, as a migration sends RAM before it (QEMU's migration/savevm.c).
+    await this.#requirePaused('read the dirty pages of');
+    await readDirtyPages({ pid, file: guestMemory.path }, onRange);
   }
 
   async flushDisk(): Promise<void> {
@@ -198,6 +201,8 @@ export class QemuMicroVm implements MicroVm {
   }
 
   async #requirePaused(verb: string): Promise<void> {
+    // A VMM that is busy, e.g. saving state, answers late.
+    if (this.#isPaused) return;
     const status = (await this.#qmp.execute('query-status')) as { status?: unknown; running?: unknown };
     if (status.running !== false) {
       throw new AppError(
