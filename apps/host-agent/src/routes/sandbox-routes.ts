@@ -5,7 +5,7 @@ import { createSandbox } from '../sandboxes/create-sandbox.ts';
 import { destroySandbox } from '../sandboxes/destroy-sandbox.ts';
 import { forkSandbox } from '../sandboxes/fork-sandbox.ts';
 import { listGenerations, updateGeneration } from '../sandboxes/list-generations.ts';
-import { pauseSandbox } from '../sandboxes/pause-sandbox.ts';
+import { pauseSandboxFreeLater } from '../sandboxes/pause-sandbox.ts';
 import { pauseAll } from '../sandboxes/reaper.ts';
 import { resumeSandbox } from '../sandboxes/resume-sandbox.ts';
 import type { SandboxContext } from '../sandboxes/sandbox-context.ts';
@@ -60,7 +60,7 @@ export function sandboxRoutes(context: SandboxContext): Routes {
       return {};
     },
     async pauseSandbox(request) {
-      const sandbox = await pauseSandbox(context, {
+      const sandbox = await pauseSandboxFreeLater(context, {
         sandboxId: idOf(request.sandboxId),
         operationId: request.operationId,
         cause: 'pause',

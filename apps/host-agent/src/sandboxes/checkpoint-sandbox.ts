@@ -6,7 +6,7 @@ import type { GenerationCause, GenerationManifest } from '../generations/manifes
 import { letGoOn, withStoppedGuest } from './pause-sandbox.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { RunningParts, Sandbox } from './sandbox-registry.ts';
-import { diskPartName, saveGeneration } from './save-generation.ts';
+import { beginGeneration, diskPartName, saveGeneration } from './save-generation.ts';
 
 type RunningSandbox = Sandbox & { running: RunningParts };
 
@@ -21,18 +21,16 @@ export async function checkpoint(
   { cause, operationId }: { cause: Extract<GenerationCause, 'checkpoint' | 'fork' | 'template'>; operationId: string },
 ): Promise<GenerationManifest> {
   const { registry } = context;
-  const intent = { operationId, kind: 'checkpoint' } as const;
-  await registry.save(sandbox, { intent });
+  await using draft = await beginGeneration(context, sandbox);
+  await registry.save(sandbox, {
+    intent: { operationId, kind: 'checkpoint', generationId: asId('generation', draft.id) },
+  });
   try {
     const manifest = await withStoppedGuest(
       context,
       sandbox,
       async () => {
-        const manifest = await saveGeneration(context, sandbox, {
-          cause,
-          isEnding: false,
-          onDraft: (generationId) => registry.save(sandbox, { intent: { ...intent, generationId } }),
-        });
+        const manifest = await saveGeneration(context, sandbox, { draft, cause, isEnding: false });
         await goOnAbove(context, sandbox, manifest);
         return manifest;
       },

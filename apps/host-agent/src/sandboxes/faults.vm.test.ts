@@ -243,6 +243,24 @@ describe('a full disk', () => {
     await drive.expectOnly(1, 1);
   });
 
+  it('while a pause frees what it held leaves it paused: the next command frees the rest', async () => {
+    await write();
+    await agent.stop('SIGTERM');
+    await agent.start('pause.after-release:enospc');
+    await pause();
+    await waitFor({ what: 'the failure', timeoutMs: 10_000 }, async () =>
+      agent.log().includes('paused, but its microVM is not freed'),
+    );
+    expect(await drive.state(sandboxId)).toBe('PAUSED');
+    expect((await agent.holdings()).sandboxDirectories).toHaveLength(1);
+    await drive.resume(sandboxId);
+    await expectWritten();
+    await drive.pause(sandboxId);
+    await drive.expectOnly(0, 1);
+    await drive.resume(sandboxId);
+    await expectWritten();
+  });
+
   it('fails a merge, and then the deletion of a template: what they were to replace is whole', async () => {
     await write();
     const generationId = await pause();

@@ -7,7 +7,7 @@ import { releaseMicroVm } from './release-micro-vm.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { SandboxRecord } from './sandbox-record.ts';
 import type { RunningParts, Sandbox } from './sandbox-registry.ts';
-import { diskPartName, saveGeneration } from './save-generation.ts';
+import { beginGeneration, diskPartName, saveGeneration } from './save-generation.ts';
 import { markLost } from './watch-exit.ts';
 
 /** How long streams and transfers may finish before a pause cuts them. */
@@ -20,6 +20,8 @@ export interface PauseOptions {
   sandboxId: SandboxId;
   operationId: string;
   cause: Extract<GenerationCause, 'pause' | 'auto_pause' | 'host_shutdown'>;
+  /** Called once the generation is durable: from then on the sandbox is paused, whatever happens. What it held is still being freed. */
+  onPaused?: () => void;
 }
 
 /** Why a sandbox is paused, for people; empty when its user asked for it. */
@@ -32,18 +34,35 @@ function pauseReason(cause: GenerationCause, { timeoutSec }: SandboxRecord): str
  * Saves a sandbox as a new generation and frees its microVM. Resolves when the generation is durable and everything is freed.
  * When it throws, the sandbox runs on and is usable; only when its microVM is gone is it `error`, its last generation kept.
  */
-export function pauseSandbox(
-  context: SandboxContext,
-  { sandboxId, operationId, cause }: PauseOptions,
-): Promise<Sandbox> {
+export function pauseSandbox(context: SandboxContext, { sandboxId, ...options }: PauseOptions): Promise<Sandbox> {
   const { registry } = context;
   return registry.lock(sandboxId, async () => {
     const known = registry.get(sandboxId);
-    if (known.record.lastOperationId === operationId) return known;
+    if (known.record.lastOperationId === options.operationId) return known;
     if (await finishCommittedPause(context, known)) return known;
     const sandbox = registry.getRunning(sandboxId);
-    await pauseRunning(context, sandbox, { operationId, cause });
+    await pauseRunning(context, sandbox, options);
     return sandbox;
+  });
+}
+
+/**
+ * As {@link pauseSandbox}, but resolves as soon as the sandbox is paused. Freeing its microVM goes on, and the next command on it waits for
+ * that; if it fails, the next resume, or agent, tries again.
+ */
+export function pauseSandboxFreeLater(context: SandboxContext, options: PauseOptions): Promise<Sandbox> {
+  return new Promise((resolve, reject) => {
+    let isPaused = false;
+    const onPaused = () => {
+      isPaused = true;
+      resolve(context.registry.get(options.sandboxId));
+    };
+    pauseSandbox(context, { ...options, onPaused }).then(resolve, (error: unknown) => {
+      const { sandboxId } = options;
+      if (isPaused)
+        context.logger.error({ sandboxId, error: errorText(error) }, 'paused, but its microVM is not freed');
+      else reject(error);
+    });
   });
 }
 
@@ -51,27 +70,25 @@ export function pauseSandbox(
 export async function pauseRunning(
   context: SandboxContext,
   sandbox: Sandbox & { running: RunningParts },
-  { operationId, cause }: Omit<PauseOptions, 'sandboxId'>,
+  { operationId, cause, onPaused }: Omit<PauseOptions, 'sandboxId'>,
 ): Promise<void> {
   const { registry, faults } = context;
   let generation: GenerationManifest;
   try {
-    await registry.save(sandbox, { state: 'pausing', reason: '', intent: { operationId, kind: 'pause' } });
+    await using draft = await beginGeneration(context, sandbox);
+    const intent = { operationId, kind: 'pause', generationId: asId('generation', draft.id) } as const;
+    await registry.save(sandbox, { state: 'pausing', reason: '', intent });
     await faults.hit('pause.after-journal');
     await drain(sandbox);
     generation = await withStoppedGuest(context, sandbox, () =>
-      saveGeneration(context, sandbox, {
-        cause,
-        isEnding: true,
-        onDraft: (generationId) => registry.save(sandbox, { intent: { operationId, kind: 'pause', generationId } }),
-      }),
+      saveGeneration(context, sandbox, { draft, cause, isEnding: true }),
     );
   } catch (error) {
     await resumeAfterFailure(context, sandbox, errorText(error));
     throw error;
   }
   await faults.hit('pause.after-commit');
-  await finishPause(context, sandbox, { generation, operationId });
+  await finishPause(context, sandbox, { generation, operationId, onPaused });
 }
 
 /**
@@ -79,9 +96,10 @@ export async function pauseRunning(
  * the guest's state from the commit on, so it must never go on. False when there is no such pause. Under the sandbox's lock.
  */
 export async function finishCommittedPause(context: SandboxContext, sandbox: Sandbox): Promise<boolean> {
-  const { state, intent } = sandbox.record;
-  const generation = intent?.generationId === undefined ? undefined : context.generations.get(intent.generationId);
-  if (state !== 'pausing' || !intent || !generation) return false;
+  const { intent } = sandbox.record;
+  if (intent?.kind !== 'pause' || intent.generationId === undefined) return false;
+  const generation = context.generations.get(intent.generationId);
+  if (!generation) return false;
   await finishPause(context, sandbox, { generation, operationId: intent.operationId });
   return true;
 }
@@ -90,31 +108,36 @@ export async function finishCommittedPause(context: SandboxContext, sandbox: San
 export async function finishPause(
   context: SandboxContext,
   sandbox: Sandbox,
-  { generation, operationId }: { generation: GenerationManifest; operationId: string },
+  {
+    generation,
+    operationId,
+    onPaused,
+  }: { generation: GenerationManifest; operationId: string; onPaused?: (() => void) | undefined },
 ): Promise<void> {
   const { registry, generations, faults, logger } = context;
   const { record } = sandbox;
-  const { disk, memory } = record;
-  await releaseMicroVm(context, sandbox);
+  const { disk, memory, intent } = record;
+  // The journal says so at the end: until then it names the generation, and whoever reads it comes here again.
+  Object.assign(record, {
+    state: 'paused',
+    reason: pauseReason(generation.cause, record),
+    lastOperationId: operationId,
+    generationId: asId('generation', generation.id),
+  } satisfies Partial<SandboxRecord>);
+  const released = releaseMicroVm(context, sandbox);
+  onPaused?.();
+  await released;
   await faults.hit('pause.after-release');
   if (disk) await generations.releaseSource(generation.id, { part: diskPartName, path: disk.path });
   if (memory?.mapping === 'shared')
     await generations.releaseSource(generation.id, { part: fullMemoryPart, path: memory.path });
   await removeRunFiles(context, sandbox);
-  const { intent } = record;
   delete record.intent;
-  await registry
-    .save(sandbox, {
-      state: 'paused',
-      reason: pauseReason(generation.cause, record),
-      lastOperationId: operationId,
-      generationId: asId('generation', generation.id),
-    })
-    .catch((error: unknown) => {
-      // The journal still names the generation that the pause was making: whoever reads it finishes the pause. Without that it fails.
-      if (intent?.generationId !== generation.id) throw error;
-      logger.warn({ sandboxId: record.sandboxId, error: errorText(error) }, 'paused, its record not yet');
-    });
+  await registry.save(sandbox).catch((error: unknown) => {
+    // The journal still names the generation that the pause was making: whoever reads it finishes the pause. Without that it fails.
+    if (intent?.generationId !== generation.id) throw error;
+    logger.warn({ sandboxId: record.sandboxId, error: errorText(error) }, 'paused, its record not yet');
+  });
   const event =
     generation.cause === 'auto_pause' || generation.cause === 'host_shutdown'
       ? 'sandbox.auto_paused'

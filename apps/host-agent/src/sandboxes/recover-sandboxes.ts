@@ -129,6 +129,8 @@ async function settle(context: SandboxContext, sandbox: Sandbox): Promise<void> 
       });
       return;
     case 'paused':
+      await finishCommittedPause(context, sandbox);
+      return;
     case 'error':
       return;
   }

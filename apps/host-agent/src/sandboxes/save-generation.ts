@@ -1,4 +1,4 @@
-import { AppError, asId, type GenerationId } from '@aviary/core';
+import { AppError } from '@aviary/core';
 import type { DiskLayer } from '../disk/disk-store.ts';
 import type { GenerationDraft } from '../generations/generation-draft.ts';
 import {
@@ -14,41 +14,34 @@ import type { Sandbox } from './sandbox-registry.ts';
 /** The disk layer's name in every generation. */
 export const diskPartName = 'disk.qcow2';
 
+/** Starts the generation that {@link saveGeneration} completes. Dispose of it: that has no effect on one that was completed. */
+export function beginGeneration({ generations }: SandboxContext, { record }: Sandbox): Promise<GenerationDraft> {
+  const { memory, sandboxId } = record;
+  return generations.begin(sandboxId, memory?.mapping === 'private' ? [memory.source.storage] : []);
+}
+
 /**
- * Saves a sandbox's paused microVM as a new generation, durable when this resolves. Its disk layer is the generation's from then on:
+ * Completes `draft` with a sandbox's paused microVM: durable when this resolves. Its disk layer is the generation's from then on:
  * the microVM must end, or go on with another layer (see `checkpoint-sandbox.ts`). `isEnding`: its memory file is taken over
  * as well, otherwise copied. When it throws there is no such generation and the microVM may go on as it was.
  */
 export async function saveGeneration(
   context: SandboxContext,
   sandbox: Sandbox,
-  {
-    cause,
-    isEnding,
-    onDraft,
-  }: { cause: GenerationCause; isEnding: boolean; onDraft?: (id: GenerationId) => Promise<void> },
+  { draft, cause, isEnding }: { draft: GenerationDraft; cause: GenerationCause; isEnding: boolean },
 ): Promise<GenerationManifest> {
-  const { generations, images, identity, faults, disks } = context;
+  const { images, identity, faults, disks } = context;
   const { record, running } = sandbox;
   const { accelerationNote: _note, ...machine } = identity;
   const { memory, disk } = record;
   if (!running || !memory || !disk) throw new AppError('invalid_state', 'only a sandbox with a microVM can be saved');
-  const reads = memory.mapping === 'private' ? [memory.source.storage] : [];
-  await using draft = await generations.begin(record.sandboxId, reads);
   await faults.hit('pause.before-state');
-  let below: DiskLayer[] = [];
-  await allDone([
-    async () => onDraft?.(asId('generation', draft.id)),
-    async () => {
-      below = await disks.chain(disk);
-    },
-    async () => {
-      await running.vm.saveState(draft.path(statePart));
-      await running.vm.flushDisk();
-    },
-  ]);
-  await faults.hit('pause.before-memory');
+  const saveState = async () => {
+    await running.vm.saveState(draft.path(statePart));
+    await draft.sealPart(statePart);
+  };
   const saveMemory = async () => {
+    await faults.hit('pause.before-memory');
     if (memory.mapping === 'shared')
       await draft.adoptFullMemory(fullMemoryPart, { path: memory.path, by: isEnding ? 'link' : 'copy' });
     else {
@@ -59,14 +52,14 @@ export async function saveGeneration(
   };
   let backing: BackingLayer[] = [];
   await allDone([
-    () => draft.sealPart(statePart),
+    saveState,
     saveMemory,
     async () => {
+      const [below] = await Promise.all([disks.chain(disk), running.vm.flushDisk()]);
       await faults.hit('pause.before-disk');
       backing = await saveDisk(context, draft, { disk, below });
     },
   ]);
-  // Awaited here: the draft must not be disposed of while it is committed.
   return await draft.commit({
     ...(record.generationId === undefined ? {} : { parent: record.generationId }),
     cause,

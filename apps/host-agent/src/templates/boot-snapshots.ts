@@ -11,7 +11,7 @@ import { restoreFacts } from '../sandboxes/restore-fit.ts';
 import type { BootSnapshotBook, SandboxContext } from '../sandboxes/sandbox-context.ts';
 import type { SandboxRecord } from '../sandboxes/sandbox-record.ts';
 import type { RunningParts, Sandbox } from '../sandboxes/sandbox-registry.ts';
-import { saveGeneration } from '../sandboxes/save-generation.ts';
+import { beginGeneration, saveGeneration } from '../sandboxes/save-generation.ts';
 import { bootMicroVm, guestIdentity } from '../sandboxes/start-micro-vm.ts';
 import type { BootSize } from './host-template.ts';
 
@@ -92,8 +92,9 @@ async function makeBootSnapshot(
     await bootMicroVm(context, sandbox, size.template.disk);
     const running = sandbox as Sandbox & { running: RunningParts };
     await rehearseRestore(running.running.guest, rehearsedIdentity(sandbox.record));
+    await using draft = await beginGeneration(context, sandbox);
     const manifest = await withStoppedGuest(context, running, () =>
-      saveGeneration(context, sandbox, { cause: 'boot', isEnding: true }),
+      saveGeneration(context, sandbox, { draft, cause: 'boot', isEnding: true }),
     );
     const generationId = asId('generation', manifest.id);
     await onSaved(generationId);
