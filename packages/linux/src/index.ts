@@ -9,6 +9,7 @@ export { loadForeignFunctions, SystemCallError } from './libc.ts';
 export * from './neighbours.ts';
 export * from './pidfd.ts';
 export * from './pipe.ts';
+export * from './spawn-process.ts';
 export * from './subreaper.ts';
 export * from './sync.ts';
 export * from './system-clock.ts';

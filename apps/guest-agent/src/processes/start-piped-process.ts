@@ -1,9 +1,7 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { closeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { AppError } from '@aviary/core';
-import { createPipe } from '@aviary/linux';
+import { type ChildEnd, createPipe, spawnProcess } from '@aviary/linux';
 import { asUser } from '../users/as-user.ts';
 import { type ExitStatus, exitStatus } from './exit-status.ts';
 import { type LaunchRequest, launcherArguments } from './launch-command.ts';
@@ -34,24 +32,19 @@ export async function startPipedProcess(
   };
   let keptFds: readonly number[] = [];
   try {
-    const { child, pipes } = asUser(request.user, () => {
+    let started: PipedProcess | undefined;
+    const onEnd = (end: ChildEnd) => started?.end(end); // in a later turn
+    const { pid, pipes } = asUser(request.user, () => {
       // Made as the user, who then owns them and may open /dev/stdout. Node's own are sockets, which nobody can open.
       const pipes: Pipes = { stdin: hasStdin ? pipe() : undefined, stdout: pipe(), stderr: pipe() };
-      const stdio = [pipes.stdin?.readFd ?? 'ignore', pipes.stdout.writeFd, pipes.stderr.writeFd] as const;
-      const child = spawn(file, args, {
-        cwd: request.cwd,
-        env: { ...request.env },
-        detached: true,
-        stdio: [...stdio, ...(membersFd === undefined ? [] : [membersFd])],
-      });
-      return { child, pipes };
+      const stdio = [pipes.stdin?.readFd ?? null, pipes.stdout.writeFd, pipes.stderr.writeFd];
+      const descriptors = membersFd === undefined ? stdio : [...stdio, membersFd];
+      const { cwd, env } = request;
+      return { pid: spawnProcess({ file, args, env, cwd, descriptors }, onEnd), pipes };
     });
-    if (child.pid === undefined) {
-      const [error] = await once(child, 'error', { signal: AbortSignal.timeout(1_000) });
-      throw error;
-    }
     keptFds = [pipes.stdout.readFd, pipes.stderr.readFd, ...(pipes.stdin ? [pipes.stdin.writeFd] : [])];
-    return new PipedProcess({ child, pid: child.pid, pipes, listener });
+    started = new PipedProcess({ pid, pipes, listener });
+    return started;
   } catch (error) {
     throw error instanceof AppError ? error : startError(error, request);
   } finally {
@@ -65,7 +58,6 @@ export async function startPipedProcess(
 class PipedProcess implements RunningProcess {
   readonly pid: number;
   readonly hasTerminal = false;
-  readonly #child: ChildProcess;
   readonly #stdin: Socket | undefined;
   readonly #outputs: readonly Socket[];
   readonly #listener: ProcessListener;
@@ -73,14 +65,8 @@ class PipedProcess implements RunningProcess {
   #isReported = false;
   #readCount = 0;
 
-  constructor({
-    child,
-    pid,
-    pipes,
-    listener,
-  }: { child: ChildProcess; pid: number; pipes: Pipes; listener: ProcessListener }) {
+  constructor({ pid, pipes, listener }: { pid: number; pipes: Pipes; listener: ProcessListener }) {
     this.pid = pid;
-    this.#child = child;
     this.#listener = listener;
     if (pipes.stdin) {
       this.#stdin = new Socket({ fd: pipes.stdin.writeFd, readable: false, writable: true });
@@ -97,13 +83,15 @@ class PipedProcess implements RunningProcess {
       output.on('close', () => this.#reportWhenComplete());
       return output;
     });
-    child.once('exit', (code, signal) => {
-      this.#status = exitStatus(code, signal);
-      this.#stdin?.destroy();
-      this.resumeOutput();
-      this.#reportWhenComplete();
-      if (!this.#isReported) this.#reportWhenQuiet(performance.now());
-    });
+  }
+
+  /** Told when the process has ended and is reaped. */
+  end({ code, signal }: ChildEnd): void {
+    this.#status = exitStatus(code, signal);
+    this.#stdin?.destroy();
+    this.resumeOutput();
+    this.#reportWhenComplete();
+    if (!this.#isReported) this.#reportWhenQuiet(performance.now());
   }
 
   get pendingInputBytes(): number {
@@ -130,8 +118,8 @@ class PipedProcess implements RunningProcess {
   }
 
   signal(signal: NodeJS.Signals): boolean {
-    // Node reaps children on this thread and knows it: no other process can have the pid here.
-    return this.#child.kill(signal);
+    // It is reaped on this thread, and told of at once: until then no other process can have the pid.
+    return this.#status === undefined && process.kill(this.pid, signal);
   }
 
   pauseOutput(): void {
