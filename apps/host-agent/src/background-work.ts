@@ -1,11 +1,13 @@
 import { errorText, type GenerationId } from '@aviary/core';
 import { runLoop, Semaphore } from '@aviary/service-kit';
 import type { Keeper } from './generations/needed-parts.ts';
+import { MemorySaver } from './memory-saver.ts';
 import { Reaper } from './sandboxes/reaper.ts';
 import type { SandboxContext } from './sandboxes/sandbox-context.ts';
 
 const warmPoolIntervalMs = 250;
 const storeIntervalMs = 30_000;
+const memoryIntervalMs = 2_000;
 
 /** Everything on this host that needs saved files besides the store's own rules: running sandboxes, templates, boot snapshots. */
 export function keepersOf({ registry, templates, bootSnapshots }: SandboxContext): Keeper[] {
@@ -48,6 +50,8 @@ export class BackgroundWork implements AsyncDisposable {
       await generations.mergeLongChains(signal);
       await this.#context.collectGarbage();
     });
+    const memorySaver = new MemorySaver();
+    loop('memory', memoryIntervalMs, async () => memorySaver.runOnce());
   }
 
   /** Puts a generation's memory into one image, so that its resume need not wait for it. */

@@ -6,6 +6,7 @@ export * from './file-lock.ts';
 export * from './host-name.ts';
 export * from './inotify.ts';
 export { loadForeignFunctions, SystemCallError } from './libc.ts';
+export * from './malloc-trim.ts';
 export * from './neighbours.ts';
 export * from './pidfd.ts';
 export * from './pipe.ts';
