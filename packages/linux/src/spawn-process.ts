@@ -1,6 +1,7 @@
 import { constants } from 'node:os';
-import { koffi, libcFunction, SystemCallError } from './libc.ts';
+import { libcFunction, SystemCallError } from './libc.ts';
 
+/** No text in it may hold a NUL byte: the kernel's strings end there. */
 export interface SpawnRequest {
   /** Path of the program: nothing is searched. */
   file: string;
@@ -11,7 +12,7 @@ export interface SpawnRequest {
   descriptors: readonly (number | null)[];
 }
 
-/** How a child ended: its exit code, or the signal that ended it. */
+/** How a child ended: its exit code, or the signal that ended it; neither when nobody knows. */
 export interface ChildEnd {
   code: number | null;
   signal: NodeJS.Signals | null;
@@ -31,8 +32,8 @@ let isWatching = false;
 
 /**
  * Starts a program in a session of its own, with all signals at their defaults, as posix_spawn(3) does: the child shares this process's
- * memory until its exec, where fork(2), which Node's own `spawn` calls, copies the page tables. For a program in a microVM that is a
- * megabyte that it no longer shares with its copies, and a third of the time. `onEnd` is called once, after this has returned. Returns
+ * memory until its exec, where fork(2), which Node's own `spawn` calls, copies the page tables and counts each of their pages. In a microVM
+ * that is a megabyte that it no longer shares with its copies. `onEnd` is called once, after this has returned. Returns
  * the child's pid, which nobody else can get before that. Throws {@link SystemCallError} when the program cannot be started.
  */
 export function spawnProcess(request: SpawnRequest, onEnd: (end: ChildEnd) => void): number {
@@ -95,8 +96,8 @@ function watchChildren(): void {
       const reaped = Number(waitpid(pid, status, WNOHANG));
       if (reaped === 0) continue;
       children.delete(pid);
-      if (reaped < 0) throw new SystemCallError('waitpid', koffi().errno(), String(pid));
-      onEnd(childEnd(status.readInt32LE(0)));
+      // Nobody else reaps them. Were one gone all the same, its end is told, and nothing of how it came.
+      onEnd(reaped < 0 ? { code: null, signal: null } : childEnd(status.readInt32LE(0)));
     }
   });
 }
