@@ -3,10 +3,10 @@ import path from 'node:path';
 import { AppError, asId, errorText } from '@aviary/core';
 import type { DiskLayer } from '../disk/disk-store.ts';
 import type { GenerationCause, GenerationManifest } from '../generations/manifest.ts';
-import { letGoOn, withStoppedGuest } from './pause-sandbox.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { RunningParts, Sandbox } from './sandbox-registry.ts';
 import { beginGeneration, diskPartName, saveGeneration } from './save-generation.ts';
+import { letGoOn, withStoppedGuest } from './stopped-guest.ts';
 
 type RunningSandbox = Sandbox & { running: RunningParts };
 

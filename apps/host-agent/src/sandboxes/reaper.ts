@@ -51,7 +51,7 @@ export class Reaper {
       this.#retryAt.delete(sandboxId);
     } catch (error) {
       this.#retryAt.set(sandboxId, registry.clock.now() + retryAfterMs);
-      logger.warn({ sandboxId, error: errorText(error) }, 'auto-pause failed; the sandbox runs on');
+      logger.warn({ sandboxId, state: sandbox.record.state, error: errorText(error) }, 'auto-pause failed');
     } finally {
       this.#pausing.delete(sandboxId);
     }

@@ -5,11 +5,12 @@ import { GuestClient } from '../guest/guest-client.ts';
 import type { MicroVm, VmmRecord } from '../vmm/vmm.ts';
 import { finishCheckpoint } from './checkpoint-sandbox.ts';
 import { releaseSandbox } from './destroy-sandbox.ts';
-import { finishCommittedPause, letGoOn, removeRunFiles } from './pause-sandbox.ts';
+import { finishCommittedPause, removeRunFiles } from './pause-sandbox.ts';
 import { releaseMicroVm } from './release-micro-vm.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { SandboxJournal } from './sandbox-journal.ts';
 import type { RunningParts, Sandbox } from './sandbox-registry.ts';
+import { letGoOn } from './stopped-guest.ts';
 import { markLost, watchExit } from './watch-exit.ts';
 
 /**

@@ -6,13 +6,13 @@ import type { Keeper } from '../generations/needed-parts.ts';
 import { rehearseRestore } from '../guest/warm-up.ts';
 import { releaseSandbox } from '../sandboxes/destroy-sandbox.ts';
 import { newInternalRecord } from '../sandboxes/new-record.ts';
-import { withStoppedGuest } from '../sandboxes/pause-sandbox.ts';
 import { restoreFacts } from '../sandboxes/restore-fit.ts';
 import type { BootSnapshotBook, SandboxContext } from '../sandboxes/sandbox-context.ts';
 import type { SandboxRecord } from '../sandboxes/sandbox-record.ts';
 import type { RunningParts, Sandbox } from '../sandboxes/sandbox-registry.ts';
 import { beginGeneration, saveGeneration } from '../sandboxes/save-generation.ts';
 import { bootMicroVm, guestIdentity } from '../sandboxes/start-micro-vm.ts';
+import { withStoppedGuest } from '../sandboxes/stopped-guest.ts';
 import type { BootSize } from './host-template.ts';
 
 /**
