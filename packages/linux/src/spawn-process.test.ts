@@ -1,4 +1,4 @@
-import { closeSync, readFileSync } from 'node:fs';
+import { closeSync, readdirSync, readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { createPipe } from './pipe.ts';
 import { type ChildEnd, type SpawnRequest, spawnProcess } from './spawn-process.ts';
@@ -11,6 +11,13 @@ const shell = (script: string, change: Partial<SpawnRequest> = {}): SpawnRequest
   descriptors: [null, null, null],
   ...change,
 });
+
+/** Ended ones that nobody has reaped are among them. See proc_pid_task_children(5). */
+function childrenOf(pid: number): string[] {
+  return readdirSync(`/proc/${pid}/task`).flatMap((task) =>
+    readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').trim().split(' '),
+  );
+}
 
 /** Runs a program to its end. */
 function run(request: SpawnRequest): Promise<ChildEnd & { pid: number }> {
@@ -59,16 +66,21 @@ test('a child takes every signal, whatever its parent ignores', async () => {
   expect(ignored).toMatch(/^SigBlk:\s*0+SigIgn:\s*0+$/);
 });
 
-test('what cannot be started is an error, and leaves nothing', async () => {
+test('what cannot be started is an error, and leaves no descriptor and no process', async () => {
+  const held = () => [readdirSync('/proc/self/fd').length, childrenOf(process.pid)];
+  const before = held();
   expect(() => spawnProcess(shell('', { file: '/nowhere' }), () => undefined)).toThrow(/posix_spawn.*ENOENT/);
   expect(() => spawnProcess(shell('', { cwd: '/nowhere' }), () => undefined)).toThrow(/ENOENT/);
   expect(() => spawnProcess(shell('', { file: '/etc/passwd' }), () => undefined)).toThrow(/EACCES/);
   const huge = { A: 'x'.repeat(4_000_000) };
   expect(() => spawnProcess(shell('', { env: huge }), () => undefined)).toThrow(/E2BIG/);
+  expect(held()).toEqual(before);
 });
 
 test('many that end at once are all told of, each once', async () => {
-  const ends = await Promise.all(Array.from({ length: 40 }, (_, n) => run(shell(`exit ${n}`))));
-  expect(ends.map(({ code }) => code)).toEqual(ends.map((_, n) => n));
-  expect(new Set(ends.map(({ pid }) => pid)).size).toBe(ends.length);
+  const before = childrenOf(process.pid);
+  const codes: (number | null)[] = [];
+  for (let n = 0; n < 40; n++) spawnProcess(shell(`exit ${n}`), ({ code }) => codes.push(code));
+  await expect.poll(() => childrenOf(process.pid)).toEqual(before);
+  expect(codes.toSorted((a, b) => Number(a) - Number(b))).toEqual(Array.from({ length: 40 }, (_, n) => n));
 });

@@ -5,8 +5,9 @@ import { dataExtents } from '@aviary/linux';
 /**
  * The hash of a generation's part: SHA-256 over the file's size (8 bytes, little-endian) and the SHA-256 of each chunk in turn.
  * It depends on content alone, as a plain SHA-256 does, but a chunk that lies in a hole costs nothing (its digest is a constant), and
- * a chunk can be digested before the ones in front of it are known. The chunk is small because guest memory is scattered: with 120 MB written in runs of
- * 256 KiB over 512 MiB, chunks of 256 KiB read those 120 MB, chunks of 2 MiB nearly everything and take four times as long.
+ * one can be digested before those in front of it are known. The chunk is small because guest memory is scattered: with 120 MB
+ * written in runs of 256 KiB over 512 MiB, chunks of 256 KiB read those 120 MB, chunks of 2 MiB nearly everything and take four
+ * times as long.
  */
 export const hashChunkBytes = 256 * 1024;
 /** Chunks read at once, so that one is digested while others are on their way; bounds memory to as many buffers. */

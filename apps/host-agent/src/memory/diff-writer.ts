@@ -12,10 +12,10 @@ export interface DirtyRange {
   data: Buffer;
 }
 
-/** What a new diff says about itself; its mapping is `baseMapping` with what is written on top. */
 /** Takes one range. Its data may change again once it returns, or once the promise that it returns is kept. */
 export type OnRange = (range: DirtyRange) => void | Promise<void>;
 
+/** What a new diff says about itself; its mapping is `baseMapping` with what is written on top. */
 export interface DiffFacts {
   id: string;
   baseId: string;

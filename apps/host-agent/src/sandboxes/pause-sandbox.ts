@@ -32,7 +32,8 @@ function pauseReason(cause: GenerationCause, { timeoutSec }: SandboxRecord): str
 
 /**
  * Saves a sandbox as a new generation and frees its microVM. Resolves when the generation is durable and everything is freed.
- * When it throws, the sandbox runs on and is usable; only when its microVM is gone is it `error`, its last generation kept.
+ * When it throws, the sandbox runs on and is usable; only when its microVM is gone is it `error`, its last generation kept. Was it durable
+ * already, it is paused, and the next command on it frees the rest.
  */
 export function pauseSandbox(context: SandboxContext, { sandboxId, ...options }: PauseOptions): Promise<Sandbox> {
   const { registry } = context;
@@ -116,7 +117,7 @@ export async function finishPause(
 ): Promise<void> {
   const { registry, generations, faults, logger } = context;
   const { record } = sandbox;
-  const { disk, memory, intent } = record;
+  const { disk, memory } = record;
   // The journal says so at the end: until then it names the generation, and whoever reads it comes here again.
   Object.assign(record, {
     state: 'paused',
@@ -134,18 +135,21 @@ export async function finishPause(
   await removeRunFiles(context, sandbox);
   delete record.intent;
   await registry.save(sandbox).catch((error: unknown) => {
-    // The journal still names the generation that the pause was making: whoever reads it finishes the pause. Without that it fails.
-    if (intent?.generationId !== generation.id) throw error;
+    // The journal still names the generation that the pause was making: whoever reads it finishes the pause.
     logger.warn({ sandboxId: record.sandboxId, error: errorText(error) }, 'paused, its record not yet');
   });
   const event =
     generation.cause === 'auto_pause' || generation.cause === 'host_shutdown'
       ? 'sandbox.auto_paused'
       : 'sandbox.paused';
-  await registry.events.push(event, record.sandboxId, {
-    generation_id: record.generationId ?? '',
-    ...(record.reason ? { reason: record.reason } : {}),
-  });
+  await registry.events
+    .push(event, record.sandboxId, {
+      generation_id: record.generationId ?? '',
+      ...(record.reason ? { reason: record.reason } : {}),
+    })
+    .catch((error: unknown) =>
+      logger.warn({ sandboxId: record.sandboxId, error: errorText(error) }, 'paused, and the control plane not told'),
+    );
   if (isWorthMerging(generation)) context.prepareResume(record.generationId);
 }
 

@@ -67,7 +67,7 @@ export class Reaper {
   }
 }
 
-/** Pauses everything that runs, for a host about to go. Failures are told per sandbox; those run on. */
+/** Pauses everything that runs, for a host about to go. Failures are told per sandbox; those run on, unless they were saved. */
 export async function pauseAll(
   context: SandboxContext,
   operationId: string,

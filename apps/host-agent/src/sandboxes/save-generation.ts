@@ -28,8 +28,10 @@ export function beginGeneration({ generations }: SandboxContext, { record }: San
 export async function saveGeneration(
   context: SandboxContext,
   sandbox: Sandbox,
-  { draft, cause, isEnding }: { draft: GenerationDraft; cause: GenerationCause; isEnding: boolean },
+  { draft: begun, cause, isEnding }: { draft: GenerationDraft; cause: GenerationCause; isEnding: boolean },
 ): Promise<GenerationManifest> {
+  // Before the guest goes on after a failure: on a full disk it would meet what the draft still takes.
+  await using draft = begun;
   const { images, identity, faults, disks } = context;
   const { record, running } = sandbox;
   const { accelerationNote: _note, ...machine } = identity;
