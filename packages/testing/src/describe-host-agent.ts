@@ -154,7 +154,8 @@ export function describeHostAgent(name: string, start: () => Promise<StartedHost
         client.pingSandbox({ sandboxId }),
         client.exec({ sandboxId, cmd: 'a' }),
       ];
-      for (const call of calls) expect(await failureOf(call)).toEqual(paused);
+      // All are looked at from the start: a pause waits for what is under way, and the others do not.
+      expect(await Promise.all(calls.map(failureOf))).toEqual(calls.map(() => paused));
       await client.setTimeout({ sandboxId, timeoutSec: 60 });
     });
 
