@@ -10,6 +10,7 @@ export * from './malloc-trim.ts';
 export * from './neighbours.ts';
 export * from './pidfd.ts';
 export * from './pipe.ts';
+export * from './signal-name.ts';
 export * from './spawn-process.ts';
 export * from './subreaper.ts';
 export * from './sync.ts';

@@ -1,5 +1,5 @@
-import { constants } from 'node:os';
 import { libcFunction, SystemCallError } from './libc.ts';
+import { signalName } from './signal-name.ts';
 
 /** No text in it may hold a NUL byte: the kernel's strings end there. */
 export interface SpawnRequest {
@@ -104,8 +104,6 @@ function watchChildren(): void {
 
 /** What waitpid(2) says in a status. */
 function childEnd(status: number): ChildEnd {
-  const number = status & 0x7f;
-  if (number === 0) return { code: (status >> 8) & 0xff, signal: null };
-  const [name] = Object.entries(constants.signals).find(([, value]) => value === number) ?? ['SIGKILL'];
-  return { code: null, signal: name as NodeJS.Signals };
+  const signal = signalName(status & 0x7f);
+  return { code: signal === null ? (status >> 8) & 0xff : null, signal };
 }

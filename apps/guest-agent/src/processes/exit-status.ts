@@ -1,5 +1,3 @@
-import { constants } from 'node:os';
-
 /** How a process ended, as E2B's SDKs read it. */
 export interface ExitStatus {
   /** -1 when a signal ended it. */
@@ -31,11 +29,4 @@ export function exitStatus(code: number | null, signal: NodeJS.Signals | null): 
   if (signal === null) return { exitCode: code ?? -1, isExited: true, text: `exit status ${code ?? -1}` };
   const text = signalTexts[signal] ?? signal.toLowerCase();
   return { exitCode: -1, isExited: false, text: `signal: ${text}` };
-}
-
-/** The name of a signal number; undefined for 0, which means none. */
-export function signalName(number: number | undefined): NodeJS.Signals | null {
-  if (!number) return null;
-  const entry = Object.entries(constants.signals).find(([, value]) => value === number);
-  return (entry?.[0] as NodeJS.Signals | undefined) ?? 'SIGKILL';
 }

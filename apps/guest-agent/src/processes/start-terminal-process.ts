@@ -1,9 +1,9 @@
 import { closeSync, writeSync } from 'node:fs';
 import { AppError } from '@aviary/core';
-import { PidFd } from '@aviary/linux';
+import { PidFd, signalName } from '@aviary/linux';
 import type { IPty } from '@lydell/node-pty';
 import { asUser } from '../users/as-user.ts';
-import { exitStatus, signalName } from './exit-status.ts';
+import { exitStatus } from './exit-status.ts';
 import { type LaunchRequest, launcherArguments } from './launch-command.ts';
 import type { ProcessListener, RunningProcess } from './running-process.ts';
 import { startError } from './start-error.ts';
