@@ -77,7 +77,7 @@ export class HostClients implements Disposable {
 
 function connect(host: HostPlace, authorize: Interceptor): { transport: Transport; close: () => void } {
   const baseUrl = /^https?:\/\//.test(host.address) ? host.address : `http://${host.address}`;
-  const sessionManager = new HostSessions(baseUrl, { pingIntervalMs: 20_000, idleConnectionTimeoutMs: 60_000 });
+  const sessionManager = new HostSessions(baseUrl);
   const transport = createConnectTransport({
     httpVersion: '2',
     baseUrl,
