@@ -1,3 +1,11 @@
+export * from './errors.ts';
+export * from './exec.ts';
+export * from './files.ts';
+export * from './generations.ts';
+export * from './health.ts';
+export * from './hosts.ts';
 export { apiVersion, buildOpenapi } from './openapi.ts';
-export { type Route, type RouteAuth, type RouteName, routes } from './routes.ts';
-export * from './schemas.ts';
+export type { Route, RouteAuth, RouteTable } from './route.ts';
+export { type RouteName, routes } from './routes.ts';
+export * from './sandboxes.ts';
+export * from './snapshots.ts';

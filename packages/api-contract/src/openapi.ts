@@ -1,26 +1,16 @@
-import { errorCodes, execLimits } from '@aviary/core';
+import { errorCodes } from '@aviary/core';
 import type { TSchema } from 'typebox';
-import { type Route, routes } from './routes.ts';
-import * as schemas from './schemas.ts';
+import { componentName, componentSchema } from './component.ts';
+import { ErrorReply } from './errors.ts';
+import type { Route } from './route.ts';
+import { routes } from './routes.ts';
 
 /** The API's version, as the document and `/health` give it. */
 export const apiVersion = '0.1.0';
 
 type Json = Record<string, unknown>;
 
-const inlineOnly = new Set([
-  'ListQuery',
-  'SnapshotQuery',
-  'SandboxParams',
-  'GenerationParams',
-  'HostParams',
-  'NameParams',
-]);
-const components = Object.entries<unknown>(schemas).filter(
-  (entry): entry is [string, TSchema] =>
-    typeof entry[1] === 'object' && !Array.isArray(entry[1]) && !inlineOnly.has(entry[0]),
-);
-const namesByContent = new Map(components.map(([name, schema]) => [JSON.stringify(schema), name]));
+const componentPrefix = '#/components/schemas/';
 
 /** The OpenAPI 3.1 document of {@link routes}, as plain JSON data. */
 export function buildOpenapi(): Json {
@@ -40,7 +30,7 @@ export function buildOpenapi(): Json {
     tags: [...new Set(Object.values<Route>(routes).map((route) => route.tag))].map((name) => ({ name })),
     paths,
     components: {
-      schemas: Object.fromEntries(components.map(([name, schema]) => [name, expand(schema)])),
+      schemas: usedComponents(paths),
       securitySchemes: {
         api_key: { type: 'apiKey', in: 'header', name: 'X-API-Key' },
         host: { type: 'apiKey', in: 'header', name: 'X-Host-Token' },
@@ -55,7 +45,7 @@ function buildOperation(operationId: string, route: Route): Json {
     operationId,
     summary: route.summary,
     tags: [route.tag],
-    ...(operationId === 'execStream' ? { description: execStreamProtocol } : {}),
+    ...describe(route),
     security: route.auth === 'none' ? [] : [{ [route.auth]: [] }],
     ...(parameters(route).length > 0 ? { parameters: parameters(route) } : {}),
     ...(route.body ? { requestBody: requestBody(route.body, route) } : {}),
@@ -81,7 +71,7 @@ function errorReplies(route: Route): Json {
   if (route.params) statuses.add(404);
   if (route.body) for (const status of [413, 415]) statuses.add(status);
   if (route.method === 'POST' && route.auth === 'api_key') for (const status of [409, 422]) statuses.add(status);
-  const content = { 'application/json': { schema: refer(schemas.ErrorReply) } };
+  const content = { 'application/json': { schema: refer(ErrorReply) } };
   const codes = (status: number) =>
     Object.entries(errorCodes)
       .flatMap(([code, { http }]) => (http === status ? [code] : []))
@@ -119,10 +109,22 @@ function fields(schema: TSchema | undefined, place: 'path' | 'query'): Json[] {
   }));
 }
 
+/** The route's own words, and of a socket what each side sends on it. */
+function describe({ description, frames }: Route): Json {
+  if (!frames) return description === undefined ? {} : { description };
+  const client = componentName(frames.client);
+  const server = componentName(frames.server);
+  const protocol = `A WebSocket of JSON text frames: the client sends \`${client}\`, the server \`${server}\` (see the schemas).`;
+  return {
+    description: [protocol, description].filter(Boolean).join(' '),
+    'x-websocket': { client: refer(frames.client), server: refer(frames.server) },
+  };
+}
+
 /** `schema`, or a reference to it when it is a component. */
 function refer(schema: unknown): unknown {
-  const name = namesByContent.get(JSON.stringify(schema));
-  return name === undefined ? expand(schema) : { $ref: `#/components/schemas/${name}` };
+  const name = componentName(schema);
+  return name === undefined ? expand(schema) : { $ref: `${componentPrefix}${name}` };
 }
 
 function expand(value: unknown): unknown {
@@ -131,9 +133,20 @@ function expand(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, refer(inner)]));
 }
 
-const execStreamProtocol = [
-  'JSON text frames. The client sends `{"type":"start", …ExecStart}` first, and may send `{"type":"stop"}`.',
-  'The server sends `{"type":"start","pid"}`, `{"type":"stdout"|"stderr","data":<base64>}`,',
-  '`{"type":"exit","exit_code","error"?}` or `{"type":"error","code","message"}`, and closes.',
-  `Without timeout_sec a command may take ${execLimits.timeoutSec.default} seconds.`,
-].join(' ');
+/** The components that `document` refers to, by itself or through others, by name. */
+function usedComponents(document: unknown): Json {
+  const used = new Map<string, unknown>();
+  const visit = (value: unknown): void => {
+    if (typeof value !== 'object' || value === null) return;
+    for (const [key, inner] of Object.entries(value)) {
+      const name = key === '$ref' && typeof inner === 'string' ? inner.slice(componentPrefix.length) : undefined;
+      if (name === undefined) visit(inner);
+      else if (!used.has(name)) {
+        used.set(name, expand(componentSchema(name)));
+        visit(used.get(name));
+      }
+    }
+  };
+  visit(document);
+  return Object.fromEntries([...used].sort(([a], [b]) => (a < b ? -1 : 1)));
+}

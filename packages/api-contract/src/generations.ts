@@ -1,0 +1,79 @@
+import { type Static, Type } from 'typebox';
+import { component } from './component.ts';
+import { closed, nullable, safeName, timestamp, wireId } from './fields.ts';
+import type { RouteTable } from './route.ts';
+import { ofSandbox, sandboxCommand } from './sandbox-route.ts';
+import { Sandbox } from './sandboxes.ts';
+
+export const Generation = component(
+  'Generation',
+  Type.Object({
+    id: wireId('generation'),
+    parent_id: nullable(wireId('generation')),
+    name: nullable(Type.String()),
+    pinned: Type.Boolean(),
+    cause: Type.String(),
+    current: Type.Boolean(),
+    has_memory: Type.Boolean(),
+    memory_bytes: Type.Integer(),
+    disk_bytes: Type.Integer(),
+    created_at: timestamp,
+  }),
+);
+export type Generation = Static<typeof Generation>;
+
+export const GenerationItems = component('GenerationItems', Type.Object({ items: Type.Array(Generation) }));
+
+export const UpdateGeneration = component(
+  'UpdateGeneration',
+  Type.Object(
+    { name: Type.Optional(Type.Union([safeName, Type.Null()])), pinned: Type.Optional(Type.Boolean()) },
+    { ...closed, minProperties: 1 },
+  ),
+);
+export type UpdateGeneration = Static<typeof UpdateGeneration>;
+
+export const Rewind = component(
+  'Rewind',
+  Type.Object(
+    { generation: Type.String({ minLength: 1, maxLength: 64, description: 'A generation id or name.' }) },
+    closed,
+  ),
+);
+export type Rewind = Static<typeof Rewind>;
+
+export const GenerationParams = Type.Object({ id: wireId('sandbox'), generation: wireId('generation') });
+
+const tag = 'generations';
+
+/** The saved states of a sandbox. */
+export const generationRoutes = {
+  listGenerations: {
+    ...ofSandbox,
+    tag,
+    method: 'GET',
+    path: '/v1/sandboxes/{id}/generations',
+    summary: 'List saved states',
+    replies: { 200: GenerationItems },
+  },
+  updateGeneration: {
+    tag,
+    auth: 'api_key',
+    method: 'PATCH',
+    path: '/v1/sandboxes/{id}/generations/{generation}',
+    summary: 'Name or pin a saved state',
+    params: GenerationParams,
+    body: UpdateGeneration,
+    replies: { 200: Generation },
+    errors: [409, 503],
+  },
+  rewindSandbox: {
+    ...sandboxCommand,
+    tag,
+    method: 'POST',
+    path: '/v1/sandboxes/{id}/rewind',
+    summary: 'Go back to a saved state',
+    body: Rewind,
+    replies: { 202: Sandbox, 200: Sandbox },
+  },
+} as const satisfies RouteTable;

@@ -1,0 +1,19 @@
+import { type Static, Type } from 'typebox';
+import { component } from './component.ts';
+import type { RouteTable } from './route.ts';
+
+export const Health = component('Health', Type.Object({ status: Type.Literal('ok'), version: Type.String() }));
+export type Health = Static<typeof Health>;
+
+/** Whether the service serves. */
+export const healthRoutes = {
+  health: {
+    tag: 'service',
+    auth: 'none',
+    method: 'GET',
+    path: '/health',
+    summary: 'Tell whether the control plane can serve',
+    replies: { 200: Health },
+    errors: [503],
+  },
+} as const satisfies RouteTable;

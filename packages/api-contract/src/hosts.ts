@@ -1,0 +1,163 @@
+import { type Static, Type } from 'typebox';
+import { component } from './component.ts';
+import { closed, nullable, text, timestamp, wireId } from './fields.ts';
+import type { RouteTable } from './route.ts';
+
+export const Host = component(
+  'Host',
+  Type.Object({
+    id: wireId('host'),
+    status: Type.Enum(['pending', 'online', 'unreachable', 'draining']),
+    address: Type.String(),
+    arch: Type.String(),
+    cpu_cores: Type.Integer(),
+    memory_mb: Type.Integer(),
+    disk_gb: Type.Integer(),
+    agent_version: Type.String(),
+    last_heartbeat_at: nullable(timestamp),
+  }),
+);
+export type Host = Static<typeof Host>;
+
+export const HostItems = component('HostItems', Type.Object({ items: Type.Array(Host) }));
+
+const hostSize = { minimum: 1, maximum: 2 ** 31 - 1 };
+
+export const RegisterHost = component(
+  'RegisterHost',
+  Type.Object(
+    {
+      token: Type.String({ minLength: 1, maxLength: 256 }),
+      address: Type.String({ minLength: 1, maxLength: 255, pattern: '^(https?://)?[a-zA-Z0-9.:\\[\\]-]+$' }),
+      arch: Type.String({ minLength: 1, maxLength: 32 }),
+      cpu_cores: Type.Integer(hostSize),
+      memory_mb: Type.Integer(hostSize),
+      disk_gb: Type.Integer(hostSize),
+      agent_version: Type.String({ maxLength: 64 }),
+    },
+    closed,
+  ),
+);
+export type RegisterHost = Static<typeof RegisterHost>;
+
+export const HostCredentials = component(
+  'HostCredentials',
+  Type.Object({
+    host_id: wireId('host'),
+    token: Type.String(),
+    token_expires_at: timestamp,
+    refresh_token: Type.String(),
+    control_plane_public_key: Type.Record(Type.String(), Type.Unknown()),
+    epoch: Type.Integer(),
+  }),
+);
+export type HostCredentials = Static<typeof HostCredentials>;
+
+export const RefreshHost = component(
+  'RefreshHost',
+  Type.Object({ refresh_token: Type.String({ minLength: 1, maxLength: 256 }) }, closed),
+);
+export type RefreshHost = Static<typeof RefreshHost>;
+
+// Open: agents of a newer version report more than this control plane knows.
+export const Heartbeat = component(
+  'Heartbeat',
+  Type.Object({
+    agent_version: Type.Optional(Type.String({ maxLength: 64 })),
+    sandboxes_running: Type.Optional(Type.Integer({ minimum: 0 })),
+  }),
+);
+export type Heartbeat = Static<typeof Heartbeat>;
+
+/** What a host reports about its sandboxes. */
+export const sandboxEventNames = [
+  'sandbox.started',
+  'sandbox.resumed',
+  'sandbox.paused',
+  'sandbox.auto_paused',
+  'sandbox.stopped',
+  'sandbox.failed',
+  'sandbox.error',
+  'sandbox.pause_failed',
+  'sandbox.resume_failed',
+] as const;
+export type SandboxEventName = (typeof sandboxEventNames)[number];
+
+export const SandboxEvents = component(
+  'SandboxEvents',
+  Type.Object({
+    events: Type.Array(
+      Type.Object({
+        id: Type.String({ minLength: 1, maxLength: 128, pattern: '^[^\\u0000]*$' }),
+        event: Type.String({
+          maxLength: 64,
+          description: 'One of sandboxEventNames; others are taken and left aside.',
+        }),
+        sandbox_id: Type.String({ maxLength: 64 }),
+        reason: Type.Optional(text(4_096)),
+        occurred_at: timestamp,
+        start_path: Type.Optional(text(64)),
+        generation_id: Type.Optional(Type.String({ maxLength: 64 })),
+      }),
+      { maxItems: 100 },
+    ),
+  }),
+);
+export type SandboxEvents = Static<typeof SandboxEvents>;
+
+export const HostParams = Type.Object({ id: wireId('host') });
+
+const tag = 'hosts';
+
+/** Hosts as teams see them, and what host agents say to the control plane. */
+export const hostRoutes = {
+  listHosts: {
+    tag,
+    auth: 'api_key',
+    method: 'GET',
+    path: '/v1/hosts',
+    summary: 'List hosts that the team can use',
+    replies: { 200: HostItems },
+  },
+  registerHost: {
+    tag,
+    auth: 'none',
+    method: 'POST',
+    path: '/v1/hosts/register',
+    summary: 'Register a host agent by its one-time token',
+    body: RegisterHost,
+    replies: { 201: HostCredentials },
+    errors: [401],
+  },
+  refreshHost: {
+    tag,
+    auth: 'none',
+    method: 'POST',
+    path: '/v1/hosts/auth/refresh',
+    summary: 'Renew the credentials of a host agent',
+    body: RefreshHost,
+    replies: { 200: HostCredentials },
+    errors: [401],
+  },
+  heartbeat: {
+    tag,
+    auth: 'host',
+    method: 'POST',
+    path: '/v1/hosts/{id}/heartbeat',
+    summary: 'Say that a host is alive',
+    params: HostParams,
+    body: Heartbeat,
+    isBodyOptional: true,
+    replies: { 204: null },
+    errors: [403],
+  },
+  sandboxEvents: {
+    tag,
+    auth: 'host',
+    method: 'POST',
+    path: '/v1/hosts/sandbox-events',
+    summary: 'Report what happened to sandboxes',
+    body: SandboxEvents,
+    replies: { 204: null },
+  },
+} as const satisfies RouteTable;

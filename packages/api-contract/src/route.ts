@@ -1,0 +1,34 @@
+import type { TSchema } from 'typebox';
+
+/** Who may call a route: anybody, a team by its API key, or a host agent by its token. */
+export type RouteAuth = 'none' | 'api_key' | 'host';
+
+/** A route of the public API: what goes in, what comes out, who may call it. */
+export interface Route {
+  method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  /** With `{name}` for parameters, as OpenAPI writes them. */
+  path: string;
+  summary: string;
+  /** What the summary leaves open: limits, order, what happens meanwhile. */
+  description?: string;
+  tag: 'sandboxes' | 'data' | 'generations' | 'snapshots' | 'hosts' | 'service';
+  auth: RouteAuth;
+  params?: TSchema;
+  query?: TSchema;
+  body?: TSchema;
+  /** A body that need not be sent. */
+  isBodyOptional?: boolean;
+  /** Media type of the body. Default application/json. */
+  bodyType?: string;
+  /** Answers by status; null for one without a body, a string for a media type that is not JSON. */
+  replies: Record<number, TSchema | string | null>;
+  /** Of a WebSocket: the JSON text frames that each side sends. */
+  frames?: { client: TSchema; server: TSchema };
+  /** Error statuses that this route can answer beyond those that every route of its kind can. */
+  errors?: readonly number[];
+  /** `Prefer: wait=SECONDS` holds the answer until the sandbox has settled. */
+  canWait?: boolean;
+}
+
+/** The routes of one domain, by operation id. */
+export type RouteTable = Record<string, Route>;

@@ -1,0 +1,187 @@
+import { sandboxLimits, sandboxStatuses } from '@aviary/core';
+import { type Static, Type } from 'typebox';
+import { component } from './component.ts';
+import { closed, cursor, envs, limit, nullable, range, templateName, text, timestamp, wireId } from './fields.ts';
+import type { RouteTable } from './route.ts';
+import { guestCall, ofSandbox, sandboxCommand } from './sandbox-route.ts';
+
+export const Sandbox = component(
+  'Sandbox',
+  Type.Object({
+    id: wireId('sandbox'),
+    status: Type.Enum([...sandboxStatuses]),
+    status_reason: nullable(Type.String()),
+    template: Type.String(),
+    vcpus: Type.Integer(),
+    memory_mb: Type.Integer(),
+    disk_size_mb: Type.Integer(),
+    timeout_sec: Type.Integer(),
+    metadata: Type.Record(Type.String(), Type.String()),
+    start_path: nullable(Type.String()),
+    host_id: wireId('host'),
+    generation_id: nullable(wireId('generation')),
+    created_at: timestamp,
+    started_at: nullable(timestamp),
+    last_active_at: nullable(timestamp),
+    last_activity: nullable(Type.String()),
+    updated_at: timestamp,
+  }),
+);
+export type Sandbox = Static<typeof Sandbox>;
+
+export const SandboxPage = component(
+  'SandboxPage',
+  Type.Object({ items: Type.Array(Sandbox), next_cursor: nullable(Type.String()) }),
+);
+export const SandboxItems = component('SandboxItems', Type.Object({ items: Type.Array(Sandbox) }));
+
+export const CreateSandbox = component(
+  'CreateSandbox',
+  Type.Object(
+    {
+      template: Type.Optional(templateName),
+      vcpus: Type.Optional(range(sandboxLimits.vcpus)),
+      memory_mb: Type.Optional(range(sandboxLimits.memoryMib)),
+      disk_size_mb: Type.Optional(range(sandboxLimits.diskMib)),
+      timeout_sec: Type.Optional(range(sandboxLimits.timeoutSec)),
+      metadata: Type.Optional(
+        Type.Record(Type.String(), text(sandboxLimits.metadataBytes), {
+          propertyNames: { pattern: '^[^\\u0000]+$', maxLength: 256 },
+          maxProperties: sandboxLimits.metadataEntries,
+          description: `Your own labels; names and values together at most ${sandboxLimits.metadataBytes} bytes.`,
+        }),
+      ),
+      envs: Type.Optional(envs),
+    },
+    closed,
+  ),
+);
+export type CreateSandbox = Static<typeof CreateSandbox>;
+
+export const ListQuery = Type.Object({
+  limit,
+  cursor,
+  status: Type.Optional(Type.String({ maxLength: 256, description: 'Statuses separated by commas.' })),
+});
+
+export const Resume = component(
+  'Resume',
+  Type.Object(
+    {
+      generation: Type.Optional(
+        Type.String({ minLength: 1, maxLength: 64, description: 'A generation id or name; the latest when absent.' }),
+      ),
+      cold: Type.Optional(
+        Type.Boolean({ default: false, description: 'Boot from the saved disk and leave the memory aside.' }),
+      ),
+    },
+    closed,
+  ),
+);
+export type Resume = Static<typeof Resume>;
+
+export const SetTimeout = component(
+  'SetTimeout',
+  Type.Object({ timeout_sec: range(sandboxLimits.timeoutSec) }, closed),
+);
+export type SetTimeout = Static<typeof SetTimeout>;
+
+export const Fork = component(
+  'Fork',
+  Type.Object(
+    {
+      count: Type.Optional(range(sandboxLimits.forkCount)),
+      timeout_sec: Type.Optional(range(sandboxLimits.timeoutSec)),
+    },
+    closed,
+  ),
+);
+export type Fork = Static<typeof Fork>;
+
+const tag = 'sandboxes';
+
+/** A sandbox's life: create, look, pause, resume, fork, delete. */
+export const sandboxRoutes = {
+  createSandbox: {
+    tag,
+    auth: 'api_key',
+    method: 'POST',
+    path: '/v1/sandboxes',
+    summary: 'Create a sandbox',
+    body: CreateSandbox,
+    isBodyOptional: true,
+    replies: { 202: Sandbox, 201: Sandbox },
+    errors: [502, 503, 504, 507],
+    canWait: true,
+  },
+  listSandboxes: {
+    tag,
+    auth: 'api_key',
+    method: 'GET',
+    path: '/v1/sandboxes',
+    summary: 'List sandboxes, newest first',
+    query: ListQuery,
+    replies: { 200: SandboxPage },
+  },
+  getSandbox: {
+    ...ofSandbox,
+    tag,
+    method: 'GET',
+    path: '/v1/sandboxes/{id}',
+    summary: 'Get a sandbox',
+    replies: { 200: Sandbox },
+  },
+  deleteSandbox: {
+    ...sandboxCommand,
+    tag,
+    method: 'DELETE',
+    path: '/v1/sandboxes/{id}',
+    summary: 'Stop a sandbox for good',
+    replies: { 202: Sandbox, 200: Sandbox },
+  },
+  pauseSandbox: {
+    ...sandboxCommand,
+    tag,
+    method: 'POST',
+    path: '/v1/sandboxes/{id}/pause',
+    summary: 'Save a sandbox and free its memory',
+    replies: { 202: Sandbox, 200: Sandbox },
+  },
+  resumeSandbox: {
+    ...sandboxCommand,
+    tag,
+    method: 'POST',
+    path: '/v1/sandboxes/{id}/resume',
+    summary: 'Bring a paused sandbox back',
+    body: Resume,
+    isBodyOptional: true,
+    replies: { 202: Sandbox, 200: Sandbox },
+  },
+  forkSandbox: {
+    ...sandboxCommand,
+    tag,
+    method: 'POST',
+    path: '/v1/sandboxes/{id}/fork',
+    summary: 'Start copies of a sandbox from its state',
+    body: Fork,
+    isBodyOptional: true,
+    replies: { 202: SandboxItems, 201: SandboxItems },
+  },
+  pingSandbox: {
+    ...guestCall,
+    tag: 'data',
+    method: 'POST',
+    path: '/v1/sandboxes/{id}/ping',
+    summary: 'Put off auto-pause',
+    replies: { 204: null },
+  },
+  setTimeout: {
+    ...guestCall,
+    tag: 'data',
+    method: 'POST',
+    path: '/v1/sandboxes/{id}/timeout',
+    summary: 'Set the idle time before auto-pause',
+    body: SetTimeout,
+    replies: { 200: Sandbox },
+  },
+} as const satisfies RouteTable;
