@@ -3,16 +3,19 @@ import { uuidv7 } from '@aviary/core';
 import { type Database, type MigrationSource, migrate, openDatabase } from '@aviary/database';
 import { type Clock, createLogger, FaultPoints, type Logger, systemClock, watchParent } from '@aviary/service-kit';
 import type { FastifyInstance } from 'fastify';
+import { createAuthenticate } from './access/authenticate.ts';
 import type { ControlPlaneConfig } from './config.ts';
 import type { ServiceContext } from './context.ts';
 import { HostClients } from './hosts/host-clients.ts';
-import { defaultMonitorOptions, HostMonitor, type MonitorOptions } from './hosts/host-monitor.ts';
 import { registerHostRoutes } from './hosts/host-routes.ts';
 import { defaultPlacement, type PlacementOptions } from './hosts/placement.ts';
 import { loadSigningKey, type SigningKey } from './hosts/signing-key.ts';
-import { operationHandlers } from './operations/operation-handlers.ts';
+import type { Authenticate } from './http/register-route.ts';
+import { operationHandlers } from './operation-handlers.ts';
 import { defaultRunnerOptions, OperationRunner, type RunnerOptions } from './operations/operation-runner.ts';
 import { releaseLeases } from './operations/operation-store.ts';
+import { registerEventRoutes } from './reconciliation/event-routes.ts';
+import { defaultReconcilerOptions, Reconciler, type ReconcilerOptions } from './reconciliation/reconciler.ts';
 import { registerActivityRoutes } from './sandboxes/activity-routes.ts';
 import { registerExecRoute } from './sandboxes/exec.ts';
 import { registerExecStreamRoute } from './sandboxes/exec-stream.ts';
@@ -31,10 +34,11 @@ export { createHostToken } from './hosts/register-host.ts';
 
 /** What the core's own parts are made of; extensions get the same. */
 export interface ControlPlaneContext extends ServiceContext {
+  authenticate: Authenticate;
   signingKey: SigningKey;
   hostClients: HostClients;
   runner: OperationRunner;
-  monitor: HostMonitor;
+  reconciler: Reconciler;
   watch: SettledWatch;
   placement: PlacementOptions;
 }
@@ -56,7 +60,7 @@ export interface ControlPlaneOverrides {
   clock?: Clock;
   logger?: Logger;
   runner?: Partial<RunnerOptions>;
-  monitor?: Partial<MonitorOptions>;
+  reconciler?: Partial<ReconcilerOptions>;
   placement?: Partial<PlacementOptions>;
 }
 
@@ -96,7 +100,7 @@ export async function startControlPlane(
   stack.use(context.runner);
   const running = [
     context.runner.run(loops.signal),
-    context.monitor.run(loops.signal),
+    context.reconciler.run(loops.signal),
     ...extensions.flatMap((extension) => (extension.run ? [extension.run(context, loops.signal)] : [])),
   ];
   stack.defer(async () => {
@@ -149,10 +153,14 @@ async function createContext(
   return {
     ...service,
     signingKey,
+    authenticate: createAuthenticate({ ...service, signingKey }),
     watch,
     hostClients,
     runner: new OperationRunner({ ...service, handlers, watch }, { ...defaultRunnerOptions, ...overrides.runner }),
-    monitor: new HostMonitor({ ...service, hostClients, watch }, { ...defaultMonitorOptions, ...overrides.monitor }),
+    reconciler: new Reconciler(
+      { ...service, hostClients, watch },
+      { ...defaultReconcilerOptions, ...overrides.reconciler },
+    ),
     placement: { ...defaultPlacement, ...overrides.placement },
   };
 }
@@ -166,4 +174,5 @@ function registerCoreRoutes(app: FastifyInstance, context: ControlPlaneContext):
   registerExecStreamRoute(app, context);
   registerFileRoutes(app, context);
   registerHostRoutes(app, context);
+  registerEventRoutes(app, context);
 }

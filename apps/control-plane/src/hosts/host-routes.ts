@@ -1,17 +1,18 @@
-import { AppError, formatId, parseId } from '@aviary/core';
+import { AppError, formatId, type HostId, parseId } from '@aviary/core';
 import type { FastifyInstance } from 'fastify';
 import type { ServiceContext } from '../context.ts';
 import { type AuthDeps, registerRoute } from '../http/register-route.ts';
-import type { SettledWatch } from '../sandboxes/settled-watch.ts';
-import type { HostMonitor } from './host-monitor.ts';
-import { getHost, type HostRow, listHostsForTeam, touchHost } from './host-store.ts';
+import { type HostRow, listHostsForTeam, touchHost } from './host-store.ts';
 import { refreshHost, registerHost } from './register-host.ts';
-import { ingestSandboxEvents } from './sandbox-events.ts';
+import type { SigningKey } from './signing-key.ts';
 
 type Deps = AuthDeps &
-  Pick<ServiceContext, 'database' | 'clock' | 'logger'> & { watch: SettledWatch; monitor: HostMonitor };
+  Pick<ServiceContext, 'database' | 'clock' | 'logger'> & {
+    signingKey: SigningKey;
+    reconciler: { reconcileHost(id: HostId): Promise<void> };
+  };
 
-/** Registration, refresh, heartbeat and events of host agents, and the list of hosts for teams. */
+/** Registration, refresh and heartbeat of host agents, and the list of hosts for teams. */
 export function registerHostRoutes(app: FastifyInstance, deps: Deps): void {
   registerRoute(app, deps, {
     name: 'listHosts',
@@ -38,19 +39,11 @@ export function registerHostRoutes(app: FastifyInstance, deps: Deps): void {
         );
       if (!touched) throw new AppError('not_found', 'there is no such host');
       if (touched.wasUnreachable) {
-        // Its sandboxes are `missing`: ask for them now rather than in the monitor's next round.
-        void deps.monitor
+        // Its sandboxes are `missing`: ask for them now rather than in the reconciler's next round.
+        void deps.reconciler
           .reconcileHost(id)
           .catch((error: unknown) => deps.logger.warn({ host: id, err: error }, 'host not reconciled'));
       }
-      reply.status(204);
-    },
-  });
-  registerRoute(app, deps, {
-    name: 'sandboxEvents',
-    handle: async ({ caller, body, reply }) => {
-      await getHost(deps.database.db, caller.hostId);
-      await ingestSandboxEvents(deps, caller.hostId, body);
       reply.status(204);
     },
   });

@@ -98,26 +98,26 @@ test('events are applied once, in their state, and only from the sandbox’s own
 });
 
 test('a silent host loses its sandboxes to missing, and brings them back', async () => {
-  await start({ monitor: { heartbeatTtlMs: 0, graceMs: 0 } });
+  await start({ reconciler: { heartbeatTtlMs: 0, graceMs: 0 } });
   const { id } = await createRunning();
-  await platform.controlPlane.context.monitor.runOnce();
+  await platform.controlPlane.context.reconciler.runOnce();
   expect(await statusOf(id)).toBe('missing');
   const refused = await platform.call('POST', '/v1/sandboxes', wait);
   expect([refused.status, refused.body.error.code]).toEqual([503, 'no_capacity']);
   expect((await beat(platform.host.token)).status).toBe(204);
-  await platform.controlPlane.context.monitor.reconcileHost(platform.host.id.slice(5) as never);
+  await platform.controlPlane.context.reconciler.reconcileHost(platform.host.id.slice(5) as never);
   expect(await statusOf(id)).toBe('running');
 });
 
-test('the monitor settles what differs, in both directions', async () => {
-  await start({ monitor: { graceMs: 0 } });
+test('the reconciler settles what differs, in both directions', async () => {
+  await start({ reconciler: { graceMs: 0 } });
   const { sandboxes } = platform.agent;
   const [lost, idle, stays] = [await createRunning(), await createRunning(), await createRunning()];
   const stranger = uuidv7();
   sandboxes.plant(stranger, SandboxState.RUNNING, Date.now() - 3_600_000);
   sandboxes.lose(lost.uuid);
   sandboxes.setState(idle.uuid, SandboxState.PAUSED);
-  await platform.controlPlane.context.monitor.reconcileHost(platform.host.id.slice(5) as never);
+  await platform.controlPlane.context.reconciler.reconcileHost(platform.host.id.slice(5) as never);
   expect(await Promise.all([lost, idle, stays].map(({ id }) => statusOf(id)))).toEqual(['error', 'paused', 'running']);
   expect(sandboxes.get(stranger)).toBeUndefined();
   expect(sandboxes.get(stays.uuid)).toBeDefined();
@@ -128,13 +128,13 @@ test('what changed a moment ago is left alone', async () => {
   const { id, uuid } = await createRunning();
   platform.agent.sandboxes.lose(uuid);
   platform.agent.sandboxes.plant(uuidv7() as SandboxId);
-  await platform.controlPlane.context.monitor.reconcileHost(platform.host.id.slice(5) as never);
+  await platform.controlPlane.context.reconciler.reconcileHost(platform.host.id.slice(5) as never);
   expect(await statusOf(id)).toBe('running');
   expect(platform.agent.sandboxes.list()).toHaveLength(1);
 });
 
 test('a sandbox on a host that is gone can still be cleared, and is freed when the host is back', async () => {
-  await start({ monitor: { graceMs: 0 } });
+  await start({ reconciler: { graceMs: 0 } });
   const { id, uuid } = await createRunning();
   const port = Number(platform.agent.address.split(':')[1]);
   await platform.agent[Symbol.asyncDispose]();
@@ -145,6 +145,6 @@ test('a sandbox on a host that is gone can still be cleared, and is freed when t
   });
   await using back = await FakeHostAgent.start(port);
   back.sandboxes.plant(uuid);
-  await platform.controlPlane.context.monitor.reconcileHost(platform.host.id.slice(5) as never);
+  await platform.controlPlane.context.reconciler.reconcileHost(platform.host.id.slice(5) as never);
   expect(back.sandboxes.get(uuid)).toBeUndefined();
 });

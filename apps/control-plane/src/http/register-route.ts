@@ -1,10 +1,8 @@
 import { type Route, type RouteName, routes } from '@aviary/api-contract';
-import { type ApiKeyId, AppError, type HostId, type TeamId } from '@aviary/core';
+import type { ApiKeyId, HostId, TeamId } from '@aviary/core';
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteShorthandOptions } from 'fastify';
 import type { Static, TSchema } from 'typebox';
-import { findApiKeyOwner } from '../api-keys/api-key-store.ts';
-import type { Actor, ServiceContext } from '../context.ts';
-import type { SigningKey } from '../hosts/signing-key.ts';
+import type { Actor } from '../context.ts';
 
 type Part<N extends RouteName, P extends 'params' | 'query' | 'body'> =
   (typeof routes)[N] extends Record<P, infer S extends TSchema> ? Static<S> : undefined;
@@ -25,7 +23,12 @@ export interface Call<N extends RouteName> {
   reply: FastifyReply;
 }
 
-export type AuthDeps = Pick<ServiceContext, 'database' | 'clock'> & { signingKey: SigningKey };
+/** Finds out who calls a route, as its `auth` asks. Throws `unauthorized`. */
+export type Authenticate = (route: Route, request: FastifyRequest) => Promise<unknown>;
+
+export interface AuthDeps {
+  authenticate: Authenticate;
+}
 
 const callers = new WeakMap<FastifyRequest, unknown>();
 
@@ -40,7 +43,7 @@ export function routeOptions(deps: AuthDeps, name: RouteName): RouteShorthandOpt
       ...(route.body && !route.bodyType ? { body: route.body } : {}),
     },
     onRequest: async (request) => {
-      callers.set(request, await authenticate(deps, route, request));
+      callers.set(request, await deps.authenticate(route, request));
     },
     ...(route.isBodyOptional
       ? {
@@ -71,27 +74,4 @@ export function registerRoute<N extends RouteName>(
     url: path.replaceAll(/\{(\w+)\}/g, ':$1'),
     handler: (request, reply) => handle(readCall<N>(request, reply)),
   });
-}
-
-async function authenticate(deps: AuthDeps, route: Route, request: FastifyRequest): Promise<unknown> {
-  switch (route.auth) {
-    case 'none':
-      return undefined;
-    case 'host':
-      return { hostId: await deps.signingKey.verifyHostToken(readHeader(request, 'x-host-token')) };
-    case 'api_key': {
-      const key = readHeader(request, 'x-api-key');
-      const owner = await findApiKeyOwner(deps.database.db, key, new Date(deps.clock.now()));
-      if (!owner) throw new AppError('unauthorized', 'the API key is not valid; send one that is in X-API-Key');
-      return { teamId: owner.teamId, keyId: owner.id, actor: { type: 'api_key', id: owner.id } };
-    }
-  }
-}
-
-function readHeader(request: FastifyRequest, name: string): string {
-  const value = request.headers[name];
-  if (typeof value !== 'string' || value === '') {
-    throw new AppError('unauthorized', `this route needs the header ${name}`, { details: { header: name } });
-  }
-  return value;
 }

@@ -2,8 +2,8 @@ import type { CreateSandbox, Sandbox } from '@aviary/api-contract';
 import { AppError, newId, sandboxLimits } from '@aviary/core';
 import { recordAudit, recordEvent } from '../events.ts';
 import { type PlacementOptions, placeSandboxes, type SandboxSize } from '../hosts/placement.ts';
+import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from '../operations/accept-command.ts';
 import { resolveTemplate, type TemplateRow } from '../templates/template-store.ts';
-import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from './accept-command.ts';
 import { sandboxColumns } from './sandbox-store.ts';
 import { viewSandbox } from './sandbox-view.ts';
 

@@ -2,7 +2,7 @@ import type { Fork, Sandbox } from '@aviary/api-contract';
 import { newId, type SandboxId, sandboxLimits } from '@aviary/core';
 import { recordAudit, recordEvent } from '../events.ts';
 import { type PlacementOptions, placeSandboxes } from '../hosts/placement.ts';
-import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from './accept-command.ts';
+import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from '../operations/accept-command.ts';
 import { getSandbox, sandboxColumns, stateConflict } from './sandbox-store.ts';
 import { viewSandbox } from './sandbox-view.ts';
 

@@ -1,6 +1,7 @@
 import type { Sandbox } from '@aviary/api-contract';
 import type { SandboxId } from '@aviary/core';
-import { type Accepted, acceptSandboxCommand, type CommandContext, type CommandDeps } from './accept-command.ts';
+import type { Accepted, CommandContext, CommandDeps } from '../operations/accept-command.ts';
+import { acceptSandboxCommand } from './accept-sandbox-command.ts';
 
 /** Accepts a pause of a running sandbox. */
 export function pauseSandbox(

@@ -2,7 +2,8 @@ import type { Sandbox } from '@aviary/api-contract';
 import { type GenerationId, type SandboxId, sandboxStatusTraits } from '@aviary/core';
 import type { Db } from '../context.ts';
 import { type PlacementOptions, placeSandboxes } from '../hosts/placement.ts';
-import { type Accepted, acceptSandboxCommand, type CommandContext, type CommandDeps } from './accept-command.ts';
+import type { Accepted, CommandContext, CommandDeps } from '../operations/accept-command.ts';
+import { acceptSandboxCommand } from './accept-sandbox-command.ts';
 import type { SandboxRow } from './sandbox-store.ts';
 
 type Deps = CommandDeps & { placement: PlacementOptions };

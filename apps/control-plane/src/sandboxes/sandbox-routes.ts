@@ -16,7 +16,7 @@ import { disconnectSignal } from '../http/disconnect-signal.ts';
 import { readKeyed } from '../http/idempotent.ts';
 import { readWaitMs } from '../http/prefer-wait.ts';
 import { type AuthDeps, type Caller, registerRoute } from '../http/register-route.ts';
-import type { Accepted, CommandContext, CommandDeps } from './accept-command.ts';
+import type { Accepted, CommandContext, CommandDeps } from '../operations/accept-command.ts';
 import { createSandbox } from './create-sandbox.ts';
 import { deleteSandbox } from './delete-sandbox.ts';
 import { forkSandbox } from './fork-sandbox.ts';

@@ -1,7 +1,7 @@
 import type { CreateSnapshot } from '@aviary/api-contract';
 import { AppError, newId, parseId } from '@aviary/core';
 import { recordAudit } from '../events.ts';
-import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from '../sandboxes/accept-command.ts';
+import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from '../operations/accept-command.ts';
 import { getSandbox, stateConflict } from '../sandboxes/sandbox-store.ts';
 import { findOwnTemplate, templateColumns } from '../templates/template-store.ts';
 import { type SnapshotView, viewSnapshot } from './snapshot-view.ts';

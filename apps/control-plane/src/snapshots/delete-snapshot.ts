@@ -1,6 +1,6 @@
 import { AppError, newId, platformTeamId } from '@aviary/core';
 import { recordAudit } from '../events.ts';
-import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from '../sandboxes/accept-command.ts';
+import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from '../operations/accept-command.ts';
 import { findOwnTemplate, templateColumns } from '../templates/template-store.ts';
 import { type SnapshotView, viewSnapshot } from './snapshot-view.ts';
 

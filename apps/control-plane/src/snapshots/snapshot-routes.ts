@@ -6,7 +6,7 @@ import { decodeCursor, encodeCursor, namePattern, uuidPattern } from '../http/cu
 import { disconnectSignal } from '../http/disconnect-signal.ts';
 import { readWaitMs } from '../http/prefer-wait.ts';
 import { type AuthDeps, registerRoute } from '../http/register-route.ts';
-import type { CommandDeps } from '../sandboxes/accept-command.ts';
+import type { CommandDeps } from '../operations/accept-command.ts';
 import { commandContext } from '../sandboxes/sandbox-routes.ts';
 import { listTemplates, type TemplateRow, templateColumns } from '../templates/template-store.ts';
 import { createSnapshot } from './create-snapshot.ts';

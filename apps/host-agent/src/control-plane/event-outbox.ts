@@ -78,7 +78,7 @@ export class EventOutbox {
       } catch (error) {
         this.#logger.error(
           { file: name, error: errorText(error) },
-          'dropping an unreadable event; the host monitor will notice the difference',
+          'dropping an unreadable event; the reconciler will notice the difference',
         );
         await rm(path.join(this.#directory, name), { force: true });
       }

@@ -1,8 +1,8 @@
 import type { ServiceContext } from '../context.ts';
-import { applyToLatest } from '../sandboxes/sandbox-store.ts';
-import { type AgentDeps, callAgent } from './agent-call.ts';
-import type { OperationHandler } from './operation.ts';
+import { type AgentDeps, callAgent } from '../hosts/agent-call.ts';
+import type { OperationHandler } from '../operations/operation.ts';
 import { endIfStopped, failureReason, hostRetryMs, readSandbox, runChanges } from './outcome.ts';
+import { applyToLatest } from './sandbox-store.ts';
 
 /** A first boot on a software CPU takes a minute; a template may be fetched before. */
 const bootTimeoutMs = 9 * 60_000;

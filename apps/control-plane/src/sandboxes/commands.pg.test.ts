@@ -84,7 +84,7 @@ describeStores('operations', (open) => {
   });
 
   test.each([1, 2, 3])('commands and events in random order only ever follow the table (seed %i)', async (seed) => {
-    platform = await startTestPlatform({ database: await open(), overrides: { monitor: { graceMs: 0 } } });
+    platform = await startTestPlatform({ database: await open(), overrides: { reconciler: { graceMs: 0 } } });
     const second = await platform.startReplica();
     const random = seededRandom(seed);
     const { id } = (await platform.call('POST', '/v1/sandboxes')).body;
@@ -143,7 +143,7 @@ describeStores('operations', (open) => {
       const left = await db.selectFrom('operations').select('id').where('state', '=', 'running').execute();
       return left.length === 0;
     });
-    await platform.controlPlane.context.monitor.reconcileHost(platform.host.id.slice(5) as never);
+    await platform.controlPlane.context.reconciler.reconcileHost(platform.host.id.slice(5) as never);
     expect(platform.agent.sandboxes.list()).toEqual([]);
   });
 });

@@ -1,10 +1,10 @@
 import { AppError, asId, type SandboxTransition } from '@aviary/core';
 import type { ServiceContext } from '../context.ts';
-import { recordGeneration } from '../sandboxes/generation-store.ts';
-import { applyToLatest, type SandboxRow } from '../sandboxes/sandbox-store.ts';
-import { type AgentDeps, callAgent } from './agent-call.ts';
-import type { OperationHandler } from './operation.ts';
+import { type AgentDeps, callAgent } from '../hosts/agent-call.ts';
+import type { OperationHandler } from '../operations/operation.ts';
+import { recordGeneration } from './generation-store.ts';
 import { failureReason, hostRetryMs, readSandbox } from './outcome.ts';
+import { applyToLatest, type SandboxRow } from './sandbox-store.ts';
 
 /** Saving the memory of a large sandbox to a slow disk takes minutes. */
 const pauseTimeoutMs = 9 * 60_000;

@@ -3,13 +3,13 @@ import type { SandboxInfo } from '@aviary/proto/hostagent';
 import { runLoop, withDeadline } from '@aviary/service-kit';
 import { sql } from 'kysely';
 import type { Db, ServiceContext } from '../context.ts';
+import type { HostClients } from '../hosts/host-clients.ts';
+import { listHosts } from '../hosts/host-store.ts';
 import { applyTransition, findSandboxById, type SandboxRow, sandboxColumns } from '../sandboxes/sandbox-store.ts';
 import type { SettledWatch } from '../sandboxes/settled-watch.ts';
-import type { HostClients } from './host-clients.ts';
-import { listHosts } from './host-store.ts';
 import { agentView, decideReconcile, reconcileReasons } from './reconcile-decision.ts';
 
-export interface MonitorOptions {
+export interface ReconcilerOptions {
   intervalMs: number;
   /** A host that is silent for this long is unreachable: three heartbeats. */
   heartbeatTtlMs: number;
@@ -18,24 +18,24 @@ export interface MonitorOptions {
   listTimeoutMs: number;
 }
 
-export const defaultMonitorOptions: MonitorOptions = {
+export const defaultReconcilerOptions: ReconcilerOptions = {
   intervalMs: 60_000,
   heartbeatTtlMs: 90_000,
   graceMs: 60_000,
   listTimeoutMs: 30_000,
 };
 
-const lockName = 'aviary:host-monitor';
+const lockName = 'aviary:reconciler';
 const keptEventDays = 7;
 
 type Deps = Pick<ServiceContext, 'database' | 'clock' | 'logger'> & { hostClients: HostClients; watch: SettledWatch };
 
 /** The safety net: brings what hosts have and what the database says together, in both directions. */
-export class HostMonitor {
+export class Reconciler {
   readonly #deps: Deps;
-  readonly #options: MonitorOptions;
+  readonly #options: ReconcilerOptions;
 
-  constructor(deps: Deps, options: MonitorOptions = defaultMonitorOptions) {
+  constructor(deps: Deps, options: ReconcilerOptions = defaultReconcilerOptions) {
     this.#deps = deps;
     this.#options = options;
   }
@@ -43,7 +43,7 @@ export class HostMonitor {
   run(signal: AbortSignal): Promise<void> {
     const { clock, logger } = this.#deps;
     return runLoop(
-      { name: 'host-monitor', intervalMs: this.#options.intervalMs, clock, logger },
+      { name: 'reconciler', intervalMs: this.#options.intervalMs, clock, logger },
       () => this.runOnce(),
       signal,
     );

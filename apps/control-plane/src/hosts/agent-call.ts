@@ -1,6 +1,6 @@
 import type { HostId } from '@aviary/core';
-import { fromConnectError } from '../hosts/from-connect-error.ts';
-import type { HostClient, HostClients } from '../hosts/host-clients.ts';
+import { fromConnectError } from './from-connect-error.ts';
+import type { HostClient, HostClients } from './host-clients.ts';
 
 export interface AgentDeps {
   hostClients: HostClients;

@@ -1,10 +1,10 @@
 import { AppError, newId, type OperationId, type TemplateId } from '@aviary/core';
 import { sql } from 'kysely';
 import type { Db, ServiceContext } from '../context.ts';
-import { type AgentDeps, callAgent } from './agent-call.ts';
-import type { Operation, OperationHandler } from './operation.ts';
-import { insertOperation } from './operation-store.ts';
-import { failureReason, hostRetryMs, readSandbox } from './outcome.ts';
+import { type AgentDeps, callAgent } from '../hosts/agent-call.ts';
+import type { Operation, OperationHandler } from '../operations/operation.ts';
+import { insertOperation } from '../operations/operation-store.ts';
+import { failureReason, hostRetryMs, readSandbox } from '../sandboxes/outcome.ts';
 
 const snapshotTimeoutMs = 9 * 60_000;
 

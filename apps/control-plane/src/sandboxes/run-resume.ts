@@ -1,9 +1,9 @@
 import { AppError, type SandboxTransition } from '@aviary/core';
 import type { ServiceContext } from '../context.ts';
-import { applyToLatest, type SandboxRow } from '../sandboxes/sandbox-store.ts';
-import { type AgentDeps, callAgent } from './agent-call.ts';
-import type { OperationHandler } from './operation.ts';
+import { type AgentDeps, callAgent } from '../hosts/agent-call.ts';
+import type { OperationHandler } from '../operations/operation.ts';
 import { endIfStopped, failureReason, hostRetryMs, readSandbox, runChanges } from './outcome.ts';
+import { applyToLatest, type SandboxRow } from './sandbox-store.ts';
 
 const resumeTimeoutMs = 9 * 60_000;
 

@@ -95,7 +95,7 @@ export function decideReconcile(sandbox: {
   }
 }
 
-/** The stored reason of a change that the monitor made. */
+/** The stored reason of a change that the reconciler made. */
 export const reconcileReasons: Partial<Record<SandboxTransition, string>> = {
   start_failed: 'the host has no such microVM; the start was lost',
   auto_paused: 'paused by the host after it was idle',

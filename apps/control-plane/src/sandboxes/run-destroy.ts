@@ -1,15 +1,15 @@
 import { AppError } from '@aviary/core';
 import type { ServiceContext } from '../context.ts';
-import { applyToLatest } from '../sandboxes/sandbox-store.ts';
-import { type AgentDeps, callAgent } from './agent-call.ts';
-import type { OperationHandler } from './operation.ts';
+import { type AgentDeps, callAgent } from '../hosts/agent-call.ts';
+import type { OperationHandler } from '../operations/operation.ts';
 import { failureReason, readSandbox } from './outcome.ts';
+import { applyToLatest } from './sandbox-store.ts';
 
 const destroyTimeoutMs = 4 * 60_000;
 
 /**
  * Stops a sandbox for good. A user can always clear a sandbox: when its host does not answer, the row is stopped, and
- * the monitor destroys what is left when the host comes back.
+ * the reconciler destroys what is left when the host comes back.
  */
 export function destroyHandler(deps: AgentDeps & Pick<ServiceContext, 'database'>): OperationHandler<'destroy'> {
   const { db } = deps.database;

@@ -1,9 +1,9 @@
 import { AppError, asId, type HostId, must, type SandboxId, toAppError } from '@aviary/core';
 import type { SandboxInfo } from '@aviary/proto/hostagent';
 import type { Db } from '../context.ts';
-import { findSandboxById, type SandboxChanges, type SandboxRow } from '../sandboxes/sandbox-store.ts';
-import { type AgentDeps, callAgent } from './agent-call.ts';
-import type { Operation } from './operation.ts';
+import { type AgentDeps, callAgent } from '../hosts/agent-call.ts';
+import type { Operation } from '../operations/operation.ts';
+import { findSandboxById, type SandboxChanges, type SandboxRow } from './sandbox-store.ts';
 
 /** How long an operation goes on trying while its host does not answer. A supervised agent is back well within it. */
 export const hostRetryMs = 45_000;

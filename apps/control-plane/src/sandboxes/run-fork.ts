@@ -1,10 +1,10 @@
 import type { ServiceContext } from '../context.ts';
-import { recordGeneration } from '../sandboxes/generation-store.ts';
-import { applyToLatest, type SandboxChanges } from '../sandboxes/sandbox-store.ts';
-import type { SettledWatch } from '../sandboxes/settled-watch.ts';
-import { type AgentDeps, callAgent } from './agent-call.ts';
-import type { OperationHandler } from './operation.ts';
+import { type AgentDeps, callAgent } from '../hosts/agent-call.ts';
+import type { OperationHandler } from '../operations/operation.ts';
+import { recordGeneration } from './generation-store.ts';
 import { endIfStopped, failureReason, hostRetryMs, readSandbox, runChanges } from './outcome.ts';
+import { applyToLatest, type SandboxChanges } from './sandbox-store.ts';
+import type { SettledWatch } from './settled-watch.ts';
 
 const forkTimeoutMs = 9 * 60_000;
 
