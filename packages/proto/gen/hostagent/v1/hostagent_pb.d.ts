@@ -122,6 +122,29 @@ export declare type SandboxInfo = Message<"hostagent.v1.SandboxInfo"> & {
 export declare const SandboxInfoSchema: GenMessage<SandboxInfo>;
 
 /**
+ * How long one step of a command took on the host, in the order of the steps. A command that was done before tells none.
+ *
+ * @generated from message hostagent.v1.Phase
+ */
+export declare type Phase = Message<"hostagent.v1.Phase"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: double ms = 2;
+   */
+  ms: number;
+};
+
+/**
+ * Describes the message hostagent.v1.Phase.
+ * Use `create(PhaseSchema)` to create a new message.
+ */
+export declare const PhaseSchema: GenMessage<Phase>;
+
+/**
  * @generated from message hostagent.v1.Template
  */
 export declare type Template = Message<"hostagent.v1.Template"> & {
@@ -213,6 +236,11 @@ export declare type CreateSandboxResponse = Message<"hostagent.v1.CreateSandboxR
    * @generated from field: hostagent.v1.SandboxInfo sandbox = 1;
    */
   sandbox?: SandboxInfo | undefined;
+
+  /**
+   * @generated from field: repeated hostagent.v1.Phase phases = 2;
+   */
+  phases: Phase[];
 };
 
 /**
@@ -288,6 +316,11 @@ export declare type PauseSandboxResponse = Message<"hostagent.v1.PauseSandboxRes
    * @generated from field: hostagent.v1.GenerationInfo generation = 2;
    */
   generation?: GenerationInfo | undefined;
+
+  /**
+   * @generated from field: repeated hostagent.v1.Phase phases = 3;
+   */
+  phases: Phase[];
 };
 
 /**
@@ -344,6 +377,11 @@ export declare type ResumeSandboxResponse = Message<"hostagent.v1.ResumeSandboxR
    * @generated from field: hostagent.v1.SandboxInfo sandbox = 1;
    */
   sandbox?: SandboxInfo | undefined;
+
+  /**
+   * @generated from field: repeated hostagent.v1.Phase phases = 2;
+   */
+  phases: Phase[];
 };
 
 /**
@@ -419,6 +457,18 @@ export declare type ForkResult = Message<"hostagent.v1.ForkResult"> & {
    * @generated from field: string error = 3;
    */
   error: string;
+
+  /**
+   * @generated from field: repeated hostagent.v1.Phase phases = 4;
+   */
+  phases: Phase[];
+
+  /**
+   * The code of `error`, as in the public API's errors; empty when the copy runs.
+   *
+   * @generated from field: string error_code = 5;
+   */
+  errorCode: string;
 };
 
 /**
@@ -440,6 +490,13 @@ export declare type ForkSandboxResponse = Message<"hostagent.v1.ForkSandboxRespo
    * @generated from field: hostagent.v1.GenerationInfo generation = 2;
    */
   generation?: GenerationInfo | undefined;
+
+  /**
+   * Of the source: saving it. Those of each copy are in its result.
+   *
+   * @generated from field: repeated hostagent.v1.Phase phases = 3;
+   */
+  phases: Phase[];
 };
 
 /**

@@ -11,7 +11,7 @@ import { enumDesc, fileDesc, messageDesc, serviceDesc, tsEnum } from "@bufbuild/
  * Describes the file hostagent/v1/hostagent.proto.
  */
 export const file_hostagent_v1_hostagent = /*@__PURE__*/
-  fileDesc("Chxob3N0YWdlbnQvdjEvaG9zdGFnZW50LnByb3RvEgxob3N0YWdlbnQudjEi6AMKC1NhbmRib3hJbmZvEhIKCnNhbmRib3hfaWQYASABKAkSKQoFc3RhdGUYAiABKA4yGi5ob3N0YWdlbnQudjEuU2FuZGJveFN0YXRlEg4KBnJlYXNvbhgDIAEoCRIPCgd0ZWFtX2lkGAQgASgJEhMKC3RlbXBsYXRlX2lkGAUgASgJEg0KBXZjcHVzGAYgASgNEhIKCm1lbW9yeV9taWIYByABKA0SEAoIZGlza19taWIYCCABKA0SEwoLdGltZW91dF9zZWMYCSABKA0SFAoMaG9zdF9hZGRyZXNzGAogASgJEhIKCnN0YXJ0X3BhdGgYCyABKAkSGgoSY3JlYXRlZF9hdF91bml4X21zGAwgASgDEhoKEnN0YXJ0ZWRfYXRfdW5peF9tcxgNIAEoAxIeChZsYXN0X2FjdGl2ZV9hdF91bml4X21zGA4gASgDEhUKDWxhc3RfYWN0aXZpdHkYDyABKAkSOQoIbWV0YWRhdGEYECADKAsyJy5ob3N0YWdlbnQudjEuU2FuZGJveEluZm8uTWV0YWRhdGFFbnRyeRIVCg1nZW5lcmF0aW9uX2lkGBEgASgJGi8KDU1ldGFkYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIwCghUZW1wbGF0ZRIPCgd0ZWFtX2lkGAEgASgJEhMKC3RlbXBsYXRlX2lkGAIgASgJIsQCChRDcmVhdGVTYW5kYm94UmVxdWVzdBIUCgxvcGVyYXRpb25faWQYASABKAkSEgoKc2FuZGJveF9pZBgCIAEoCRIPCgd0ZWFtX2lkGAMgASgJEigKCHRlbXBsYXRlGAQgASgLMhYuaG9zdGFnZW50LnYxLlRlbXBsYXRlEg0KBXZjcHVzGAUgASgNEhIKCm1lbW9yeV9taWIYBiABKA0SEAoIZGlza19taWIYByABKA0SEwoLdGltZW91dF9zZWMYCCABKA0SFAoMZGVmYXVsdF91c2VyGAkgASgJEjoKBGVudnMYCiADKAsyLC5ob3N0YWdlbnQudjEuQ3JlYXRlU2FuZGJveFJlcXVlc3QuRW52c0VudHJ5GisKCUVudnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIkMKFUNyZWF0ZVNhbmRib3hSZXNwb25zZRIqCgdzYW5kYm94GAEgASgLMhkuaG9zdGFnZW50LnYxLlNhbmRib3hJbmZvIkEKFURlc3Ryb3lTYW5kYm94UmVxdWVzdBIUCgxvcGVyYXRpb25faWQYASABKAkSEgoKc2FuZGJveF9pZBgCIAEoCSIYChZEZXN0cm95U2FuZGJveFJlc3BvbnNlIj8KE1BhdXNlU2FuZGJveFJlcXVlc3QSFAoMb3BlcmF0aW9uX2lkGAEgASgJEhIKCnNhbmRib3hfaWQYAiABKAkidAoUUGF1c2VTYW5kYm94UmVzcG9uc2USKgoHc2FuZGJveBgBIAEoCzIZLmhvc3RhZ2VudC52MS5TYW5kYm94SW5mbxIwCgpnZW5lcmF0aW9uGAIgASgLMhwuaG9zdGFnZW50LnYxLkdlbmVyYXRpb25JbmZvInoKFFJlc3VtZVNhbmRib3hSZXF1ZXN0EhQKDG9wZXJhdGlvbl9pZBgBIAEoCRISCgpzYW5kYm94X2lkGAIgASgJEhMKC3RpbWVvdXRfc2VjGAMgASgNEhUKDWdlbmVyYXRpb25faWQYBCABKAkSDAoEY29sZBgFIAEoCCJDChVSZXN1bWVTYW5kYm94UmVzcG9uc2USKgoHc2FuZGJveBgBIAEoCzIZLmhvc3RhZ2VudC52MS5TYW5kYm94SW5mbyIgCgpGb3JrVGFyZ2V0EhIKCnNhbmRib3hfaWQYASABKAkifgoSRm9ya1NhbmRib3hSZXF1ZXN0EhQKDG9wZXJhdGlvbl9pZBgBIAEoCRISCgpzYW5kYm94X2lkGAIgASgJEikKB3RhcmdldHMYAyADKAsyGC5ob3N0YWdlbnQudjEuRm9ya1RhcmdldBITCgt0aW1lb3V0X3NlYxgEIAEoDSJbCgpGb3JrUmVzdWx0EhIKCnNhbmRib3hfaWQYASABKAkSKgoHc2FuZGJveBgCIAEoCzIZLmhvc3RhZ2VudC52MS5TYW5kYm94SW5mbxINCgVlcnJvchgDIAEoCSJyChNGb3JrU2FuZGJveFJlc3BvbnNlEikKB3Jlc3VsdHMYASADKAsyGC5ob3N0YWdlbnQudjEuRm9ya1Jlc3VsdBIwCgpnZW5lcmF0aW9uGAIgASgLMhwuaG9zdGFnZW50LnYxLkdlbmVyYXRpb25JbmZvImsKFUNyZWF0ZVNuYXBzaG90UmVxdWVzdBIUCgxvcGVyYXRpb25faWQYASABKAkSEgoKc2FuZGJveF9pZBgCIAEoCRIoCgh0ZW1wbGF0ZRgDIAEoCzIWLmhvc3RhZ2VudC52MS5UZW1wbGF0ZSJhChZDcmVhdGVTbmFwc2hvdFJlc3BvbnNlEhIKCnNpemVfYnl0ZXMYASABKAQSDQoFdmNwdXMYAiABKA0SEgoKbWVtb3J5X21pYhgDIAEoDRIQCghkaXNrX21pYhgEIAEoDSJXChVEZWxldGVTbmFwc2hvdFJlcXVlc3QSFAoMb3BlcmF0aW9uX2lkGAEgASgJEigKCHRlbXBsYXRlGAIgASgLMhYuaG9zdGFnZW50LnYxLlRlbXBsYXRlIioKFkRlbGV0ZVNuYXBzaG90UmVzcG9uc2USEAoIZGVmZXJyZWQYASABKAgi0gEKDkdlbmVyYXRpb25JbmZvEhUKDWdlbmVyYXRpb25faWQYASABKAkSEQoJcGFyZW50X2lkGAIgASgJEgwKBG5hbWUYAyABKAkSDgoGcGlubmVkGAQgASgIEg0KBWNhdXNlGAUgASgJEhoKEmNyZWF0ZWRfYXRfdW5peF9tcxgGIAEoAxIUCgxtZW1vcnlfYnl0ZXMYByABKAQSEgoKZGlza19ieXRlcxgIIAEoBBISCgpoYXNfbWVtb3J5GAkgASgIEg8KB2N1cnJlbnQYCiABKAgiLAoWTGlzdEdlbmVyYXRpb25zUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIkwKF0xpc3RHZW5lcmF0aW9uc1Jlc3BvbnNlEjEKC2dlbmVyYXRpb25zGAEgAygLMhwuaG9zdGFnZW50LnYxLkdlbmVyYXRpb25JbmZvIoABChdVcGRhdGVHZW5lcmF0aW9uUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhUKDWdlbmVyYXRpb25faWQYAiABKAkSEQoEbmFtZRgDIAEoCUgAiAEBEhMKBnBpbm5lZBgEIAEoCEgBiAEBQgcKBV9uYW1lQgkKB19waW5uZWQiTAoYVXBkYXRlR2VuZXJhdGlvblJlc3BvbnNlEjAKCmdlbmVyYXRpb24YASABKAsyHC5ob3N0YWdlbnQudjEuR2VuZXJhdGlvbkluZm8iFgoUTGlzdFNhbmRib3hlc1JlcXVlc3QiRQoVTGlzdFNhbmRib3hlc1Jlc3BvbnNlEiwKCXNhbmRib3hlcxgBIAMoCzIZLmhvc3RhZ2VudC52MS5TYW5kYm94SW5mbyIoChJQaW5nU2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSJBChNQaW5nU2FuZGJveFJlc3BvbnNlEioKB3NhbmRib3gYASABKAsyGS5ob3N0YWdlbnQudjEuU2FuZGJveEluZm8iPAoRU2V0VGltZW91dFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRITCgt0aW1lb3V0X3NlYxgCIAEoDSIUChJTZXRUaW1lb3V0UmVzcG9uc2UiJwoPUGF1c2VBbGxSZXF1ZXN0EhQKDG9wZXJhdGlvbl9pZBgBIAEoCSKfAQoQUGF1c2VBbGxSZXNwb25zZRIaChJwYXVzZWRfc2FuZGJveF9pZHMYASADKAkSPgoIZmFpbHVyZXMYAiADKAsyLC5ob3N0YWdlbnQudjEuUGF1c2VBbGxSZXNwb25zZS5GYWlsdXJlc0VudHJ5Gi8KDUZhaWx1cmVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLoAQoLRXhlY1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRILCgNjbWQYAiABKAkSDAoEYXJncxgDIAMoCRIxCgRlbnZzGAQgAygLMiMuaG9zdGFnZW50LnYxLkV4ZWNSZXF1ZXN0LkVudnNFbnRyeRIQCgNjd2QYBSABKAlIAIgBARIMCgR1c2VyGAYgASgJEhMKC3RpbWVvdXRfc2VjGAcgASgNEg0KBXN0ZGluGAggASgMGisKCUVudnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgYKBF9jd2QiaQoMRXhlY1Jlc3BvbnNlEg4KBnN0ZG91dBgBIAEoDBIOCgZzdGRlcnIYAiABKAwSEQoJZXhpdF9jb2RlGAMgASgREhEKCXRydW5jYXRlZBgEIAEoCBITCgtkdXJhdGlvbl9tcxgFIAEoDSLuAQoSRXhlY1N0cmVhbVJlc3BvbnNlEjcKBXN0YXJ0GAEgASgLMiYuaG9zdGFnZW50LnYxLkV4ZWNTdHJlYW1SZXNwb25zZS5TdGFydEgAEhAKBnN0ZG91dBgCIAEoDEgAEhAKBnN0ZGVychgDIAEoDEgAEjMKA2VuZBgEIAEoCzIkLmhvc3RhZ2VudC52MS5FeGVjU3RyZWFtUmVzcG9uc2UuRW5kSAAaFAoFU3RhcnQSCwoDcGlkGAEgASgNGicKA0VuZBIRCglleGl0X2NvZGUYASABKBESDQoFZXJyb3IYAiABKAlCBwoFZXZlbnQimwEKEFdyaXRlRmlsZVJlcXVlc3QSMwoEbWV0YRgBIAEoCzIjLmhvc3RhZ2VudC52MS5Xcml0ZUZpbGVSZXF1ZXN0Lk1ldGFIABIPCgVjaHVuaxgCIAEoDEgAGjYKBE1ldGESEgoKc2FuZGJveF9pZBgBIAEoCRIMCgRwYXRoGAIgASgJEgwKBHVzZXIYAyABKAlCCQoHY29udGVudCIhChFXcml0ZUZpbGVSZXNwb25zZRIMCgRzaXplGAEgASgEIkEKD1JlYWRGaWxlUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEgwKBHBhdGgYAiABKAkSDAoEdXNlchgDIAEoCSIhChBSZWFkRmlsZVJlc3BvbnNlEg0KBWNodW5rGAEgASgMIs4BCglGaWxlRW50cnkSDAoEbmFtZRgBIAEoCRIMCgRwYXRoGAIgASgJEgwKBHR5cGUYAyABKAkSDAoEc2l6ZRgEIAEoAxIMCgRtb2RlGAUgASgNEhMKC3Blcm1pc3Npb25zGAYgASgJEg0KBW93bmVyGAcgASgJEg0KBWdyb3VwGAggASgJEhgKEG1vZGlmaWVkX2F0X3VuaXgYCSABKAMSGwoOc3ltbGlua190YXJnZXQYCiABKAlIAIgBAUIRCg9fc3ltbGlua190YXJnZXQiTwoOTGlzdERpclJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIMCgRwYXRoGAIgASgJEg0KBWRlcHRoGAMgASgNEgwKBHVzZXIYBCABKAkiOwoPTGlzdERpclJlc3BvbnNlEigKB2VudHJpZXMYASADKAsyFy5ob3N0YWdlbnQudjEuRmlsZUVudHJ5IkAKDk1ha2VEaXJSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSDAoEcGF0aBgCIAEoCRIMCgR1c2VyGAMgASgJIjkKD01ha2VEaXJSZXNwb25zZRImCgVlbnRyeRgBIAEoCzIXLmhvc3RhZ2VudC52MS5GaWxlRW50cnkiQwoRUmVtb3ZlUGF0aFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIMCgRwYXRoGAIgASgJEgwKBHVzZXIYAyABKAkiFAoSUmVtb3ZlUGF0aFJlc3BvbnNlKuoBCgxTYW5kYm94U3RhdGUSHQoZU0FOREJPWF9TVEFURV9VTlNQRUNJRklFRBAAEhoKFlNBTkRCT1hfU1RBVEVfU1RBUlRJTkcQARIZChVTQU5EQk9YX1NUQVRFX1JVTk5JTkcQAhIZChVTQU5EQk9YX1NUQVRFX1BBVVNJTkcQAxIYChRTQU5EQk9YX1NUQVRFX1BBVVNFRBAEEhoKFlNBTkRCT1hfU1RBVEVfUkVTVU1JTkcQBRIaChZTQU5EQk9YX1NUQVRFX1NUT1BQSU5HEAYSFwoTU0FOREJPWF9TVEFURV9FUlJPUhAHMpgNCglIb3N0QWdlbnQSWAoNQ3JlYXRlU2FuZGJveBIiLmhvc3RhZ2VudC52MS5DcmVhdGVTYW5kYm94UmVxdWVzdBojLmhvc3RhZ2VudC52MS5DcmVhdGVTYW5kYm94UmVzcG9uc2USWwoORGVzdHJveVNhbmRib3gSIy5ob3N0YWdlbnQudjEuRGVzdHJveVNhbmRib3hSZXF1ZXN0GiQuaG9zdGFnZW50LnYxLkRlc3Ryb3lTYW5kYm94UmVzcG9uc2USVQoMUGF1c2VTYW5kYm94EiEuaG9zdGFnZW50LnYxLlBhdXNlU2FuZGJveFJlcXVlc3QaIi5ob3N0YWdlbnQudjEuUGF1c2VTYW5kYm94UmVzcG9uc2USWAoNUmVzdW1lU2FuZGJveBIiLmhvc3RhZ2VudC52MS5SZXN1bWVTYW5kYm94UmVxdWVzdBojLmhvc3RhZ2VudC52MS5SZXN1bWVTYW5kYm94UmVzcG9uc2USUgoLRm9ya1NhbmRib3gSIC5ob3N0YWdlbnQudjEuRm9ya1NhbmRib3hSZXF1ZXN0GiEuaG9zdGFnZW50LnYxLkZvcmtTYW5kYm94UmVzcG9uc2USWwoOQ3JlYXRlU25hcHNob3QSIy5ob3N0YWdlbnQudjEuQ3JlYXRlU25hcHNob3RSZXF1ZXN0GiQuaG9zdGFnZW50LnYxLkNyZWF0ZVNuYXBzaG90UmVzcG9uc2USWwoORGVsZXRlU25hcHNob3QSIy5ob3N0YWdlbnQudjEuRGVsZXRlU25hcHNob3RSZXF1ZXN0GiQuaG9zdGFnZW50LnYxLkRlbGV0ZVNuYXBzaG90UmVzcG9uc2USXgoPTGlzdEdlbmVyYXRpb25zEiQuaG9zdGFnZW50LnYxLkxpc3RHZW5lcmF0aW9uc1JlcXVlc3QaJS5ob3N0YWdlbnQudjEuTGlzdEdlbmVyYXRpb25zUmVzcG9uc2USYQoQVXBkYXRlR2VuZXJhdGlvbhIlLmhvc3RhZ2VudC52MS5VcGRhdGVHZW5lcmF0aW9uUmVxdWVzdBomLmhvc3RhZ2VudC52MS5VcGRhdGVHZW5lcmF0aW9uUmVzcG9uc2USWAoNTGlzdFNhbmRib3hlcxIiLmhvc3RhZ2VudC52MS5MaXN0U2FuZGJveGVzUmVxdWVzdBojLmhvc3RhZ2VudC52MS5MaXN0U2FuZGJveGVzUmVzcG9uc2USUgoLUGluZ1NhbmRib3gSIC5ob3N0YWdlbnQudjEuUGluZ1NhbmRib3hSZXF1ZXN0GiEuaG9zdGFnZW50LnYxLlBpbmdTYW5kYm94UmVzcG9uc2USTwoKU2V0VGltZW91dBIfLmhvc3RhZ2VudC52MS5TZXRUaW1lb3V0UmVxdWVzdBogLmhvc3RhZ2VudC52MS5TZXRUaW1lb3V0UmVzcG9uc2USSQoIUGF1c2VBbGwSHS5ob3N0YWdlbnQudjEuUGF1c2VBbGxSZXF1ZXN0Gh4uaG9zdGFnZW50LnYxLlBhdXNlQWxsUmVzcG9uc2USPQoERXhlYxIZLmhvc3RhZ2VudC52MS5FeGVjUmVxdWVzdBoaLmhvc3RhZ2VudC52MS5FeGVjUmVzcG9uc2USSwoKRXhlY1N0cmVhbRIZLmhvc3RhZ2VudC52MS5FeGVjUmVxdWVzdBogLmhvc3RhZ2VudC52MS5FeGVjU3RyZWFtUmVzcG9uc2UwARJOCglXcml0ZUZpbGUSHi5ob3N0YWdlbnQudjEuV3JpdGVGaWxlUmVxdWVzdBofLmhvc3RhZ2VudC52MS5Xcml0ZUZpbGVSZXNwb25zZSgBEksKCFJlYWRGaWxlEh0uaG9zdGFnZW50LnYxLlJlYWRGaWxlUmVxdWVzdBoeLmhvc3RhZ2VudC52MS5SZWFkRmlsZVJlc3BvbnNlMAESRgoHTGlzdERpchIcLmhvc3RhZ2VudC52MS5MaXN0RGlyUmVxdWVzdBodLmhvc3RhZ2VudC52MS5MaXN0RGlyUmVzcG9uc2USRgoHTWFrZURpchIcLmhvc3RhZ2VudC52MS5NYWtlRGlyUmVxdWVzdBodLmhvc3RhZ2VudC52MS5NYWtlRGlyUmVzcG9uc2USTwoKUmVtb3ZlUGF0aBIfLmhvc3RhZ2VudC52MS5SZW1vdmVQYXRoUmVxdWVzdBogLmhvc3RhZ2VudC52MS5SZW1vdmVQYXRoUmVzcG9uc2ViBnByb3RvMw");
+  fileDesc("Chxob3N0YWdlbnQvdjEvaG9zdGFnZW50LnByb3RvEgxob3N0YWdlbnQudjEi6AMKC1NhbmRib3hJbmZvEhIKCnNhbmRib3hfaWQYASABKAkSKQoFc3RhdGUYAiABKA4yGi5ob3N0YWdlbnQudjEuU2FuZGJveFN0YXRlEg4KBnJlYXNvbhgDIAEoCRIPCgd0ZWFtX2lkGAQgASgJEhMKC3RlbXBsYXRlX2lkGAUgASgJEg0KBXZjcHVzGAYgASgNEhIKCm1lbW9yeV9taWIYByABKA0SEAoIZGlza19taWIYCCABKA0SEwoLdGltZW91dF9zZWMYCSABKA0SFAoMaG9zdF9hZGRyZXNzGAogASgJEhIKCnN0YXJ0X3BhdGgYCyABKAkSGgoSY3JlYXRlZF9hdF91bml4X21zGAwgASgDEhoKEnN0YXJ0ZWRfYXRfdW5peF9tcxgNIAEoAxIeChZsYXN0X2FjdGl2ZV9hdF91bml4X21zGA4gASgDEhUKDWxhc3RfYWN0aXZpdHkYDyABKAkSOQoIbWV0YWRhdGEYECADKAsyJy5ob3N0YWdlbnQudjEuU2FuZGJveEluZm8uTWV0YWRhdGFFbnRyeRIVCg1nZW5lcmF0aW9uX2lkGBEgASgJGi8KDU1ldGFkYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIhCgVQaGFzZRIMCgRuYW1lGAEgASgJEgoKAm1zGAIgASgBIjAKCFRlbXBsYXRlEg8KB3RlYW1faWQYASABKAkSEwoLdGVtcGxhdGVfaWQYAiABKAkixAIKFENyZWF0ZVNhbmRib3hSZXF1ZXN0EhQKDG9wZXJhdGlvbl9pZBgBIAEoCRISCgpzYW5kYm94X2lkGAIgASgJEg8KB3RlYW1faWQYAyABKAkSKAoIdGVtcGxhdGUYBCABKAsyFi5ob3N0YWdlbnQudjEuVGVtcGxhdGUSDQoFdmNwdXMYBSABKA0SEgoKbWVtb3J5X21pYhgGIAEoDRIQCghkaXNrX21pYhgHIAEoDRITCgt0aW1lb3V0X3NlYxgIIAEoDRIUCgxkZWZhdWx0X3VzZXIYCSABKAkSOgoEZW52cxgKIAMoCzIsLmhvc3RhZ2VudC52MS5DcmVhdGVTYW5kYm94UmVxdWVzdC5FbnZzRW50cnkaKwoJRW52c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiaAoVQ3JlYXRlU2FuZGJveFJlc3BvbnNlEioKB3NhbmRib3gYASABKAsyGS5ob3N0YWdlbnQudjEuU2FuZGJveEluZm8SIwoGcGhhc2VzGAIgAygLMhMuaG9zdGFnZW50LnYxLlBoYXNlIkEKFURlc3Ryb3lTYW5kYm94UmVxdWVzdBIUCgxvcGVyYXRpb25faWQYASABKAkSEgoKc2FuZGJveF9pZBgCIAEoCSIYChZEZXN0cm95U2FuZGJveFJlc3BvbnNlIj8KE1BhdXNlU2FuZGJveFJlcXVlc3QSFAoMb3BlcmF0aW9uX2lkGAEgASgJEhIKCnNhbmRib3hfaWQYAiABKAkimQEKFFBhdXNlU2FuZGJveFJlc3BvbnNlEioKB3NhbmRib3gYASABKAsyGS5ob3N0YWdlbnQudjEuU2FuZGJveEluZm8SMAoKZ2VuZXJhdGlvbhgCIAEoCzIcLmhvc3RhZ2VudC52MS5HZW5lcmF0aW9uSW5mbxIjCgZwaGFzZXMYAyADKAsyEy5ob3N0YWdlbnQudjEuUGhhc2UiegoUUmVzdW1lU2FuZGJveFJlcXVlc3QSFAoMb3BlcmF0aW9uX2lkGAEgASgJEhIKCnNhbmRib3hfaWQYAiABKAkSEwoLdGltZW91dF9zZWMYAyABKA0SFQoNZ2VuZXJhdGlvbl9pZBgEIAEoCRIMCgRjb2xkGAUgASgIImgKFVJlc3VtZVNhbmRib3hSZXNwb25zZRIqCgdzYW5kYm94GAEgASgLMhkuaG9zdGFnZW50LnYxLlNhbmRib3hJbmZvEiMKBnBoYXNlcxgCIAMoCzITLmhvc3RhZ2VudC52MS5QaGFzZSIgCgpGb3JrVGFyZ2V0EhIKCnNhbmRib3hfaWQYASABKAkifgoSRm9ya1NhbmRib3hSZXF1ZXN0EhQKDG9wZXJhdGlvbl9pZBgBIAEoCRISCgpzYW5kYm94X2lkGAIgASgJEikKB3RhcmdldHMYAyADKAsyGC5ob3N0YWdlbnQudjEuRm9ya1RhcmdldBITCgt0aW1lb3V0X3NlYxgEIAEoDSKUAQoKRm9ya1Jlc3VsdBISCgpzYW5kYm94X2lkGAEgASgJEioKB3NhbmRib3gYAiABKAsyGS5ob3N0YWdlbnQudjEuU2FuZGJveEluZm8SDQoFZXJyb3IYAyABKAkSIwoGcGhhc2VzGAQgAygLMhMuaG9zdGFnZW50LnYxLlBoYXNlEhIKCmVycm9yX2NvZGUYBSABKAkilwEKE0ZvcmtTYW5kYm94UmVzcG9uc2USKQoHcmVzdWx0cxgBIAMoCzIYLmhvc3RhZ2VudC52MS5Gb3JrUmVzdWx0EjAKCmdlbmVyYXRpb24YAiABKAsyHC5ob3N0YWdlbnQudjEuR2VuZXJhdGlvbkluZm8SIwoGcGhhc2VzGAMgAygLMhMuaG9zdGFnZW50LnYxLlBoYXNlImsKFUNyZWF0ZVNuYXBzaG90UmVxdWVzdBIUCgxvcGVyYXRpb25faWQYASABKAkSEgoKc2FuZGJveF9pZBgCIAEoCRIoCgh0ZW1wbGF0ZRgDIAEoCzIWLmhvc3RhZ2VudC52MS5UZW1wbGF0ZSJhChZDcmVhdGVTbmFwc2hvdFJlc3BvbnNlEhIKCnNpemVfYnl0ZXMYASABKAQSDQoFdmNwdXMYAiABKA0SEgoKbWVtb3J5X21pYhgDIAEoDRIQCghkaXNrX21pYhgEIAEoDSJXChVEZWxldGVTbmFwc2hvdFJlcXVlc3QSFAoMb3BlcmF0aW9uX2lkGAEgASgJEigKCHRlbXBsYXRlGAIgASgLMhYuaG9zdGFnZW50LnYxLlRlbXBsYXRlIioKFkRlbGV0ZVNuYXBzaG90UmVzcG9uc2USEAoIZGVmZXJyZWQYASABKAgi0gEKDkdlbmVyYXRpb25JbmZvEhUKDWdlbmVyYXRpb25faWQYASABKAkSEQoJcGFyZW50X2lkGAIgASgJEgwKBG5hbWUYAyABKAkSDgoGcGlubmVkGAQgASgIEg0KBWNhdXNlGAUgASgJEhoKEmNyZWF0ZWRfYXRfdW5peF9tcxgGIAEoAxIUCgxtZW1vcnlfYnl0ZXMYByABKAQSEgoKZGlza19ieXRlcxgIIAEoBBISCgpoYXNfbWVtb3J5GAkgASgIEg8KB2N1cnJlbnQYCiABKAgiLAoWTGlzdEdlbmVyYXRpb25zUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIkwKF0xpc3RHZW5lcmF0aW9uc1Jlc3BvbnNlEjEKC2dlbmVyYXRpb25zGAEgAygLMhwuaG9zdGFnZW50LnYxLkdlbmVyYXRpb25JbmZvIoABChdVcGRhdGVHZW5lcmF0aW9uUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhUKDWdlbmVyYXRpb25faWQYAiABKAkSEQoEbmFtZRgDIAEoCUgAiAEBEhMKBnBpbm5lZBgEIAEoCEgBiAEBQgcKBV9uYW1lQgkKB19waW5uZWQiTAoYVXBkYXRlR2VuZXJhdGlvblJlc3BvbnNlEjAKCmdlbmVyYXRpb24YASABKAsyHC5ob3N0YWdlbnQudjEuR2VuZXJhdGlvbkluZm8iFgoUTGlzdFNhbmRib3hlc1JlcXVlc3QiRQoVTGlzdFNhbmRib3hlc1Jlc3BvbnNlEiwKCXNhbmRib3hlcxgBIAMoCzIZLmhvc3RhZ2VudC52MS5TYW5kYm94SW5mbyIoChJQaW5nU2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSJBChNQaW5nU2FuZGJveFJlc3BvbnNlEioKB3NhbmRib3gYASABKAsyGS5ob3N0YWdlbnQudjEuU2FuZGJveEluZm8iPAoRU2V0VGltZW91dFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRITCgt0aW1lb3V0X3NlYxgCIAEoDSIUChJTZXRUaW1lb3V0UmVzcG9uc2UiJwoPUGF1c2VBbGxSZXF1ZXN0EhQKDG9wZXJhdGlvbl9pZBgBIAEoCSKfAQoQUGF1c2VBbGxSZXNwb25zZRIaChJwYXVzZWRfc2FuZGJveF9pZHMYASADKAkSPgoIZmFpbHVyZXMYAiADKAsyLC5ob3N0YWdlbnQudjEuUGF1c2VBbGxSZXNwb25zZS5GYWlsdXJlc0VudHJ5Gi8KDUZhaWx1cmVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLoAQoLRXhlY1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRILCgNjbWQYAiABKAkSDAoEYXJncxgDIAMoCRIxCgRlbnZzGAQgAygLMiMuaG9zdGFnZW50LnYxLkV4ZWNSZXF1ZXN0LkVudnNFbnRyeRIQCgNjd2QYBSABKAlIAIgBARIMCgR1c2VyGAYgASgJEhMKC3RpbWVvdXRfc2VjGAcgASgNEg0KBXN0ZGluGAggASgMGisKCUVudnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgYKBF9jd2QiaQoMRXhlY1Jlc3BvbnNlEg4KBnN0ZG91dBgBIAEoDBIOCgZzdGRlcnIYAiABKAwSEQoJZXhpdF9jb2RlGAMgASgREhEKCXRydW5jYXRlZBgEIAEoCBITCgtkdXJhdGlvbl9tcxgFIAEoDSLuAQoSRXhlY1N0cmVhbVJlc3BvbnNlEjcKBXN0YXJ0GAEgASgLMiYuaG9zdGFnZW50LnYxLkV4ZWNTdHJlYW1SZXNwb25zZS5TdGFydEgAEhAKBnN0ZG91dBgCIAEoDEgAEhAKBnN0ZGVychgDIAEoDEgAEjMKA2VuZBgEIAEoCzIkLmhvc3RhZ2VudC52MS5FeGVjU3RyZWFtUmVzcG9uc2UuRW5kSAAaFAoFU3RhcnQSCwoDcGlkGAEgASgNGicKA0VuZBIRCglleGl0X2NvZGUYASABKBESDQoFZXJyb3IYAiABKAlCBwoFZXZlbnQimwEKEFdyaXRlRmlsZVJlcXVlc3QSMwoEbWV0YRgBIAEoCzIjLmhvc3RhZ2VudC52MS5Xcml0ZUZpbGVSZXF1ZXN0Lk1ldGFIABIPCgVjaHVuaxgCIAEoDEgAGjYKBE1ldGESEgoKc2FuZGJveF9pZBgBIAEoCRIMCgRwYXRoGAIgASgJEgwKBHVzZXIYAyABKAlCCQoHY29udGVudCIhChFXcml0ZUZpbGVSZXNwb25zZRIMCgRzaXplGAEgASgEIkEKD1JlYWRGaWxlUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEgwKBHBhdGgYAiABKAkSDAoEdXNlchgDIAEoCSIhChBSZWFkRmlsZVJlc3BvbnNlEg0KBWNodW5rGAEgASgMIs4BCglGaWxlRW50cnkSDAoEbmFtZRgBIAEoCRIMCgRwYXRoGAIgASgJEgwKBHR5cGUYAyABKAkSDAoEc2l6ZRgEIAEoAxIMCgRtb2RlGAUgASgNEhMKC3Blcm1pc3Npb25zGAYgASgJEg0KBW93bmVyGAcgASgJEg0KBWdyb3VwGAggASgJEhgKEG1vZGlmaWVkX2F0X3VuaXgYCSABKAMSGwoOc3ltbGlua190YXJnZXQYCiABKAlIAIgBAUIRCg9fc3ltbGlua190YXJnZXQiTwoOTGlzdERpclJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIMCgRwYXRoGAIgASgJEg0KBWRlcHRoGAMgASgNEgwKBHVzZXIYBCABKAkiOwoPTGlzdERpclJlc3BvbnNlEigKB2VudHJpZXMYASADKAsyFy5ob3N0YWdlbnQudjEuRmlsZUVudHJ5IkAKDk1ha2VEaXJSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSDAoEcGF0aBgCIAEoCRIMCgR1c2VyGAMgASgJIjkKD01ha2VEaXJSZXNwb25zZRImCgVlbnRyeRgBIAEoCzIXLmhvc3RhZ2VudC52MS5GaWxlRW50cnkiQwoRUmVtb3ZlUGF0aFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIMCgRwYXRoGAIgASgJEgwKBHVzZXIYAyABKAkiFAoSUmVtb3ZlUGF0aFJlc3BvbnNlKuoBCgxTYW5kYm94U3RhdGUSHQoZU0FOREJPWF9TVEFURV9VTlNQRUNJRklFRBAAEhoKFlNBTkRCT1hfU1RBVEVfU1RBUlRJTkcQARIZChVTQU5EQk9YX1NUQVRFX1JVTk5JTkcQAhIZChVTQU5EQk9YX1NUQVRFX1BBVVNJTkcQAxIYChRTQU5EQk9YX1NUQVRFX1BBVVNFRBAEEhoKFlNBTkRCT1hfU1RBVEVfUkVTVU1JTkcQBRIaChZTQU5EQk9YX1NUQVRFX1NUT1BQSU5HEAYSFwoTU0FOREJPWF9TVEFURV9FUlJPUhAHMpgNCglIb3N0QWdlbnQSWAoNQ3JlYXRlU2FuZGJveBIiLmhvc3RhZ2VudC52MS5DcmVhdGVTYW5kYm94UmVxdWVzdBojLmhvc3RhZ2VudC52MS5DcmVhdGVTYW5kYm94UmVzcG9uc2USWwoORGVzdHJveVNhbmRib3gSIy5ob3N0YWdlbnQudjEuRGVzdHJveVNhbmRib3hSZXF1ZXN0GiQuaG9zdGFnZW50LnYxLkRlc3Ryb3lTYW5kYm94UmVzcG9uc2USVQoMUGF1c2VTYW5kYm94EiEuaG9zdGFnZW50LnYxLlBhdXNlU2FuZGJveFJlcXVlc3QaIi5ob3N0YWdlbnQudjEuUGF1c2VTYW5kYm94UmVzcG9uc2USWAoNUmVzdW1lU2FuZGJveBIiLmhvc3RhZ2VudC52MS5SZXN1bWVTYW5kYm94UmVxdWVzdBojLmhvc3RhZ2VudC52MS5SZXN1bWVTYW5kYm94UmVzcG9uc2USUgoLRm9ya1NhbmRib3gSIC5ob3N0YWdlbnQudjEuRm9ya1NhbmRib3hSZXF1ZXN0GiEuaG9zdGFnZW50LnYxLkZvcmtTYW5kYm94UmVzcG9uc2USWwoOQ3JlYXRlU25hcHNob3QSIy5ob3N0YWdlbnQudjEuQ3JlYXRlU25hcHNob3RSZXF1ZXN0GiQuaG9zdGFnZW50LnYxLkNyZWF0ZVNuYXBzaG90UmVzcG9uc2USWwoORGVsZXRlU25hcHNob3QSIy5ob3N0YWdlbnQudjEuRGVsZXRlU25hcHNob3RSZXF1ZXN0GiQuaG9zdGFnZW50LnYxLkRlbGV0ZVNuYXBzaG90UmVzcG9uc2USXgoPTGlzdEdlbmVyYXRpb25zEiQuaG9zdGFnZW50LnYxLkxpc3RHZW5lcmF0aW9uc1JlcXVlc3QaJS5ob3N0YWdlbnQudjEuTGlzdEdlbmVyYXRpb25zUmVzcG9uc2USYQoQVXBkYXRlR2VuZXJhdGlvbhIlLmhvc3RhZ2VudC52MS5VcGRhdGVHZW5lcmF0aW9uUmVxdWVzdBomLmhvc3RhZ2VudC52MS5VcGRhdGVHZW5lcmF0aW9uUmVzcG9uc2USWAoNTGlzdFNhbmRib3hlcxIiLmhvc3RhZ2VudC52MS5MaXN0U2FuZGJveGVzUmVxdWVzdBojLmhvc3RhZ2VudC52MS5MaXN0U2FuZGJveGVzUmVzcG9uc2USUgoLUGluZ1NhbmRib3gSIC5ob3N0YWdlbnQudjEuUGluZ1NhbmRib3hSZXF1ZXN0GiEuaG9zdGFnZW50LnYxLlBpbmdTYW5kYm94UmVzcG9uc2USTwoKU2V0VGltZW91dBIfLmhvc3RhZ2VudC52MS5TZXRUaW1lb3V0UmVxdWVzdBogLmhvc3RhZ2VudC52MS5TZXRUaW1lb3V0UmVzcG9uc2USSQoIUGF1c2VBbGwSHS5ob3N0YWdlbnQudjEuUGF1c2VBbGxSZXF1ZXN0Gh4uaG9zdGFnZW50LnYxLlBhdXNlQWxsUmVzcG9uc2USPQoERXhlYxIZLmhvc3RhZ2VudC52MS5FeGVjUmVxdWVzdBoaLmhvc3RhZ2VudC52MS5FeGVjUmVzcG9uc2USSwoKRXhlY1N0cmVhbRIZLmhvc3RhZ2VudC52MS5FeGVjUmVxdWVzdBogLmhvc3RhZ2VudC52MS5FeGVjU3RyZWFtUmVzcG9uc2UwARJOCglXcml0ZUZpbGUSHi5ob3N0YWdlbnQudjEuV3JpdGVGaWxlUmVxdWVzdBofLmhvc3RhZ2VudC52MS5Xcml0ZUZpbGVSZXNwb25zZSgBEksKCFJlYWRGaWxlEh0uaG9zdGFnZW50LnYxLlJlYWRGaWxlUmVxdWVzdBoeLmhvc3RhZ2VudC52MS5SZWFkRmlsZVJlc3BvbnNlMAESRgoHTGlzdERpchIcLmhvc3RhZ2VudC52MS5MaXN0RGlyUmVxdWVzdBodLmhvc3RhZ2VudC52MS5MaXN0RGlyUmVzcG9uc2USRgoHTWFrZURpchIcLmhvc3RhZ2VudC52MS5NYWtlRGlyUmVxdWVzdBodLmhvc3RhZ2VudC52MS5NYWtlRGlyUmVzcG9uc2USTwoKUmVtb3ZlUGF0aBIfLmhvc3RhZ2VudC52MS5SZW1vdmVQYXRoUmVxdWVzdBogLmhvc3RhZ2VudC52MS5SZW1vdmVQYXRoUmVzcG9uc2ViBnByb3RvMw");
 
 /**
  * Describes the message hostagent.v1.SandboxInfo.
@@ -21,333 +21,340 @@ export const SandboxInfoSchema = /*@__PURE__*/
   messageDesc(file_hostagent_v1_hostagent, 0);
 
 /**
+ * Describes the message hostagent.v1.Phase.
+ * Use `create(PhaseSchema)` to create a new message.
+ */
+export const PhaseSchema = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 1);
+
+/**
  * Describes the message hostagent.v1.Template.
  * Use `create(TemplateSchema)` to create a new message.
  */
 export const TemplateSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 1);
+  messageDesc(file_hostagent_v1_hostagent, 2);
 
 /**
  * Describes the message hostagent.v1.CreateSandboxRequest.
  * Use `create(CreateSandboxRequestSchema)` to create a new message.
  */
 export const CreateSandboxRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 2);
+  messageDesc(file_hostagent_v1_hostagent, 3);
 
 /**
  * Describes the message hostagent.v1.CreateSandboxResponse.
  * Use `create(CreateSandboxResponseSchema)` to create a new message.
  */
 export const CreateSandboxResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 3);
+  messageDesc(file_hostagent_v1_hostagent, 4);
 
 /**
  * Describes the message hostagent.v1.DestroySandboxRequest.
  * Use `create(DestroySandboxRequestSchema)` to create a new message.
  */
 export const DestroySandboxRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 4);
+  messageDesc(file_hostagent_v1_hostagent, 5);
 
 /**
  * Describes the message hostagent.v1.DestroySandboxResponse.
  * Use `create(DestroySandboxResponseSchema)` to create a new message.
  */
 export const DestroySandboxResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 5);
+  messageDesc(file_hostagent_v1_hostagent, 6);
 
 /**
  * Describes the message hostagent.v1.PauseSandboxRequest.
  * Use `create(PauseSandboxRequestSchema)` to create a new message.
  */
 export const PauseSandboxRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 6);
+  messageDesc(file_hostagent_v1_hostagent, 7);
 
 /**
  * Describes the message hostagent.v1.PauseSandboxResponse.
  * Use `create(PauseSandboxResponseSchema)` to create a new message.
  */
 export const PauseSandboxResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 7);
+  messageDesc(file_hostagent_v1_hostagent, 8);
 
 /**
  * Describes the message hostagent.v1.ResumeSandboxRequest.
  * Use `create(ResumeSandboxRequestSchema)` to create a new message.
  */
 export const ResumeSandboxRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 8);
+  messageDesc(file_hostagent_v1_hostagent, 9);
 
 /**
  * Describes the message hostagent.v1.ResumeSandboxResponse.
  * Use `create(ResumeSandboxResponseSchema)` to create a new message.
  */
 export const ResumeSandboxResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 9);
+  messageDesc(file_hostagent_v1_hostagent, 10);
 
 /**
  * Describes the message hostagent.v1.ForkTarget.
  * Use `create(ForkTargetSchema)` to create a new message.
  */
 export const ForkTargetSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 10);
+  messageDesc(file_hostagent_v1_hostagent, 11);
 
 /**
  * Describes the message hostagent.v1.ForkSandboxRequest.
  * Use `create(ForkSandboxRequestSchema)` to create a new message.
  */
 export const ForkSandboxRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 11);
+  messageDesc(file_hostagent_v1_hostagent, 12);
 
 /**
  * Describes the message hostagent.v1.ForkResult.
  * Use `create(ForkResultSchema)` to create a new message.
  */
 export const ForkResultSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 12);
+  messageDesc(file_hostagent_v1_hostagent, 13);
 
 /**
  * Describes the message hostagent.v1.ForkSandboxResponse.
  * Use `create(ForkSandboxResponseSchema)` to create a new message.
  */
 export const ForkSandboxResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 13);
+  messageDesc(file_hostagent_v1_hostagent, 14);
 
 /**
  * Describes the message hostagent.v1.CreateSnapshotRequest.
  * Use `create(CreateSnapshotRequestSchema)` to create a new message.
  */
 export const CreateSnapshotRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 14);
+  messageDesc(file_hostagent_v1_hostagent, 15);
 
 /**
  * Describes the message hostagent.v1.CreateSnapshotResponse.
  * Use `create(CreateSnapshotResponseSchema)` to create a new message.
  */
 export const CreateSnapshotResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 15);
+  messageDesc(file_hostagent_v1_hostagent, 16);
 
 /**
  * Describes the message hostagent.v1.DeleteSnapshotRequest.
  * Use `create(DeleteSnapshotRequestSchema)` to create a new message.
  */
 export const DeleteSnapshotRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 16);
+  messageDesc(file_hostagent_v1_hostagent, 17);
 
 /**
  * Describes the message hostagent.v1.DeleteSnapshotResponse.
  * Use `create(DeleteSnapshotResponseSchema)` to create a new message.
  */
 export const DeleteSnapshotResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 17);
+  messageDesc(file_hostagent_v1_hostagent, 18);
 
 /**
  * Describes the message hostagent.v1.GenerationInfo.
  * Use `create(GenerationInfoSchema)` to create a new message.
  */
 export const GenerationInfoSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 18);
+  messageDesc(file_hostagent_v1_hostagent, 19);
 
 /**
  * Describes the message hostagent.v1.ListGenerationsRequest.
  * Use `create(ListGenerationsRequestSchema)` to create a new message.
  */
 export const ListGenerationsRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 19);
+  messageDesc(file_hostagent_v1_hostagent, 20);
 
 /**
  * Describes the message hostagent.v1.ListGenerationsResponse.
  * Use `create(ListGenerationsResponseSchema)` to create a new message.
  */
 export const ListGenerationsResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 20);
+  messageDesc(file_hostagent_v1_hostagent, 21);
 
 /**
  * Describes the message hostagent.v1.UpdateGenerationRequest.
  * Use `create(UpdateGenerationRequestSchema)` to create a new message.
  */
 export const UpdateGenerationRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 21);
+  messageDesc(file_hostagent_v1_hostagent, 22);
 
 /**
  * Describes the message hostagent.v1.UpdateGenerationResponse.
  * Use `create(UpdateGenerationResponseSchema)` to create a new message.
  */
 export const UpdateGenerationResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 22);
+  messageDesc(file_hostagent_v1_hostagent, 23);
 
 /**
  * Describes the message hostagent.v1.ListSandboxesRequest.
  * Use `create(ListSandboxesRequestSchema)` to create a new message.
  */
 export const ListSandboxesRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 23);
+  messageDesc(file_hostagent_v1_hostagent, 24);
 
 /**
  * Describes the message hostagent.v1.ListSandboxesResponse.
  * Use `create(ListSandboxesResponseSchema)` to create a new message.
  */
 export const ListSandboxesResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 24);
+  messageDesc(file_hostagent_v1_hostagent, 25);
 
 /**
  * Describes the message hostagent.v1.PingSandboxRequest.
  * Use `create(PingSandboxRequestSchema)` to create a new message.
  */
 export const PingSandboxRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 25);
+  messageDesc(file_hostagent_v1_hostagent, 26);
 
 /**
  * Describes the message hostagent.v1.PingSandboxResponse.
  * Use `create(PingSandboxResponseSchema)` to create a new message.
  */
 export const PingSandboxResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 26);
+  messageDesc(file_hostagent_v1_hostagent, 27);
 
 /**
  * Describes the message hostagent.v1.SetTimeoutRequest.
  * Use `create(SetTimeoutRequestSchema)` to create a new message.
  */
 export const SetTimeoutRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 27);
+  messageDesc(file_hostagent_v1_hostagent, 28);
 
 /**
  * Describes the message hostagent.v1.SetTimeoutResponse.
  * Use `create(SetTimeoutResponseSchema)` to create a new message.
  */
 export const SetTimeoutResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 28);
+  messageDesc(file_hostagent_v1_hostagent, 29);
 
 /**
  * Describes the message hostagent.v1.PauseAllRequest.
  * Use `create(PauseAllRequestSchema)` to create a new message.
  */
 export const PauseAllRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 29);
+  messageDesc(file_hostagent_v1_hostagent, 30);
 
 /**
  * Describes the message hostagent.v1.PauseAllResponse.
  * Use `create(PauseAllResponseSchema)` to create a new message.
  */
 export const PauseAllResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 30);
+  messageDesc(file_hostagent_v1_hostagent, 31);
 
 /**
  * Describes the message hostagent.v1.ExecRequest.
  * Use `create(ExecRequestSchema)` to create a new message.
  */
 export const ExecRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 31);
+  messageDesc(file_hostagent_v1_hostagent, 32);
 
 /**
  * Describes the message hostagent.v1.ExecResponse.
  * Use `create(ExecResponseSchema)` to create a new message.
  */
 export const ExecResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 32);
+  messageDesc(file_hostagent_v1_hostagent, 33);
 
 /**
  * Describes the message hostagent.v1.ExecStreamResponse.
  * Use `create(ExecStreamResponseSchema)` to create a new message.
  */
 export const ExecStreamResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 33);
+  messageDesc(file_hostagent_v1_hostagent, 34);
 
 /**
  * Describes the message hostagent.v1.ExecStreamResponse.Start.
  * Use `create(ExecStreamResponse_StartSchema)` to create a new message.
  */
 export const ExecStreamResponse_StartSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 33, 0);
+  messageDesc(file_hostagent_v1_hostagent, 34, 0);
 
 /**
  * Describes the message hostagent.v1.ExecStreamResponse.End.
  * Use `create(ExecStreamResponse_EndSchema)` to create a new message.
  */
 export const ExecStreamResponse_EndSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 33, 1);
+  messageDesc(file_hostagent_v1_hostagent, 34, 1);
 
 /**
  * Describes the message hostagent.v1.WriteFileRequest.
  * Use `create(WriteFileRequestSchema)` to create a new message.
  */
 export const WriteFileRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 34);
+  messageDesc(file_hostagent_v1_hostagent, 35);
 
 /**
  * Describes the message hostagent.v1.WriteFileRequest.Meta.
  * Use `create(WriteFileRequest_MetaSchema)` to create a new message.
  */
 export const WriteFileRequest_MetaSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 34, 0);
+  messageDesc(file_hostagent_v1_hostagent, 35, 0);
 
 /**
  * Describes the message hostagent.v1.WriteFileResponse.
  * Use `create(WriteFileResponseSchema)` to create a new message.
  */
 export const WriteFileResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 35);
+  messageDesc(file_hostagent_v1_hostagent, 36);
 
 /**
  * Describes the message hostagent.v1.ReadFileRequest.
  * Use `create(ReadFileRequestSchema)` to create a new message.
  */
 export const ReadFileRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 36);
+  messageDesc(file_hostagent_v1_hostagent, 37);
 
 /**
  * Describes the message hostagent.v1.ReadFileResponse.
  * Use `create(ReadFileResponseSchema)` to create a new message.
  */
 export const ReadFileResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 37);
+  messageDesc(file_hostagent_v1_hostagent, 38);
 
 /**
  * Describes the message hostagent.v1.FileEntry.
  * Use `create(FileEntrySchema)` to create a new message.
  */
 export const FileEntrySchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 38);
+  messageDesc(file_hostagent_v1_hostagent, 39);
 
 /**
  * Describes the message hostagent.v1.ListDirRequest.
  * Use `create(ListDirRequestSchema)` to create a new message.
  */
 export const ListDirRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 39);
+  messageDesc(file_hostagent_v1_hostagent, 40);
 
 /**
  * Describes the message hostagent.v1.ListDirResponse.
  * Use `create(ListDirResponseSchema)` to create a new message.
  */
 export const ListDirResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 40);
+  messageDesc(file_hostagent_v1_hostagent, 41);
 
 /**
  * Describes the message hostagent.v1.MakeDirRequest.
  * Use `create(MakeDirRequestSchema)` to create a new message.
  */
 export const MakeDirRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 41);
+  messageDesc(file_hostagent_v1_hostagent, 42);
 
 /**
  * Describes the message hostagent.v1.MakeDirResponse.
  * Use `create(MakeDirResponseSchema)` to create a new message.
  */
 export const MakeDirResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 42);
+  messageDesc(file_hostagent_v1_hostagent, 43);
 
 /**
  * Describes the message hostagent.v1.RemovePathRequest.
  * Use `create(RemovePathRequestSchema)` to create a new message.
  */
 export const RemovePathRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 43);
+  messageDesc(file_hostagent_v1_hostagent, 44);
 
 /**
  * Describes the message hostagent.v1.RemovePathResponse.
  * Use `create(RemovePathResponseSchema)` to create a new message.
  */
 export const RemovePathResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 44);
+  messageDesc(file_hostagent_v1_hostagent, 45);
 
 /**
  * Describes the enum hostagent.v1.SandboxState.
