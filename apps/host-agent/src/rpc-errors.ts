@@ -1,4 +1,5 @@
-import { AppError, errorCodes, toAppError } from '@aviary/core';
+import { errorCodes, toAppError } from '@aviary/core';
+import { fromNodeError } from '@aviary/service-kit';
 import { Code, ConnectError } from '@connectrpc/connect';
 
 const connectCodes: Record<string, Code> = {
@@ -33,18 +34,4 @@ function asciiJson(value: unknown): string {
     /[\u007f-\uffff]/g,
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );
-}
-
-/** Names the errors of the operating system that have a remedy; others pass unchanged. */
-export function fromNodeError(error: unknown): unknown {
-  if (error instanceof AppError || !(error instanceof Error)) return error;
-  const { code } = error as NodeJS.ErrnoException;
-  if (code === 'ENOSPC' || code === 'EDQUOT') {
-    return new AppError(
-      'disk_full',
-      "the host's disk is full; free space on it or delete sandboxes and snapshots, then try again",
-      { cause: error },
-    );
-  }
-  return error;
 }

@@ -6,6 +6,7 @@ export * from './env-config.ts';
 export * from './fault-points.ts';
 export * from './keyed-lock.ts';
 export * from './logger.ts';
+export * from './node-errors.ts';
 export * from './parent-watch.ts';
 export * from './run-loop.ts';
 export * from './run-program.ts';

@@ -2,7 +2,7 @@ import { closeSync, fstatSync, openSync, readSync, realpathSync } from 'node:fs'
 import { constants, type FileHandle, open, rename, rm, statfs } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError } from '@aviary/core';
-import { runProgram, syncDirectory } from '@aviary/service-kit';
+import { hostDiskFull, nodeErrorCode, runProgram, syncDirectory } from '@aviary/service-kit';
 import { fromDiskError } from './disk-errors.ts';
 import type { DiskLayer, DiskStore } from './disk-store.ts';
 import { clusterBits, emptyImage, maxHeaderBytes, parseHeader } from './qcow2-header.ts';
@@ -127,10 +127,7 @@ export class Qcow2DiskStore implements DiskStore {
       // qemu-img tells why only in words. What it wrote so far is still there, so a full file system shows.
       const { bavail, bsize } = await statfs(path.dirname(target));
       if (bavail * bsize >= 4 * mib) throw error;
-      throw fromDiskError(
-        Object.assign(new Error('qemu-img ran out of space', { cause: error }), { code: 'ENOSPC' }),
-        `flatten disk layer ${layer.path}`,
-      );
+      throw hostDiskFull(`flatten disk layer ${layer.path}`, error);
     }
   }
 
@@ -235,7 +232,7 @@ export class Qcow2DiskStore implements DiskStore {
   }
 
   #layerError(error: unknown, file: string, verb: string): AppError {
-    if ((error as NodeJS.ErrnoException).code === 'ELOOP')
+    if (nodeErrorCode(error) === 'ELOOP')
       return new AppError('integrity', `cannot ${verb} disk layer ${file}: it is a symbolic link`, { cause: error });
     return fromDiskError(error, `${verb} disk layer ${file}`);
   }

@@ -1,5 +1,6 @@
 import { link, open } from 'node:fs/promises';
 import path from 'node:path';
+import { nodeErrorCode } from '@aviary/service-kit';
 import { copyDurably } from '../memory/sparse-copy.ts';
 import { fullMemoryPart } from './manifest.ts';
 
@@ -29,7 +30,7 @@ export async function adoptFile(source: string, target: string, by: AdoptBy): Pr
       await link(source, target);
       return;
     } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'EXDEV')) throw error;
+      if (nodeErrorCode(error) !== 'EXDEV') throw error;
     }
   }
   await copyDurably(source, target);

@@ -1,7 +1,7 @@
 import { mkdir, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError, parseSafeName } from '@aviary/core';
-import { type FaultPoints, syncDirectory, writeDurableFile } from '@aviary/service-kit';
+import { type FaultPoints, fromNodeError, syncDirectory, writeDurableFile } from '@aviary/service-kit';
 import type { HostLayout } from '../layout.ts';
 import type { OnRange, WrittenDiff } from '../memory/diff-writer.ts';
 import { fullMapping, storagesOf } from '../memory/mapping.ts';
@@ -15,7 +15,7 @@ import {
   manifestFile,
   type StorageRef,
 } from './manifest.ts';
-import { fromStorageError, type SealedPart, sealPart } from './seal-part.ts';
+import { type SealedPart, sealPart } from './seal-part.ts';
 import type { VerifiedParts } from './verified-parts.ts';
 
 /** A memory file that a microVM was restored from: what its dirty pages are relative to. */
@@ -72,7 +72,7 @@ export class GenerationDraft implements AsyncDisposable {
       await mkdir(draft.directory, { mode: 0o711 });
     } catch (error) {
       deps.onClosed();
-      throw fromStorageError(error, 'start a generation');
+      throw fromNodeError(error, 'start a generation');
     }
     return draft;
   }
@@ -189,7 +189,7 @@ export class GenerationDraft implements AsyncDisposable {
     try {
       return await work();
     } catch (error) {
-      throw fromStorageError(error, what);
+      throw fromNodeError(error, what);
     }
   }
 }

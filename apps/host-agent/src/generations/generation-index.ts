@@ -1,7 +1,7 @@
 import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError, errorText } from '@aviary/core';
-import { type Logger, syncDirectory } from '@aviary/service-kit';
+import { type Logger, nodeErrorCode, syncDirectory } from '@aviary/service-kit';
 import type { HostLayout } from '../layout.ts';
 import { freezeFile } from './disk-handover.ts';
 import { JsonFields } from './json-fields.ts';
@@ -87,7 +87,7 @@ async function readRetired(directory: string): Promise<readonly string[] | undef
   try {
     text = await readFile(path.join(directory, retiredFile), 'utf8');
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    if (nodeErrorCode(error) === 'ENOENT') return undefined;
     throw error;
   }
   const fields = new JsonFields(JSON.parse(text), retiredFile);
@@ -96,7 +96,7 @@ async function readRetired(directory: string): Promise<readonly string[] | undef
 
 /** For a `catch`: swallows the error of a file that is not there, and no other. */
 export function ignoreMissing(error: unknown): void {
-  if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+  if (nodeErrorCode(error) !== 'ENOENT') throw error;
 }
 
 /** Finishes what a crash may have cut short after the rename or after the retirement. */

@@ -1,10 +1,9 @@
 import { readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError, errorText, parseSafeName } from '@aviary/core';
-import { KeyedLock, type Logger, writeDurableFile } from '@aviary/service-kit';
+import { fromNodeError, KeyedLock, type Logger, nodeErrorCode, writeDurableFile } from '@aviary/service-kit';
 import type { HostLayout } from '../layout.ts';
 import { JsonFields } from './json-fields.ts';
-import { fromStorageError } from './seal-part.ts';
 
 /** What people say about a generation. */
 export interface GenerationLabel {
@@ -39,7 +38,7 @@ export async function readLabels(file: string): Promise<SandboxLabels> {
   try {
     text = await readFile(file, 'utf8');
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return noLabels();
+    if (nodeErrorCode(error) === 'ENOENT') return noLabels();
     throw error;
   }
   let value: unknown;
@@ -132,7 +131,7 @@ export class LabelBook {
       try {
         await writeLabels(file, changed);
       } catch (error) {
-        throw fromStorageError(error, 'write labels');
+        throw fromNodeError(error, 'write labels');
       }
       this.#labels.set(sandboxId, changed);
     });

@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { AppError, errorText, must } from '@aviary/core';
-import type { Logger } from '@aviary/service-kit';
+import { type Logger, nodeErrorCode } from '@aviary/service-kit';
 import type { DiskLayer } from '../disk/disk-store.ts';
 import type { HostLayout } from '../layout.ts';
 import type { DirtyRange } from '../memory/diff-writer.ts';
@@ -190,7 +190,7 @@ export class GenerationReader {
 
   /** Turns what went wrong with a generation into an error that says whether its disk can still be started from. */
   async #explain(known: GenerationManifest, error: unknown, check: CheckOptions): Promise<unknown> {
-    const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
+    const isMissing = nodeErrorCode(error) === 'ENOENT';
     if (!isMissing && !(error instanceof AppError && error.code === 'integrity')) return error;
     let isDiskIntact = true;
     try {

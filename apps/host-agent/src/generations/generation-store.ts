@@ -1,7 +1,7 @@
 import { mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError, errorText, parseSafeName, sandboxLimits, uuidv7 } from '@aviary/core';
-import { type Clock, type FaultPoints, KeyedLock, type Logger } from '@aviary/service-kit';
+import { type Clock, type FaultPoints, fromNodeError, KeyedLock, type Logger } from '@aviary/service-kit';
 import type { HostLayout } from '../layout.ts';
 import { GenerationDraft } from './generation-draft.ts';
 import { type GenerationIndex, loadIndex } from './generation-index.ts';
@@ -11,7 +11,6 @@ import { GenerationRemover } from './generation-remover.ts';
 import type { GenerationManifest, StorageRef } from './manifest.ts';
 import { type Keeper, neededParts, preferredMerged } from './needed-parts.ts';
 import { type GenerationNode, SandboxGenerations } from './sandbox-generations.ts';
-import { fromStorageError } from './seal-part.ts';
 import { type CheckOptions, VerifiedParts } from './verified-parts.ts';
 import { writeMerged } from './write-merged.ts';
 
@@ -367,7 +366,7 @@ export class GenerationStore {
         this.#verified.remember(file, stat);
         this.#index.merged.set(merged.storageId, merged);
       } catch (error) {
-        throw fromStorageError(error, 'merge saved memory');
+        throw fromNodeError(error, 'merge saved memory');
       } finally {
         this.#inFlight.delete(held);
       }

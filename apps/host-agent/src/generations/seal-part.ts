@@ -26,12 +26,3 @@ export async function sealPart(file: string, signal?: AbortSignal): Promise<Seal
     await handle.close();
   }
 }
-
-/** `disk_full` for an error that says so, with `what` could not be done; any other error as it is. */
-export function fromStorageError(error: unknown, what: string): unknown {
-  const code = error instanceof Error && 'code' in error ? error.code : undefined;
-  if (code !== 'ENOSPC' && code !== 'EDQUOT') return error;
-  return new AppError('disk_full', `cannot ${what}: the host's disk is full; free space and try again`, {
-    cause: error,
-  });
-}

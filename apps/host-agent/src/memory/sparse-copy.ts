@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import { copyFile, type FileHandle, open, rm } from 'node:fs/promises';
 import { dataExtents, type Extent, punchHole } from '@aviary/linux';
+import { nodeErrorCode } from '@aviary/service-kit';
 import { readFully } from './content-hash.ts';
 import { blockSize } from './mapping.ts';
 
@@ -86,8 +87,7 @@ export async function reflink(source: string, target: string): Promise<boolean> 
     await copyFile(source, target, constants.COPYFILE_FICLONE_FORCE | constants.COPYFILE_EXCL);
     return true;
   } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : '';
-    if (!noReflink.has(code)) throw error;
+    if (!noReflink.has(nodeErrorCode(error) ?? '')) throw error;
     await rm(target, { force: true });
     return false;
   }

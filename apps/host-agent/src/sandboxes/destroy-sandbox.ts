@@ -1,6 +1,6 @@
 import { rm } from 'node:fs/promises';
 import { errorText, type SandboxId, toAppError } from '@aviary/core';
-import { fromNodeError } from '../rpc-errors.ts';
+import { fromNodeError } from '@aviary/service-kit';
 import { releaseMicroVm } from './release-micro-vm.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { Sandbox } from './sandbox-registry.ts';

@@ -1,4 +1,5 @@
-import { AppError, errorText, type GenerationId } from '@aviary/core';
+import { AppError, type GenerationId } from '@aviary/core';
+import { failureReason } from './failure-reason.ts';
 import { pauseRunning, removeRunFiles } from './pause-sandbox.ts';
 import { releaseMicroVm } from './release-micro-vm.ts';
 import { findRestoreMismatches } from './restore-fit.ts';
@@ -32,7 +33,7 @@ export async function endRunForRewind(
     const isUnanswered = error instanceof AppError && unansweredCodes.includes(error.code);
     if (!isUnanswered || sandbox.record.state !== 'running') throw error;
     await giveUpRun(context, sandbox);
-    return `what ran before could not be saved: ${errorText(error)}`;
+    return `what ran before could not be saved: ${failureReason(error)}`;
   }
 }
 

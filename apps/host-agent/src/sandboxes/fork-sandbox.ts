@@ -4,6 +4,7 @@ import type { OpenedGeneration } from '../generations/generation-reader.ts';
 import type { GenerationManifest } from '../generations/manifest.ts';
 import { checkpoint } from './checkpoint-sandbox.ts';
 import { releaseSandbox } from './destroy-sandbox.ts';
+import { failureReason } from './failure-reason.ts';
 import { newRecord } from './new-record.ts';
 import { openForRestore } from './resume-sandbox.ts';
 import type { SandboxContext } from './sandbox-context.ts';
@@ -59,7 +60,7 @@ export async function forkSandbox(
         try {
           return { sandboxId, sandbox: await startCopy(context, source, generation, { ...options, sandboxId }) };
         } catch (error) {
-          return { sandboxId, error: errorText(error) };
+          return { sandboxId, error: failureReason(error) };
         }
       }),
     ),

@@ -3,6 +3,7 @@ import { asId, errorText, type SandboxId } from '@aviary/core';
 import { waitFor } from '@aviary/service-kit';
 import { fullMemoryPart, type GenerationCause, type GenerationManifest } from '../generations/manifest.ts';
 import type { VmExit } from '../vmm/vmm.ts';
+import { failureReason } from './failure-reason.ts';
 import { releaseMicroVm } from './release-micro-vm.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { SandboxRecord } from './sandbox-record.ts';
@@ -85,7 +86,7 @@ export async function pauseRunning(
       saveGeneration(context, sandbox, { draft, cause, isEnding: true }),
     );
   } catch (error) {
-    await resumeAfterFailure(context, sandbox, errorText(error));
+    await resumeAfterFailure(context, sandbox, failureReason(error));
     throw error;
   }
   await faults.hit('pause.after-commit');

@@ -1,5 +1,6 @@
 import { errorText, newId } from '@aviary/core';
 import { Semaphore } from '@aviary/service-kit';
+import { failureReason } from './failure-reason.ts';
 import { pauseSandbox } from './pause-sandbox.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { Sandbox } from './sandbox-registry.ts';
@@ -87,7 +88,7 @@ export async function pauseAll(
           });
           paused.push(sandboxId);
         } catch (error) {
-          failures[sandboxId] = errorText(error);
+          failures[sandboxId] = failureReason(error);
         }
       }),
     ),

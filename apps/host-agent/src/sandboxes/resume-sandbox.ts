@@ -1,6 +1,7 @@
 import { AppError, asId, errorText, type GenerationId, type SandboxId } from '@aviary/core';
 import type { OpenedGeneration } from '../generations/generation-reader.ts';
 import { endRunForRewind } from './end-run-for-rewind.ts';
+import { failureReason } from './failure-reason.ts';
 import { machineFacts } from './machine-facts.ts';
 import { finishCommittedPause, removeRunFiles } from './pause-sandbox.ts';
 import { releaseMicroVm } from './release-micro-vm.ts';
@@ -78,7 +79,7 @@ export function resumeSandbox(context: SandboxContext, options: ResumeOptions): 
       });
     } catch (error) {
       delete record.intent;
-      const reason = errorText(error);
+      const reason = failureReason(error);
       // Each step is tried, and none hides why the resume failed: a journal that still says `resuming` is undone by the next agent.
       for (const step of [
         () => releaseMicroVm(context, sandbox),

@@ -1,7 +1,7 @@
 import { mkdir, readdir, readFile, rm, rmdir } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError, asId, type GenerationId, type TeamId, type TemplateId } from '@aviary/core';
-import { type FaultPoints, syncDirectory, writeDurableFile } from '@aviary/service-kit';
+import { type FaultPoints, nodeErrorCode, syncDirectory, writeDurableFile } from '@aviary/service-kit';
 import type { Keeper } from '../generations/needed-parts.ts';
 import type { HostLayout } from '../layout.ts';
 
@@ -35,8 +35,8 @@ export class TemplateStore {
     for (const teamId of await readdir(teams)) {
       for (const templateId of await readdir(path.join(teams, teamId))) {
         const file = this.#layout.templateFile(teamId, templateId);
-        const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-          if (error.code === 'ENOENT') return undefined;
+        const text = await readFile(file, 'utf8').catch((error: unknown) => {
+          if (nodeErrorCode(error) === 'ENOENT') return undefined;
           throw error;
         });
         await sweep(path.dirname(file), { isForgotten: text === undefined });
@@ -68,8 +68,8 @@ export class TemplateStore {
     const file = this.#layout.templateFile(id.teamId, id.templateId);
     const directory = path.dirname(file);
     await rm(file, { force: true });
-    await syncDirectory(directory).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ENOENT') throw error;
+    await syncDirectory(directory).catch((error: unknown) => {
+      if (nodeErrorCode(error) !== 'ENOENT') throw error;
     });
     // Forgotten from here on: what is left of the directory after a crash is removed at the next start.
     this.#templates.delete(key(id));
@@ -88,8 +88,8 @@ async function sweep(directory: string, { isForgotten }: { isForgotten: boolean 
 
 /** A directory that holds anything is left to whoever put that there. */
 async function removeIfEmpty(directory: string): Promise<void> {
-  await rmdir(directory).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOENT' && error.code !== 'ENOTEMPTY') throw error;
+  await rmdir(directory).catch((error: unknown) => {
+    if (!['ENOENT', 'ENOTEMPTY'].includes(nodeErrorCode(error) ?? '')) throw error;
   });
 }
 

@@ -3,7 +3,13 @@ import { stripVTControlCharacters } from 'node:util';
 const maxLines = 5;
 const maxLength = 500;
 
-/** The last lines of a guest's console, for people: at most 5 and 500 characters, blank ones and control characters left out. */
+/** How a kernel begins the line that says why it died (`panic()` in the kernel's kernel/panic.c). What follows are registers. */
+const panicLine = /Kernel panic - .*/;
+
+/**
+ * The last lines of a guest's console, for people: at most 5 and 500 characters, blank ones and control characters left out. Of
+ * a kernel that panicked, the line that says why.
+ */
 export function lastOutputOf(consoleText: string): string {
   const lines = consoleText
     .split(/[\r\n]+/)
@@ -14,6 +20,8 @@ export function lastOutputOf(consoleText: string): string {
         .trim(),
     )
     .filter((line) => line !== '');
+  const panic = lines.findLast((line) => panicLine.test(line) && !line.includes('end Kernel panic'));
+  if (panic !== undefined) return (panicLine.exec(panic)?.[0] ?? panic).slice(0, maxLength);
   return lines.slice(-maxLines).join(' | ').slice(-maxLength);
 }
 

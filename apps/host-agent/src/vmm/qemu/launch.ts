@@ -5,7 +5,7 @@ import path from 'node:path';
 import { AppError } from '@aviary/core';
 import { waitFor } from '@aviary/service-kit';
 import { type Cgroup, type CgroupLayout, type CgroupLimits, createCgroup } from '../process/cgroup.ts';
-import { readProcessStat } from '../process/process-table.ts';
+import { isGone, readProcessStat } from '../process/process-table.ts';
 import { readTail, VmmProcess } from '../process/vmm-process.ts';
 import type { VmmRecord } from '../vmm.ts';
 import {
@@ -119,7 +119,9 @@ export async function launchQemu(
     child?.kill('SIGKILL');
     await cgroup.remove();
     await rm(socketPath, { force: true });
-    throw error;
+    // What is killed or crashes before it is confined shows only in calls on a process that is not there.
+    if (!child || !isGone(error)) throw error;
+    throw new AppError('internal', 'the VMM ended while starting: it was killed, or crashed', { cause: error });
   }
 }
 
