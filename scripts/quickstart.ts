@@ -81,8 +81,7 @@ async function main(): Promise<number> {
   summarize(steps);
   if (!stay) return 0;
   announce(platform, { apiKey, sandbox: sandboxes[0] });
-  const failure = await Promise.race([platform.failed, aborted()]);
-  if (failure) throw failure;
+  await aborted();
   output.note('stopping');
   return 0;
 }

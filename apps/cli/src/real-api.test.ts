@@ -42,6 +42,7 @@ beforeAll(async () => {
         args: [main],
         env: { ...process.env, ...env },
         isReady: (signal) => client.health({ signal }).then(() => true),
+        isAlive: async () => true,
         readyTimeoutMs: 60_000,
         stopTimeoutMs: 5_000,
       },

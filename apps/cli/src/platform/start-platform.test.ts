@@ -54,6 +54,7 @@ const sleeper = (isReady: Service['isReady']): Service => ({
   env: {},
   isReady,
   readyTimeoutMs: 200,
+  isAlive: async () => true,
   stopTimeoutMs: 5_000,
 });
 

@@ -4,6 +4,7 @@ import { AppError } from '@aviary/core';
 import { AviaryClient } from '@aviary/sdk';
 import { waitFor } from '@aviary/service-kit';
 import { bootstrapFiles, type CliConfig, localUrl } from '../config.ts';
+import { answersHttp, answersHttp2 } from './liveness.ts';
 import { takePlatformLock } from './platform-lock.ts';
 import { type Address, findPortHolder, isListening, isPortFree } from './ports.ts';
 import { type Service, Supervisor } from './supervisor.ts';
@@ -31,8 +32,6 @@ export interface Platform extends AsyncDisposable {
   apiUrl: string;
   dataDir: string;
   apiKeyFile: string;
-  /** Resolves when a service cannot be kept running. */
-  failed: Promise<AppError>;
   pids(): Record<string, number | undefined>;
 }
 
@@ -55,7 +54,6 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     apiUrl,
     dataDir: config.dataDir,
     apiKeyFile: bootstrapFiles(config.dataDir).apiKey,
-    failed: supervisor.failed,
     pids: () => supervisor.pids(),
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   };
@@ -112,6 +110,7 @@ function platformServices(config: CliConfig): Service[] {
         return true;
       },
       readyTimeoutMs: readyTimeoutMs.controlPlane,
+      isAlive: (signal) => answersHttp(`${apiUrl}/health`, signal),
       stopTimeoutMs: stopTimeoutMs.controlPlane,
     },
     {
@@ -133,6 +132,7 @@ function platformServices(config: CliConfig): Service[] {
         return hosts.some(({ status, address }) => status === 'online' && address.endsWith(`:${agent.port}`));
       },
       readyTimeoutMs: readyTimeoutMs.hostAgent,
+      isAlive: (signal) => answersHttp2(localUrl(agent.host, agent.port), signal),
       stopTimeoutMs: stopTimeoutMs.hostAgent,
     },
   ];

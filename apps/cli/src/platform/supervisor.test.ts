@@ -1,8 +1,10 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { waitFor } from '@aviary/service-kit';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { answersHttp } from './liveness.ts';
 import { readStartTicks } from './platform-lock.ts';
 import { type Service, Supervisor, type SupervisorOptions } from './supervisor.ts';
 
@@ -10,6 +12,14 @@ let directory: string;
 let journal: string;
 let lines: string[];
 let supervisors: Supervisor[];
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
 const never = new AbortController().signal;
 const wait = (what: string) => ({ what, timeoutMs: 10_000 });
 
@@ -46,6 +56,7 @@ function service(name: string, body: string, options: Partial<Service> = {}): Se
     env: {},
     isReady: async () => (await count(`${name} started`)) > 0,
     readyTimeoutMs: 10_000,
+    isAlive: async () => true,
     stopTimeoutMs: 5_000,
     ...options,
   };
@@ -64,9 +75,9 @@ describe('supervisor', () => {
 
   it('passes on each line of either output', async () => {
     const body =
-      "console.log('to out'); console.error('to err'); process.stdout.write('no newline'); setInterval(() => {}, 1000)";
+      "console.log('to out'); console.error('to err'); process.stdout.write('no newline'); note('said'); setInterval(() => {}, 1000)";
     const supervisor = supervise();
-    await supervisor.start(service('talker', body), never);
+    await supervisor.start(service('talker', body, { isReady: async () => (await count('talker said')) > 0 }), never);
     await supervisor.stop();
     expect(lines.toSorted()).toEqual(['talker: no newline', 'talker: to err', 'talker: to out']);
   });
@@ -83,17 +94,48 @@ describe('supervisor', () => {
     expect(await count('phoenix started')).toBe(2);
   });
 
-  it('gives up what keeps dying', async () => {
-    const supervisor = supervise({ maxRestarts: 2 });
-    // The first one lives until it is told to die, those after it die at once.
+  it('starts what keeps dying again and again, and leaves the others alone', async () => {
+    const supervisor = supervise();
+    // The first one lives until it is told to die, the next eight die at once.
     const body = `process.on('SIGTERM', () => process.exit(3));
-      if (require('node:fs').readFileSync(${JSON.stringify(journal)}, 'utf8').includes('armed')) process.exit(3);
+      const starts = require('node:fs').readFileSync(${JSON.stringify(journal)}, 'utf8').split('mayfly started').length - 1;
+      if (starts > 1 && starts < 10) process.exit(3);
       note('armed'); setInterval(() => {}, 1000);`;
+    await supervisor.start(service('steady', untilTerm), never);
     await supervisor.start(service('mayfly', body, { isReady: async () => (await count('mayfly armed')) > 0 }), never);
+    const steady = supervisor.pids()['steady'];
     process.kill(supervisor.pids()['mayfly'] ?? 0, 'SIGTERM');
-    const failure = await supervisor.failed;
-    expect(failure.message).toContain('mayfly ended with exit code 3, and was restarted 2 times');
-    expect(await count('mayfly started')).toBe(3);
+    await waitFor(wait('a mayfly that lives'), async () => (await count('mayfly armed')) === 2);
+    expect(await count('mayfly started')).toBe(10);
+    expect(supervisor.pids()['steady']).toBe(steady);
+    expect(lines.join('\n')).toContain('mayfly: ended with exit code 3; starting it again in');
+  });
+
+  it('kills and restarts what hangs, but not what answers with an error', async () => {
+    const supervisor = supervise({ aliveIntervalMs: 10, answerTimeoutMs: 200, maxMissedAnswers: 2 });
+    const port = await freePort();
+    // Stands for a loop that never yields: the process lives, its socket accepts, and nothing answers.
+    const body = `require('node:http').createServer((request, response) => {
+        if (request.url === '/hang') for (;;);
+        response.statusCode = 503;
+        response.end();
+      }).listen(${port}, () => note('armed'));`;
+    let asked = 0;
+    const spinner = service('spinner', body, {
+      isReady: async () => (await count('spinner armed')) > 0,
+      isAlive: (signal) => {
+        asked++;
+        return answersHttp(`http://127.0.0.1:${port}/`, signal);
+      },
+    });
+    await supervisor.start(spinner, never);
+    await waitFor(wait('ten answers'), async () => asked > 10);
+    expect(await count('spinner started')).toBe(1);
+    await fetch(`http://127.0.0.1:${port}/hang`, { signal: AbortSignal.timeout(100) }).catch(() => undefined);
+    await waitFor(wait('a second start'), async () => (await count('spinner armed')) === 2);
+    expect(lines.join('\n')).toMatch(
+      /spinner: does not answer \(asked \d+ times\): killing it\nspinner: was killed by SIGKILL/,
+    );
   });
 
   it('tells why a service did not start', async () => {

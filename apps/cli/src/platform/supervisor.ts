@@ -12,6 +12,11 @@ export interface Service {
   /** True once it does its work. Asked again until then; a throw counts as false. */
   isReady: (signal: AbortSignal) => Promise<boolean>;
   readyTimeoutMs: number;
+  /**
+   * True while it answers, whatever it answers: one that hangs is restarted, one that lacks something is not. Asked from when it is ready. A
+   * throw counts as false, and so does no answer within `answerTimeoutMs`.
+   */
+  isAlive: (signal: AbortSignal) => Promise<boolean>;
   /** From SIGTERM to SIGKILL. */
   stopTimeoutMs: number;
 }
@@ -19,12 +24,16 @@ export interface Service {
 export interface SupervisorOptions {
   /** Each line that a service writes, and what the supervisor does about the service. */
   onLine: (service: string, line: string) => void;
-  /** Restarts of one service within `restartWindowMs` after which everything is given up. Default 5. */
-  maxRestarts?: number;
-  /** Default 300 000. */
-  restartWindowMs?: number;
-  /** First delay before a restart; later ones double. Default 500. */
+  /** First delay before a restart; later ones double, up to a minute. Default 500. */
   restartDelayMs?: number;
+  /** A service that ran for so long starts with the first delay again. Default 300 000. */
+  stableMs?: number;
+  /** Time between two questions for life. Default 5 000. */
+  aliveIntervalMs?: number;
+  /** Longest that one answer may take. Default 10 000. */
+  answerTimeoutMs?: number;
+  /** Answers missed in a row after which a service is killed and started again. Default 4. */
+  maxMissedAnswers?: number;
   clock?: Clock;
 }
 
@@ -32,14 +41,14 @@ interface Entry {
   service: Service;
   child: ChildProcess;
   exited: Promise<string>;
-  restartedAtMs: number[];
 }
 
 const keptLinesForErrors = 12;
+const maxRestartDelayMs = 60_000;
 
 /**
- * Keeps services running: started in order, each when the one before is ready; restarted when they die; stopped in
- * reverse order. A service runs in its own process group, so that Ctrl-C in a terminal reaches only the supervisor. Its
+ * Keeps services running: started in order, each when the one before is ready; restarted when they die or do not answer, ever more
+ * slowly but without end, so that one broken service takes no other with it; stopped in reverse order. A service runs in its own process group, so that Ctrl-C in a terminal reaches only the supervisor. Its
  * standard input is a pipe that nobody writes to: when the supervisor dies, however, the pipe closes, and a service
  * that was given AVIARY_EXIT_WITH_PARENT=1 stops by itself.
  */
@@ -47,15 +56,17 @@ export class Supervisor {
   readonly #options: Required<SupervisorOptions>;
   readonly #entries: Entry[] = [];
   readonly #stopping = new AbortController();
-  readonly #failure = Promise.withResolvers<AppError>();
 
   constructor(options: SupervisorOptions) {
-    this.#options = { maxRestarts: 5, restartWindowMs: 300_000, restartDelayMs: 500, clock: systemClock, ...options };
-  }
-
-  /** Resolves with the reason when a service cannot be kept running; the caller then stops everything. */
-  get failed(): Promise<AppError> {
-    return this.#failure.promise;
+    this.#options = {
+      restartDelayMs: 500,
+      stableMs: 300_000,
+      aliveIntervalMs: 5_000,
+      answerTimeoutMs: 10_000,
+      maxMissedAnswers: 4,
+      clock: systemClock,
+      ...options,
+    };
   }
 
   /** Process ids of the services that run now, by name. */
@@ -67,7 +78,7 @@ export class Supervisor {
   async start(service: Service, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     const tail = new LineTail(keptLinesForErrors);
-    const entry: Entry = { service, ...this.#spawn(service, tail), restartedAtMs: [] };
+    const entry: Entry = { service, ...this.#spawn(service, tail) };
     this.#entries.push(entry);
     try {
       await this.#waitReady(entry, signal);
@@ -135,25 +146,44 @@ export class Supervisor {
   }
 
   async #keepRunning(entry: Entry): Promise<void> {
-    const { clock, onLine, maxRestarts, restartWindowMs, restartDelayMs } = this.#options;
-    const { name } = entry.service;
-    for (;;) {
+    const { clock, onLine, restartDelayMs, stableMs } = this.#options;
+    let attempt = 0;
+    for (let isReady = true; ; isReady = false) {
+      const startedAtMs = clock.now();
+      const ended = new AbortController();
+      const watched = this.#watchLife(entry, isReady, AbortSignal.any([this.#stopping.signal, ended.signal]));
       const how = await entry.exited;
+      ended.abort();
+      await watched;
       if (this.#stopping.signal.aborted) return;
-      const now = clock.now();
-      entry.restartedAtMs = entry.restartedAtMs.filter((at) => now - at < restartWindowMs);
-      if (entry.restartedAtMs.length >= maxRestarts) {
-        const seconds = Math.round(restartWindowMs / 1_000);
-        const message = `${name} ${how}, and was restarted ${maxRestarts} times within ${seconds} s: giving up`;
-        this.#failure.resolve(new AppError('internal', message));
-        return;
-      }
-      const delayMs = backoffMs(entry.restartedAtMs.length, { initialMs: restartDelayMs });
-      entry.restartedAtMs.push(now);
-      onLine(name, `${how}; starting it again in ${Math.round(delayMs)} ms`);
+      if (clock.now() - startedAtMs >= stableMs) attempt = 0;
+      const delayMs = backoffMs(attempt++, { initialMs: restartDelayMs, maxMs: maxRestartDelayMs });
+      onLine(entry.service.name, `${how}; starting it again in ${Math.round(delayMs)} ms`);
       await clock.sleep(delayMs, this.#stopping.signal).catch(() => undefined);
       if (this.#stopping.signal.aborted) return;
       Object.assign(entry, this.#spawn(entry.service));
+    }
+  }
+
+  /** Kills a process that was ready and does not answer any more, or that does not become ready in its time. */
+  async #watchLife({ service, child }: Entry, wasReady: boolean, signal: AbortSignal): Promise<void> {
+    const { clock, onLine, aliveIntervalMs, answerTimeoutMs, maxMissedAnswers } = this.#options;
+    const startedAtMs = clock.now();
+    let hasAnswered = wasReady;
+    let missed = 0;
+    for (;;) {
+      await clock.sleep(aliveIntervalMs, signal).catch(() => undefined);
+      if (signal.aborted) return;
+      const answer = AbortSignal.any([signal, AbortSignal.timeout(answerTimeoutMs)]);
+      const isAlive = await service.isAlive(answer).catch(() => false);
+      if (signal.aborted) return;
+      hasAnswered ||= isAlive;
+      missed = isAlive ? 0 : missed + 1;
+      const isHung = hasAnswered ? missed >= maxMissedAnswers : clock.now() - startedAtMs >= service.readyTimeoutMs;
+      if (!isHung) continue;
+      onLine(service.name, `does not answer (asked ${missed} times): killing it`);
+      child.kill('SIGKILL');
+      return;
     }
   }
 

@@ -27,8 +27,7 @@ export const upCommand: Command = {
     const platform = await startPlatform({ config, signal, onLine, onStep: (text) => output.note(text) });
     try {
       announce(context, platform);
-      const failure = await Promise.race([platform.failed, aborted(signal)]);
-      if (failure) throw failure;
+      await aborted(signal);
       output.note('stopping; sandboxes go on');
     } finally {
       await platform[Symbol.asyncDispose]();
@@ -84,9 +83,9 @@ function makeLinePrinter({ output }: CommandContext): (service: string, line: st
   };
 }
 
-function aborted(signal: AbortSignal): Promise<undefined> {
+function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
-    if (signal.aborted) resolve(undefined);
-    else signal.addEventListener('abort', () => resolve(undefined), { once: true });
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
   });
 }
