@@ -9,6 +9,8 @@ export interface DatabaseOptions {
   url?: string;
   /** Where PGlite keeps its files; unset means in memory, for tests. */
   directory?: string;
+  /** How long to wait for another process that has the directory and may be about to end. Default 15 000. */
+  lockTimeoutMs?: number;
   /** Connections to PostgreSQL. Default 10. */
   poolSize?: number;
   /** Called when an idle connection breaks; the pool replaces it. */
@@ -31,7 +33,7 @@ const statementTimeoutMs = 30_000;
 
 /** Opens the store. It does not migrate: see `migrate`. */
 export function openDatabase(options: DatabaseOptions): Promise<Database> {
-  return options.url === undefined ? openEmbedded(options.directory) : openPostgres(options.url, options);
+  return options.url === undefined ? openEmbedded(options) : openPostgres(options.url, options);
 }
 
 async function openPostgres(url: string, options: DatabaseOptions): Promise<Database> {
@@ -65,8 +67,14 @@ async function openPostgres(url: string, options: DatabaseOptions): Promise<Data
   };
 }
 
-async function openEmbedded(directory: string | undefined): Promise<Database> {
-  const lock = directory === undefined ? undefined : await lockDirectory(directory);
+/** Longer than a process takes to close its database after it was told to end, or noticed that it should. */
+const defaultLockTimeoutMs = 15_000;
+
+async function openEmbedded({
+  directory,
+  lockTimeoutMs: timeoutMs = defaultLockTimeoutMs,
+}: DatabaseOptions): Promise<Database> {
+  const lock = directory === undefined ? undefined : await lockDirectory(directory, { timeoutMs });
   try {
     const db = new Kysely<Tables>({ dialect: pgliteDialect(await openPglite(directory)) });
     const held = new Set<string>();
@@ -85,11 +93,11 @@ async function openEmbedded(directory: string | undefined): Promise<Database> {
       },
       [Symbol.asyncDispose]: async () => {
         await db.destroy();
-        await lock?.[Symbol.asyncDispose]();
+        lock?.[Symbol.dispose]();
       },
     };
   } catch (error) {
-    await lock?.[Symbol.asyncDispose]();
+    lock?.[Symbol.dispose]();
     throw error;
   }
 }

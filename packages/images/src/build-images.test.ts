@@ -2,10 +2,10 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { FileLock } from '@aviary/linux/file-lock';
 import { FaultPoints } from '@aviary/service-kit';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type BuildImagesDeps, buildImages } from './build-images.ts';
-import { acquireBuildLock } from './build-lock.ts';
 import type { HostFiles } from './host-files.ts';
 import { loadImages } from './image-set.ts';
 import { imagesLayout } from './layout.ts';
@@ -83,11 +83,22 @@ const run: ProgramRunner = async (program, args, options) => {
   }
 };
 
-function build({ faults = new FaultPoints(), ...options }: Partial<BuildImagesDeps> & { refresh?: boolean } = {}) {
+interface BuildOptions extends Partial<BuildImagesDeps> {
+  refresh?: boolean;
+  signal?: AbortSignal;
+  /** Called when it waits for another builder. */
+  onWait?: () => void;
+}
+
+function build({ faults = new FaultPoints(), refresh = false, signal, onWait, ...deps }: BuildOptions = {}) {
   const progress: ImageProgress[] = [];
+  const onProgress = (each: ImageProgress) => {
+    progress.push(each);
+    if (each.type === 'waiting') onWait?.();
+  };
   const result = buildImages(
-    { dataDir, guestAgentEntry: agent, onProgress: (each) => progress.push(each), refresh: options.refresh ?? false },
-    { run, hostFiles: async () => files, missingPackages: async () => [], isRoot: true, faults, ...options },
+    { dataDir, guestAgentEntry: agent, onProgress, refresh, ...(signal ? { signal } : {}) },
+    { run, hostFiles: async () => files, missingPackages: async () => [], isRoot: true, faults, ...deps },
   );
   return { result, progress };
 }
@@ -175,18 +186,13 @@ test('without root the root file system is refused, and what was made before sta
 });
 
 test('a builder waits for another one, and stops waiting when aborted', async () => {
-  const lock = path.join(directory, 'lock');
-  const first = await acquireBuildLock(lock);
+  const { lock, root } = imagesLayout(dataDir);
+  await mkdir(root, { recursive: true });
+  const other = FileLock.tryAcquire(lock);
   const abort = new AbortController();
-  const waiting = Promise.withResolvers<void>();
-  const aborted = acquireBuildLock(lock, { signal: abort.signal, onWait: waiting.resolve });
-  await waiting.promise;
-  abort.abort(new Error('enough'));
-  await expect(aborted).rejects.toThrow('enough');
-
-  const waitingAgain = Promise.withResolvers<void>();
-  const second = acquireBuildLock(lock, { onWait: waitingAgain.resolve });
-  await waitingAgain.promise;
-  await first[Symbol.asyncDispose]();
-  await (await second)[Symbol.asyncDispose]();
+  const given = build({ signal: abort.signal, onWait: () => abort.abort(new Error('enough')) });
+  await expect(given.result).rejects.toThrow('enough');
+  expect(programs).toEqual([]);
+  await build({ onWait: () => other?.release() }).result;
+  expect(await loadImages(dataDir)).toBeDefined();
 });

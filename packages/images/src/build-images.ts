@@ -1,7 +1,7 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { AppError } from '@aviary/core';
+import { FileLock } from '@aviary/linux/file-lock';
 import { FaultPoints } from '@aviary/service-kit';
-import { acquireBuildLock } from './build-lock.ts';
 import type { StepContext } from './build-step.ts';
 import { findHostFiles, type HostFiles } from './host-files.ts';
 import { type HostPackage, missingHostPackages } from './host-packages.ts';
@@ -69,15 +69,9 @@ export async function buildImages(
   await mkdir(layout.root, { recursive: true, mode: 0o755 });
   const progress = new ProgressCounter(onProgress);
   const onWait = () => progress.waiting('another process is building these images');
-  const lock = await acquireBuildLock(layout.lock, {
-    onWait,
-    ...(options.signal ? { signal: options.signal } : {}),
-  });
-  try {
-    return await buildLocked(options, { deps, progress });
-  } finally {
-    await lock[Symbol.asyncDispose]();
-  }
+  const waiting = { timeoutMs: Infinity, onWait, ...(options.signal ? { signal: options.signal } : {}) };
+  using _lock = await FileLock.acquire(layout.lock, waiting);
+  return await buildLocked(options, { deps, progress });
 }
 
 async function buildLocked(

@@ -30,7 +30,7 @@ export function hostPackages(architecture: Architecture = architectureFor()): re
     { name: 'squashfs-tools', purpose: 'images', programs: ['mksquashfs'] },
     { name: 'e2fsprogs', purpose: 'images', programs: ['mkfs.ext4', 'resize2fs'] },
     { name: 'xz-utils', purpose: 'images', programs: ['unxz'] },
-    { name: 'util-linux', purpose: 'images', programs: ['flock', 'setpriv', 'unshare'] },
+    { name: 'util-linux', purpose: 'images', programs: ['setpriv', 'unshare'] },
     { name: 'iproute2', purpose: 'network', programs: ['ip'] },
     { name: 'nftables', purpose: 'network', programs: ['nft'] },
   ];

@@ -1,8 +1,7 @@
-import { createHash } from 'node:crypto';
-import { readFile, realpath, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError } from '@aviary/core';
+import { FileLock } from '@aviary/linux/file-lock';
 import { writeDurableFile } from '@aviary/service-kit';
 
 /** Who runs the platform of a data directory; `startTicks` tells the process from a later one with its number. */
@@ -21,26 +20,12 @@ export interface PlatformLock extends AsyncDisposable {
 /**
  * Takes the right to run the platform of `dataDir`. Throws `already_exists` that says who has it.
  *
- * What decides is a Unix socket in the kernel's abstract namespace, named after the directory: taken in one step by one
- * process, and given back by the kernel however the process ends. `up.json` only says who that is.
+ * What decides is the kernel's lock on `up.lock`, which only root can open. `up.json`, which all may read, says who has it.
  */
 export async function takePlatformLock(dataDir: string, apiUrl: string): Promise<PlatformLock> {
   const file = path.join(dataDir, 'up.json');
-  const name = createHash('sha256')
-    .update(await realpath(dataDir))
-    .digest('hex')
-    .slice(0, 32);
-  const server = createServer((socket) => socket.destroy());
-  try {
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen(`\0aviary-up-${name}`, resolve);
-    });
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
-    throw await refusal(file, dataDir);
-  }
-  server.unref();
+  const lock = FileLock.tryAcquire(path.join(dataDir, 'up.lock'));
+  if (!lock) throw await refusal(file, dataDir);
   const previous = await readHolder(file);
   const holder: Holder = { pid: process.pid, startTicks: (await readStartTicks(process.pid)) ?? '', apiUrl };
   await writeDurableFile(file, `${JSON.stringify(holder)}\n`, 0o644);
@@ -48,7 +33,7 @@ export async function takePlatformLock(dataDir: string, apiUrl: string): Promise
     isAfterCrash: previous !== undefined,
     [Symbol.asyncDispose]: async () => {
       await rm(file, { force: true });
-      await new Promise((resolve) => server.close(resolve));
+      lock.release();
     },
   };
 }
