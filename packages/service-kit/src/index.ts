@@ -10,3 +10,4 @@ export * from './node-errors.ts';
 export * from './parent-watch.ts';
 export * from './run-loop.ts';
 export * from './run-program.ts';
+export * from './trace.ts';
