@@ -1,8 +1,11 @@
+import { once } from 'node:events';
 import { Kysely, PostgresDialect, sql } from 'kysely';
 import pg from 'pg';
 import { lockDirectory } from './directory-lock.ts';
+import { listenOnPostgres, type NoticeListener } from './notices.ts';
 import { int8Oid, openPglite, pgliteDialect } from './pglite-dialect.ts';
 import type { Tables } from './tables.ts';
+import { runUnitOfWork, type UnitOfWork } from './unit-of-work.ts';
 
 export interface DatabaseOptions {
   /** A PostgreSQL URL. Unset means PGlite. */
@@ -26,6 +29,10 @@ export interface Database extends AsyncDisposable {
    * The lock goes with its connection, so a replica that dies frees it.
    */
   tryWithLock<T>(name: string, work: () => Promise<T>): Promise<T | undefined>;
+  /** Runs `work` in one transaction, and after the commit what it left to tell. */
+  transaction<T>(work: (unit: UnitOfWork) => Promise<T>): Promise<T>;
+  /** Hands over what anybody notifies on `channel` in a transaction that was kept, until `signal` aborts. */
+  listen(channel: string, listener: NoticeListener, signal: AbortSignal): Promise<void>;
 }
 
 /** Longest time a statement may take before PostgreSQL ends it. */
@@ -63,6 +70,8 @@ async function openPostgres(url: string, options: DatabaseOptions): Promise<Data
           await sql`SELECT pg_advisory_unlock(hashtext(${name}))`.execute(connection);
         }
       }),
+    transaction: (work) => runUnitOfWork(db, work),
+    listen: (channel, listener, signal) => listenOnPostgres({ url, channel }, listener, signal),
     [Symbol.asyncDispose]: () => db.destroy(),
   };
 }
@@ -76,7 +85,8 @@ async function openEmbedded({
 }: DatabaseOptions): Promise<Database> {
   const lock = directory === undefined ? undefined : await lockDirectory(directory, { timeoutMs });
   try {
-    const db = new Kysely<Tables>({ dialect: pgliteDialect(await openPglite(directory)) });
+    const pglite = await openPglite(directory);
+    const db = new Kysely<Tables>({ dialect: pgliteDialect(pglite) });
     const held = new Set<string>();
     return {
       kind: 'pglite',
@@ -90,6 +100,14 @@ async function openEmbedded({
         } finally {
           held.delete(name);
         }
+      },
+      transaction: (work) => runUnitOfWork(db, work),
+      listen: async (channel, { onNotice, onGap }, signal) => {
+        // Inside a transaction of somebody else a LISTEN would go with it: it waits for its turn.
+        const stop = await db.connection().execute(() => pglite.listen(channel, onNotice));
+        onGap();
+        if (!signal.aborted) await once(signal, 'abort');
+        if (!pglite.closed) await db.connection().execute(() => stop());
       },
       [Symbol.asyncDispose]: async () => {
         await db.destroy();
