@@ -81,7 +81,7 @@ describe('errors', () => {
     expectError(await platform.call('GET', '/v1/nothing'), 404, 'not_found');
     const wrongMethod = await platform.call('PUT', '/v1/sandboxes');
     expectError(wrongMethod, 405, 'method_not_allowed');
-    expect(wrongMethod.headers.get('allow')).toBe('POST, GET');
+    expect(wrongMethod.headers.get('allow')).toBe('POST, GET, HEAD');
     expectError(
       await platform.call('POST', '/v1/sandboxes', { body: '<a/>', headers: { 'content-type': 'text/xml' } }),
       415,

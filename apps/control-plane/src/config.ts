@@ -12,6 +12,8 @@ export interface ControlPlaneConfig {
   logLevel: string;
   /** A fault to inject, for tests; see FaultPoints. */
   fault: string | undefined;
+  /** Hold every answer against the contract, and answer 500 where one does not fit: for development and tests. */
+  checksAnswers?: boolean;
   /** Stop when standard input, a supervisor's pipe, ends. */
   exitWithParent?: boolean;
 }
@@ -26,6 +28,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     databaseUrl: reader.optional('AVIARY_DATABASE_URL'),
     logLevel: reader.string('AVIARY_LOG_LEVEL', 'info'),
     fault: reader.optional('AVIARY_FAULT'),
+    checksAnswers: reader.boolean('AVIARY_CHECK_ANSWERS') || ['development', 'test'].includes(env['NODE_ENV'] ?? ''),
     exitWithParent: reader.boolean('AVIARY_EXIT_WITH_PARENT'),
   };
 }

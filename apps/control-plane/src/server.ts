@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import { apiVersion, buildOpenapi, type Route, routes } from '@aviary/api-contract';
+import { apiVersion, buildOpenapi, type Health, healthRoutes } from '@aviary/api-contract';
 import { AppError, fileLimits, uuidv7 } from '@aviary/core';
 import multipart from '@fastify/multipart';
 import swagger from '@fastify/swagger';
@@ -9,7 +9,8 @@ import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } 
 import { sql } from 'kysely';
 import type { ServiceContext } from './context.ts';
 import { errorBody, sendError, unknownRoute } from './http/error-reply.ts';
-import { type AuthDeps, registerRoute } from './http/register-route.ts';
+import { watchPaths } from './http/known-paths.ts';
+import { type ApiDeps, registerRoutes } from './http/register-routes.ts';
 import { compileValidator } from './http/validator.ts';
 
 const maxJsonBytes = 16 * 1024 * 1024;
@@ -21,7 +22,7 @@ const newRequestId = () => `req-${uuidv7()}`;
 
 /** A server with our errors, limits, validation and documents, and no route of its own but `/health`. */
 export async function createServer(
-  deps: AuthDeps & Pick<ServiceContext, 'database' | 'logger'>,
+  deps: ApiDeps & Pick<ServiceContext, 'database' | 'logger'>,
 ): Promise<FastifyInstance> {
   const app = Fastify({
     loggerInstance: deps.logger as FastifyBaseLogger,
@@ -46,7 +47,7 @@ export async function createServer(
     reply.header('x-request-id', request.id).header('x-content-type-options', 'nosniff');
   });
   app.setErrorHandler((error, request, reply) => sendError(error, request, reply));
-  const allowed = allowedMethods();
+  const allowed = watchPaths(app);
   app.setNotFoundHandler((request, reply) => {
     const methods = allowed(request.url);
     if (methods.length > 0) reply.header('allow', methods.join(', '));
@@ -64,15 +65,18 @@ export async function createServer(
     },
   });
   await registerDocuments(app);
-  registerRoute(app, deps, {
-    name: 'health',
-    handle: async () => {
-      try {
-        await sql`SELECT 1`.execute(deps.database.db);
-      } catch (cause) {
-        throw new AppError('host_unavailable', 'the database does not answer', { cause });
-      }
-      return { status: 'ok', version: apiVersion };
+  registerRoutes(app, deps, {
+    table: healthRoutes,
+    handlers: {
+      health: async () => {
+        try {
+          await sql`SELECT 1`.execute(deps.database.db);
+        } catch (cause) {
+          throw new AppError('host_unavailable', 'the database does not answer', { cause });
+        }
+        const answer: Health = { status: 'ok', version: apiVersion };
+        return answer;
+      },
     },
   });
   return app;
@@ -92,18 +96,6 @@ function acceptEmptyJson(app: FastifyInstance): void {
     if (text === '') done(null, undefined);
     else void parse(request, text as string, done);
   });
-}
-
-/** The methods that a path has, for 405. */
-function allowedMethods(): (url: string) => string[] {
-  const patterns = Object.values<Route>(routes).map(({ method, path }) => ({
-    method,
-    pattern: new RegExp(`^${path.replaceAll(/\{\w+\}/g, '[^/]+')}/?$`),
-  }));
-  return (url) => {
-    const path = url.split('?', 1)[0] ?? '';
-    return [...new Set(patterns.filter(({ pattern }) => pattern.test(path)).map(({ method }) => method))];
-  };
 }
 
 /** Answers bytes that are not HTTP, or too many or too slow headers, in our error shape, and hangs up. */

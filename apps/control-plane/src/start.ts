@@ -10,7 +10,7 @@ import { HostClients } from './hosts/host-clients.ts';
 import { registerHostRoutes } from './hosts/host-routes.ts';
 import { defaultPlacement, type PlacementOptions } from './hosts/placement.ts';
 import { loadSigningKey, type SigningKey } from './hosts/signing-key.ts';
-import type { Authenticate } from './http/register-route.ts';
+import type { Authenticate } from './http/register-routes.ts';
 import { operationHandlers } from './operation-handlers.ts';
 import { defaultRunnerOptions, OperationRunner, type RunnerOptions } from './operations/operation-runner.ts';
 import { releaseLeases } from './operations/operation-store.ts';
@@ -35,6 +35,7 @@ export { createHostToken } from './hosts/register-host.ts';
 /** What the core's own parts are made of; extensions get the same. */
 export interface ControlPlaneContext extends ServiceContext {
   authenticate: Authenticate;
+  checksAnswers: boolean;
   signingKey: SigningKey;
   hostClients: HostClients;
   runner: OperationRunner;
@@ -90,7 +91,7 @@ export async function startControlPlane(
   );
   // The files of an embedded store are this process's alone: whoever held a lease in them is gone.
   if (!overrides.database && database.kind === 'pglite') await releaseLeases(database.db);
-  const context = await createContext({ database, logger, fault: config.fault }, overrides);
+  const context = await createContext({ database, logger, config }, overrides);
   stack.use(context.hostClients);
   await bootstrap(context, config.dataDirectory);
   const loops = new AbortController();
@@ -136,14 +137,14 @@ function openConfigured(config: ControlPlaneConfig, logger: Logger): Promise<Dat
 }
 
 async function createContext(
-  { database, logger, fault }: { database: Database; logger: Logger; fault: string | undefined },
+  { database, logger, config }: { database: Database; logger: Logger; config: ControlPlaneConfig },
   overrides: ControlPlaneOverrides,
 ): Promise<ControlPlaneContext> {
   const service: ServiceContext = {
     database,
     logger,
     clock: overrides.clock ?? systemClock,
-    faults: new FaultPoints(fault),
+    faults: new FaultPoints(config.fault),
     replicaId: uuidv7(),
   };
   const signingKey = await loadSigningKey(service);
@@ -154,6 +155,7 @@ async function createContext(
     ...service,
     signingKey,
     authenticate: createAuthenticate({ ...service, signingKey }),
+    checksAnswers: config.checksAnswers ?? false,
     watch,
     hostClients,
     runner: new OperationRunner({ ...service, handlers, watch }, { ...defaultRunnerOptions, ...overrides.runner }),

@@ -1,11 +1,13 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { ErrorReply, type Route, routes } from '@aviary/api-contract';
 import { newId } from '@aviary/core';
 import { type Database, migrate, openDatabase } from '@aviary/database';
 import { silentLogger } from '@aviary/service-kit';
 import { FakeHostAgent } from '@aviary/testing';
 import { insertApiKey } from './api-keys/api-key-store.ts';
+import { findAnswerFault, findFault } from './http/answer-check.ts';
 import type { ControlPlane, ControlPlaneOverrides } from './start.ts';
 import { startControlPlane } from './start.ts';
 
@@ -35,6 +37,19 @@ export interface TestPlatform extends AsyncDisposable {
   startReplica(overrides?: ControlPlaneOverrides): Promise<ControlPlane>;
 }
 
+const paths = Object.values<Route>(routes).map((route) => ({
+  route,
+  pattern: new RegExp(`^${route.path.replaceAll(/\{\w+\}/g, '[^/]+')}$`),
+}));
+
+/** Throws when an answer is not as the contract says: a status that its route does not name, or a body of another shape. */
+function checkByContract({ method, url }: { method: string; url: string }, { status, body }: Reply): void {
+  const path = url.split('?', 1)[0] ?? '';
+  const known = paths.find(({ route, pattern }) => route.method === method && pattern.test(path));
+  const fault = known ? findAnswerFault(known.route, { status, body }) : status >= 400 && findFault(ErrorReply, body);
+  if (fault) throw new Error(`${method} ${path}: ${fault}`);
+}
+
 /** Starts on PGlite in memory, or on the given store. Everything goes when it is disposed. */
 export async function startTestPlatform(
   options: { database?: Database; overrides?: ControlPlaneOverrides; fault?: string } = {},
@@ -51,6 +66,7 @@ export async function startTestPlatform(
     databaseUrl: undefined,
     logLevel: 'silent',
     fault: options.fault,
+    checksAnswers: true,
   };
   const replicas: ControlPlane[] = [];
   stack.defer(async () => {
@@ -86,7 +102,13 @@ export async function startTestPlatform(
     });
     const text = await response.text();
     const isJson = response.headers.get('content-type')?.includes('json');
-    return { status: response.status, headers: response.headers, body: isJson && text ? JSON.parse(text) : text };
+    const reply = {
+      status: response.status,
+      headers: response.headers,
+      body: isJson && text ? JSON.parse(text) : text,
+    };
+    checkByContract({ method, url }, reply);
+    return reply;
   };
   const registered = await call('POST', '/v1/hosts/register', {
     body: {

@@ -95,6 +95,10 @@ export const execRoutes = {
     body: Exec,
     replies: { 200: ExecResult },
   },
+} as const satisfies RouteTable;
+
+/** The same over a WebSocket, with the output as it comes. */
+export const execStreamRoutes = {
   execStream: {
     ...guestCall,
     tag,

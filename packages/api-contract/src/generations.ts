@@ -2,7 +2,7 @@ import { type Static, Type } from 'typebox';
 import { component } from './component.ts';
 import { closed, nullable, safeName, timestamp, wireId } from './fields.ts';
 import type { RouteTable } from './route.ts';
-import { ofSandbox, sandboxCommand } from './sandbox-route.ts';
+import { hostErrors, ofSandbox, sandboxCommand } from './sandbox-route.ts';
 import { Sandbox } from './sandboxes.ts';
 
 export const Generation = component(
@@ -33,6 +33,22 @@ export const UpdateGeneration = component(
 );
 export type UpdateGeneration = Static<typeof UpdateGeneration>;
 
+export const Resume = component(
+  'Resume',
+  Type.Object(
+    {
+      generation: Type.Optional(
+        Type.String({ minLength: 1, maxLength: 64, description: 'A generation id or name; the latest when absent.' }),
+      ),
+      cold: Type.Optional(
+        Type.Boolean({ default: false, description: 'Boot from the saved disk and leave the memory aside.' }),
+      ),
+    },
+    closed,
+  ),
+);
+export type Resume = Static<typeof Resume>;
+
 export const Rewind = component(
   'Rewind',
   Type.Object(
@@ -46,7 +62,7 @@ export const GenerationParams = Type.Object({ id: wireId('sandbox'), generation:
 
 const tag = 'generations';
 
-/** The saved states of a sandbox. */
+/** The saved states of a sandbox: list, name, go on from one, go back to one. */
 export const generationRoutes = {
   listGenerations: {
     ...ofSandbox,
@@ -65,7 +81,17 @@ export const generationRoutes = {
     params: GenerationParams,
     body: UpdateGeneration,
     replies: { 200: Generation },
-    errors: [409, 503],
+    errors: hostErrors,
+  },
+  resumeSandbox: {
+    ...sandboxCommand,
+    tag: 'sandboxes',
+    method: 'POST',
+    path: '/v1/sandboxes/{id}/resume',
+    summary: 'Bring a paused sandbox back',
+    body: Resume,
+    isBodyOptional: true,
+    replies: { 202: Sandbox, 200: Sandbox },
   },
   rewindSandbox: {
     ...sandboxCommand,

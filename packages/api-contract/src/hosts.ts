@@ -1,6 +1,6 @@
 import { type Static, Type } from 'typebox';
 import { component } from './component.ts';
-import { closed, nullable, text, timestamp, wireId } from './fields.ts';
+import { closed, nullable, timestamp, wireId } from './fields.ts';
 import type { RouteTable } from './route.ts';
 
 export const Host = component(
@@ -69,47 +69,11 @@ export const Heartbeat = component(
 );
 export type Heartbeat = Static<typeof Heartbeat>;
 
-/** What a host reports about its sandboxes. */
-export const sandboxEventNames = [
-  'sandbox.started',
-  'sandbox.resumed',
-  'sandbox.paused',
-  'sandbox.auto_paused',
-  'sandbox.stopped',
-  'sandbox.failed',
-  'sandbox.error',
-  'sandbox.pause_failed',
-  'sandbox.resume_failed',
-] as const;
-export type SandboxEventName = (typeof sandboxEventNames)[number];
-
-export const SandboxEvents = component(
-  'SandboxEvents',
-  Type.Object({
-    events: Type.Array(
-      Type.Object({
-        id: Type.String({ minLength: 1, maxLength: 128, pattern: '^[^\\u0000]*$' }),
-        event: Type.String({
-          maxLength: 64,
-          description: 'One of sandboxEventNames; others are taken and left aside.',
-        }),
-        sandbox_id: Type.String({ maxLength: 64 }),
-        reason: Type.Optional(text(4_096)),
-        occurred_at: timestamp,
-        start_path: Type.Optional(text(64)),
-        generation_id: Type.Optional(Type.String({ maxLength: 64 })),
-      }),
-      { maxItems: 100 },
-    ),
-  }),
-);
-export type SandboxEvents = Static<typeof SandboxEvents>;
-
 export const HostParams = Type.Object({ id: wireId('host') });
 
 const tag = 'hosts';
 
-/** Hosts as teams see them, and what host agents say to the control plane. */
+/** Hosts as teams see them, and how host agents register and stay known. */
 export const hostRoutes = {
   listHosts: {
     tag,
@@ -150,14 +114,5 @@ export const hostRoutes = {
     isBodyOptional: true,
     replies: { 204: null },
     errors: [403],
-  },
-  sandboxEvents: {
-    tag,
-    auth: 'host',
-    method: 'POST',
-    path: '/v1/hosts/sandbox-events',
-    summary: 'Report what happened to sandboxes',
-    body: SandboxEvents,
-    replies: { 204: null },
   },
 } as const satisfies RouteTable;

@@ -1,8 +1,11 @@
+export * from './activity.ts';
+export { errorStatuses } from './error-statuses.ts';
 export * from './errors.ts';
 export * from './exec.ts';
 export * from './files.ts';
 export * from './generations.ts';
 export * from './health.ts';
+export * from './host-events.ts';
 export * from './hosts.ts';
 export { apiVersion, buildOpenapi } from './openapi.ts';
 export type { Route, RouteAuth, RouteTable } from './route.ts';

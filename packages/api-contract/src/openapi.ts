@@ -1,6 +1,7 @@
 import { errorCodes } from '@aviary/core';
 import type { TSchema } from 'typebox';
 import { componentName, componentSchema } from './component.ts';
+import { errorStatuses, takesIdempotencyKey } from './error-statuses.ts';
 import { ErrorReply } from './errors.ts';
 import type { Route } from './route.ts';
 import { routes } from './routes.ts';
@@ -66,24 +67,19 @@ function requestBody(body: TSchema, { bodyType = 'application/json', isBodyOptio
 }
 
 function errorReplies(route: Route): Json {
-  const statuses = new Set<number>([400, 500, ...(route.errors ?? [])]);
-  if (route.auth !== 'none') statuses.add(401);
-  if (route.params) statuses.add(404);
-  if (route.body) for (const status of [413, 415]) statuses.add(status);
-  if (route.method === 'POST' && route.auth === 'api_key') for (const status of [409, 422]) statuses.add(status);
   const content = { 'application/json': { schema: refer(ErrorReply) } };
   const codes = (status: number) =>
     Object.entries(errorCodes)
       .flatMap(([code, { http }]) => (http === status ? [code] : []))
       .join(', ');
   return Object.fromEntries(
-    [...statuses].sort().map((status) => [status, { description: `Error: ${codes(status)}`, content }]),
+    errorStatuses(route).map((status) => [status, { description: `Error: ${codes(status)}`, content }]),
   );
 }
 
 function parameters(route: Route): Json[] {
   const list: Json[] = [...fields(route.params, 'path'), ...fields(route.query, 'query')];
-  if (route.method === 'POST' && route.auth === 'api_key') {
+  if (takesIdempotencyKey(route)) {
     const description = 'Makes a repeated request give the first answer instead of acting twice. Kept for 24 hours.';
     list.push({
       name: 'Idempotency-Key',

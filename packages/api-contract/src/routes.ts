@@ -1,7 +1,9 @@
-import { execRoutes } from './exec.ts';
+import { activityRoutes } from './activity.ts';
+import { execRoutes, execStreamRoutes } from './exec.ts';
 import { fileRoutes } from './files.ts';
 import { generationRoutes } from './generations.ts';
 import { healthRoutes } from './health.ts';
+import { hostEventRoutes } from './host-events.ts';
 import { hostRoutes } from './hosts.ts';
 import type { RouteTable } from './route.ts';
 import { sandboxRoutes } from './sandboxes.ts';
@@ -10,11 +12,14 @@ import { snapshotRoutes } from './snapshots.ts';
 /** Every route of the public API: the server registers from it, and the OpenAPI document is made from it. */
 export const routes = {
   ...sandboxRoutes,
+  ...activityRoutes,
   ...execRoutes,
+  ...execStreamRoutes,
   ...fileRoutes,
   ...generationRoutes,
   ...snapshotRoutes,
   ...hostRoutes,
+  ...hostEventRoutes,
   ...healthRoutes,
 } as const satisfies RouteTable;
 

@@ -6,8 +6,11 @@ export const SandboxParams = Type.Object({ id: wireId('sandbox') });
 /** What routes of one sandbox have in common. */
 export const ofSandbox = { params: SandboxParams, auth: 'api_key' } as const;
 
+/** What can come back from a host and its guests, besides what every route can answer. */
+export const hostErrors = [403, 409, 413, 429, 501, 502, 503, 504, 507] as const;
+
 /** Routes that change a sandbox's state: accepted at once, waited for when the client prefers. */
-export const sandboxCommand = { ...ofSandbox, errors: [409, 502, 503, 504, 507], canWait: true } as const;
+export const sandboxCommand = { ...ofSandbox, errors: hostErrors, canWait: true } as const;
 
 /** Routes that speak with a running guest. */
-export const guestCall = { ...ofSandbox, errors: [409, 502, 503, 504, 507] } as const;
+export const guestCall = { ...ofSandbox, errors: hostErrors } as const;

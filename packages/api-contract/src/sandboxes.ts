@@ -3,7 +3,7 @@ import { type Static, Type } from 'typebox';
 import { component } from './component.ts';
 import { closed, cursor, envs, limit, nullable, range, templateName, text, timestamp, wireId } from './fields.ts';
 import type { RouteTable } from './route.ts';
-import { guestCall, ofSandbox, sandboxCommand } from './sandbox-route.ts';
+import { hostErrors, ofSandbox, sandboxCommand } from './sandbox-route.ts';
 
 export const Sandbox = component(
   'Sandbox',
@@ -64,28 +64,6 @@ export const ListQuery = Type.Object({
   status: Type.Optional(Type.String({ maxLength: 256, description: 'Statuses separated by commas.' })),
 });
 
-export const Resume = component(
-  'Resume',
-  Type.Object(
-    {
-      generation: Type.Optional(
-        Type.String({ minLength: 1, maxLength: 64, description: 'A generation id or name; the latest when absent.' }),
-      ),
-      cold: Type.Optional(
-        Type.Boolean({ default: false, description: 'Boot from the saved disk and leave the memory aside.' }),
-      ),
-    },
-    closed,
-  ),
-);
-export type Resume = Static<typeof Resume>;
-
-export const SetTimeout = component(
-  'SetTimeout',
-  Type.Object({ timeout_sec: range(sandboxLimits.timeoutSec) }, closed),
-);
-export type SetTimeout = Static<typeof SetTimeout>;
-
 export const Fork = component(
   'Fork',
   Type.Object(
@@ -100,7 +78,7 @@ export type Fork = Static<typeof Fork>;
 
 const tag = 'sandboxes';
 
-/** A sandbox's life: create, look, pause, resume, fork, delete. */
+/** A sandbox's life: create, look, pause, fork, delete. How it goes on is in `generations.ts`. */
 export const sandboxRoutes = {
   createSandbox: {
     tag,
@@ -111,7 +89,7 @@ export const sandboxRoutes = {
     body: CreateSandbox,
     isBodyOptional: true,
     replies: { 202: Sandbox, 201: Sandbox },
-    errors: [502, 503, 504, 507],
+    errors: [404, ...hostErrors],
     canWait: true,
   },
   listSandboxes: {
@@ -147,16 +125,6 @@ export const sandboxRoutes = {
     summary: 'Save a sandbox and free its memory',
     replies: { 202: Sandbox, 200: Sandbox },
   },
-  resumeSandbox: {
-    ...sandboxCommand,
-    tag,
-    method: 'POST',
-    path: '/v1/sandboxes/{id}/resume',
-    summary: 'Bring a paused sandbox back',
-    body: Resume,
-    isBodyOptional: true,
-    replies: { 202: Sandbox, 200: Sandbox },
-  },
   forkSandbox: {
     ...sandboxCommand,
     tag,
@@ -166,22 +134,5 @@ export const sandboxRoutes = {
     body: Fork,
     isBodyOptional: true,
     replies: { 202: SandboxItems, 201: SandboxItems },
-  },
-  pingSandbox: {
-    ...guestCall,
-    tag: 'data',
-    method: 'POST',
-    path: '/v1/sandboxes/{id}/ping',
-    summary: 'Put off auto-pause',
-    replies: { 204: null },
-  },
-  setTimeout: {
-    ...guestCall,
-    tag: 'data',
-    method: 'POST',
-    path: '/v1/sandboxes/{id}/timeout',
-    summary: 'Set the idle time before auto-pause',
-    body: SetTimeout,
-    replies: { 200: Sandbox },
   },
 } as const satisfies RouteTable;

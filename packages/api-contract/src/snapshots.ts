@@ -2,6 +2,7 @@ import { type Static, Type } from 'typebox';
 import { component } from './component.ts';
 import { closed, cursor, limit, nullable, safeName, timestamp, wireId } from './fields.ts';
 import type { RouteTable } from './route.ts';
+import { hostErrors } from './sandbox-route.ts';
 
 export const CreateSnapshot = component(
   'CreateSnapshot',
@@ -51,7 +52,7 @@ export const snapshotRoutes = {
     summary: 'Make a template from a sandbox',
     body: CreateSnapshot,
     replies: { 202: Snapshot, 201: Snapshot },
-    errors: [404, 409, 503],
+    errors: [404, ...hostErrors],
     canWait: true,
   },
   listSnapshots: {
@@ -71,6 +72,6 @@ export const snapshotRoutes = {
     summary: 'Delete a template of the team',
     params: NameParams,
     replies: { 202: Snapshot },
-    errors: [409],
+    errors: [403, 409],
   },
 } as const satisfies RouteTable;

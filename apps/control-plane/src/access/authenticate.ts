@@ -1,10 +1,10 @@
-import type { Route } from '@aviary/api-contract';
+import type { Route, RouteAuth } from '@aviary/api-contract';
 import { AppError } from '@aviary/core';
 import type { FastifyRequest } from 'fastify';
 import { findApiKeyOwner } from '../api-keys/api-key-store.ts';
 import type { ServiceContext } from '../context.ts';
 import type { SigningKey } from '../hosts/signing-key.ts';
-import type { Authenticate } from '../http/register-route.ts';
+import type { Authenticate, Callers } from '../http/register-routes.ts';
 
 type Deps = Pick<ServiceContext, 'database' | 'clock'> & { signingKey: SigningKey };
 
@@ -13,7 +13,7 @@ export function createAuthenticate(deps: Deps): Authenticate {
   return (route, request) => authenticate(deps, route, request);
 }
 
-async function authenticate(deps: Deps, route: Route, request: FastifyRequest): Promise<unknown> {
+async function authenticate(deps: Deps, route: Route, request: FastifyRequest): Promise<Callers[RouteAuth]> {
   switch (route.auth) {
     case 'none':
       return undefined;

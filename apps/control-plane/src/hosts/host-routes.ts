@@ -1,12 +1,13 @@
+import { type Host, hostRoutes } from '@aviary/api-contract';
 import { AppError, formatId, type HostId, parseId } from '@aviary/core';
 import type { FastifyInstance } from 'fastify';
 import type { ServiceContext } from '../context.ts';
-import { type AuthDeps, registerRoute } from '../http/register-route.ts';
+import { type ApiDeps, registerRoutes } from '../http/register-routes.ts';
 import { type HostRow, listHostsForTeam, touchHost } from './host-store.ts';
 import { refreshHost, registerHost } from './register-host.ts';
 import type { SigningKey } from './signing-key.ts';
 
-type Deps = AuthDeps &
+type Deps = ApiDeps &
   Pick<ServiceContext, 'database' | 'clock' | 'logger'> & {
     signingKey: SigningKey;
     reconciler: { reconcileHost(id: HostId): Promise<void> };
@@ -14,42 +15,35 @@ type Deps = AuthDeps &
 
 /** Registration, refresh and heartbeat of host agents, and the list of hosts for teams. */
 export function registerHostRoutes(app: FastifyInstance, deps: Deps): void {
-  registerRoute(app, deps, {
-    name: 'listHosts',
-    handle: async ({ caller }) => ({ items: (await listHostsForTeam(deps.database.db, caller.teamId)).map(viewHost) }),
-  });
-  registerRoute(app, deps, {
-    name: 'registerHost',
-    handle: async ({ body, reply }) => {
-      const credentials = await registerHost(deps, body);
-      reply.status(201);
-      return credentials;
-    },
-  });
-  registerRoute(app, deps, { name: 'refreshHost', handle: ({ body }) => refreshHost(deps, body.refresh_token) });
-  registerRoute(app, deps, {
-    name: 'heartbeat',
-    handle: async ({ caller, params, body, reply }) => {
-      const id = parseId('host', params.id, 'id');
-      if (id !== caller.hostId) throw new AppError('forbidden', 'this host token belongs to another host');
-      const touched = await deps.database.db
-        .transaction()
-        .execute((transaction) =>
-          touchHost(transaction, { id, agentVersion: body.agent_version, now: new Date(deps.clock.now()) }),
-        );
-      if (!touched) throw new AppError('not_found', 'there is no such host');
-      if (touched.wasUnreachable) {
-        // Its sandboxes are `missing`: ask for them now rather than in the reconciler's next round.
-        void deps.reconciler
-          .reconcileHost(id)
-          .catch((error: unknown) => deps.logger.warn({ host: id, err: error }, 'host not reconciled'));
-      }
-      reply.status(204);
+  registerRoutes(app, deps, {
+    table: hostRoutes,
+    handlers: {
+      listHosts: async ({ caller }) => ({
+        items: (await listHostsForTeam(deps.database.db, caller.teamId)).map(viewHost),
+      }),
+      registerHost: ({ body }) => registerHost(deps, body),
+      refreshHost: ({ body }) => refreshHost(deps, body.refresh_token),
+      heartbeat: async ({ caller, params, body }) => {
+        const id = parseId('host', params.id, 'id');
+        if (id !== caller.hostId) throw new AppError('forbidden', 'this host token belongs to another host');
+        const touched = await deps.database.db
+          .transaction()
+          .execute((transaction) =>
+            touchHost(transaction, { id, agentVersion: body.agent_version, now: new Date(deps.clock.now()) }),
+          );
+        if (!touched) throw new AppError('not_found', 'there is no such host');
+        if (touched.wasUnreachable) {
+          // Its sandboxes are `missing`: ask for them now rather than in the reconciler's next round.
+          void deps.reconciler
+            .reconcileHost(id)
+            .catch((error: unknown) => deps.logger.warn({ host: id, err: error }, 'host not reconciled'));
+        }
+      },
     },
   });
 }
 
-function viewHost(row: HostRow): object {
+function viewHost(row: HostRow): Host {
   return {
     id: formatId('host', row.id),
     status: row.status,

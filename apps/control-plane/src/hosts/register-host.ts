@@ -1,4 +1,4 @@
-import type { RegisterHost } from '@aviary/api-contract';
+import type { HostCredentials, RegisterHost } from '@aviary/api-contract';
 import { AppError, formatId, type HostId, platformTeamId, type TeamId } from '@aviary/core';
 import { sql } from 'kysely';
 import type { Db, ServiceContext } from '../context.ts';
@@ -19,15 +19,6 @@ const registrationTokenMs = 3600 * 1000;
 const refreshTokenMs = 60 * 24 * 3600 * 1000;
 
 type Deps = Pick<ServiceContext, 'database' | 'clock'> & { signingKey: SigningKey };
-
-export interface HostCredentials {
-  host_id: string;
-  token: string;
-  token_expires_at: string;
-  refresh_token: string;
-  control_plane_public_key: Record<string, unknown>;
-  epoch: number;
-}
 
 /** Makes a pending host and the one-time token (1 h) that its agent registers with. */
 export async function createHostToken(

@@ -1,24 +1,42 @@
+import type { ErrorReply } from '@aviary/api-contract';
 import { AppError, type ErrorCode, errorCodes, toAppError } from '@aviary/core';
 import { postgresErrorCode } from '@aviary/database';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 
-/** The body of every error. */
-export function errorBody(error: AppError, requestId: string): object {
+/** How an API tells an error: the body of its answer. */
+export type ErrorBody = (error: AppError, requestId: string) => unknown;
+
+/** The body of every error of our API. */
+export function errorBody(error: AppError, requestId: string): ErrorReply {
   return { error: { code: error.code, message: error.message, request_id: requestId, details: error.details } };
 }
 
+export interface ErrorOptions {
+  tell?: ErrorBody;
+  /** Whether the route may answer this status; what it may not becomes a fault of ours. */
+  isAllowed?: (status: number) => boolean;
+}
+
 /** Answers with an error; what we did not expect is logged whole and told in general words. */
-export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  const known = toHttpError(error);
+export function sendError(
+  error: unknown,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { tell = errorBody, isAllowed = () => true }: ErrorOptions = {},
+): FastifyReply {
+  const known = allowedError(toHttpError(error), isAllowed);
   const status = errorCodes[known.code].http;
   // Ours by name (a host that is away, no room) is an answer; what nobody foresaw is a fault of ours, told with its stack.
   if (known.code === 'internal') request.log.error({ err: error, code: known.code }, 'request failed');
   else if (status >= 500) request.log.warn({ code: known.code, reason: known.message }, 'request failed');
-  return reply
-    .status(status)
-    .header('x-request-id', request.id)
-    .type('application/json')
-    .send(errorBody(known, request.id));
+  return reply.status(status).header('x-request-id', request.id).type('application/json').send(tell(known, request.id));
+}
+
+function allowedError(error: AppError, isAllowed: (status: number) => boolean): AppError {
+  const status = errorCodes[error.code].http;
+  if (isAllowed(status)) return error;
+  const message = `this route answers ${status} ${error.code}, which its contract does not name: ${error.message}`;
+  return new AppError('internal', message, { cause: error });
 }
 
 /** Ours as it is; the framework's and the store's in our codes; anything else `internal`. */
@@ -63,7 +81,11 @@ function validationError(error: FastifyError): AppError {
 /** The error of a route or method that does not exist. */
 export function unknownRoute(method: string, allowed: readonly string[]): AppError {
   if (allowed.length === 0) return new AppError('not_found', 'there is no such route; /docs lists them');
-  return new AppError('method_not_allowed', `${method} is not allowed here; use ${allowed.join(' or ')}`, {
-    details: { allowed },
-  });
+  return new AppError(
+    'method_not_allowed',
+    `${method} is not allowed here; use ${allowed.filter((one) => one !== 'HEAD').join(' or ')}`,
+    {
+      details: { allowed },
+    },
+  );
 }

@@ -1,7 +1,9 @@
-import { AppError, type TeamId } from '@aviary/core';
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import { AppError, must, type TeamId } from '@aviary/core';
+import type { FastifyRequest } from 'fastify';
 import type { ServiceContext } from '../context.ts';
 import { claimKey, hashRequest, type KeyedRequest, releaseKey, storeReply } from '../idempotency.ts';
+import { onlyStatus } from './answer.ts';
+import type { Call, TeamCaller } from './register-routes.ts';
 
 const keyPattern = /^[\x21-\x7e]{1,255}$/;
 /** Larger answers are not kept: a repeat is refused instead of being run again. */
@@ -19,31 +21,27 @@ export function readKeyed(request: FastifyRequest, teamId: TeamId): { keyed?: Ke
   return { keyed: { teamId, key, requestHash: hashRequest(request.method, request.url, request.body) } };
 }
 
-/** For requests whose work is not a transaction: runs `work` once per key, and gives repeats its answer. */
+/** For requests whose work is not a transaction, of routes with one status: runs `work` once per key, and gives repeats its answer. */
 export async function runOnceByKey<T>(
   { database }: Pick<ServiceContext, 'database'>,
-  { request, reply, teamId }: { request: FastifyRequest; reply: FastifyReply; teamId: TeamId },
-  work: () => Promise<{ status: number; body: T }>,
+  { route, request, reply, caller }: Pick<Call, 'route' | 'request' | 'reply'> & { caller: TeamCaller },
+  work: () => Promise<T>,
 ): Promise<T> {
-  const { keyed } = readKeyed(request, teamId);
-  if (!keyed) return answer(reply, await work());
+  const { keyed } = readKeyed(request, caller.teamId);
+  if (!keyed) return work();
   const known = await claimKey(database.db, keyed);
   if (known) {
     reply.header('idempotency-replayed', 'true');
-    return answer(reply, { status: known.status, body: known.body as T });
+    return known.body as T;
   }
   try {
-    const done = await work();
-    if (Buffer.byteLength(JSON.stringify(done.body ?? null)) <= maxStoredBytes)
-      await storeReply(database.db, keyed, done);
-    return answer(reply, done);
+    const body = await work();
+    const status = must(onlyStatus(route), 'an answer that is kept for its key has one status');
+    if (Buffer.byteLength(JSON.stringify(body ?? null)) <= maxStoredBytes)
+      await storeReply(database.db, keyed, { status, body });
+    return body;
   } catch (error) {
     await releaseKey(database.db, keyed);
     throw error;
   }
-}
-
-function answer<T>(reply: FastifyReply, { status, body }: { status: number; body: T }): T {
-  reply.status(status);
-  return body;
 }

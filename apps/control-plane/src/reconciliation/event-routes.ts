@@ -1,21 +1,23 @@
+import { hostEventRoutes } from '@aviary/api-contract';
 import type { FastifyInstance } from 'fastify';
 import type { ServiceContext } from '../context.ts';
 import { getHost } from '../hosts/host-store.ts';
-import { type AuthDeps, registerRoute } from '../http/register-route.ts';
+import { type ApiDeps, registerRoutes } from '../http/register-routes.ts';
 import type { SettledWatch } from '../sandboxes/settled-watch.ts';
 import { ingestSandboxEvents } from './sandbox-events.ts';
 
 /** Where host agents report what happened to their sandboxes. */
 export function registerEventRoutes(
   app: FastifyInstance,
-  deps: AuthDeps & Pick<ServiceContext, 'database' | 'logger'> & { watch: SettledWatch },
+  deps: ApiDeps & Pick<ServiceContext, 'database' | 'logger'> & { watch: SettledWatch },
 ): void {
-  registerRoute(app, deps, {
-    name: 'sandboxEvents',
-    handle: async ({ caller, body, reply }) => {
-      await getHost(deps.database.db, caller.hostId);
-      await ingestSandboxEvents(deps, caller.hostId, body);
-      reply.status(204);
+  registerRoutes(app, deps, {
+    table: hostEventRoutes,
+    handlers: {
+      sandboxEvents: async ({ caller, body }) => {
+        await getHost(deps.database.db, caller.hostId);
+        await ingestSandboxEvents(deps, caller.hostId, body);
+      },
     },
   });
 }

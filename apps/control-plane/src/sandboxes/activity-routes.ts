@@ -1,49 +1,53 @@
+import { activityRoutes } from '@aviary/api-contract';
 import { parseId } from '@aviary/core';
 import type { FastifyInstance } from 'fastify';
 import { sql } from 'kysely';
 import { fromConnectError } from '../hosts/from-connect-error.ts';
 import { runOnceByKey } from '../http/idempotent.ts';
-import { type AuthDeps, registerRoute } from '../http/register-route.ts';
+import { type ApiDeps, registerRoutes } from '../http/register-routes.ts';
 import { type DataDeps, openRunning } from './running-sandbox.ts';
 import { getSandbox, sandboxColumns } from './sandbox-store.ts';
 import { viewSandbox } from './sandbox-view.ts';
 
 /** Ping, which puts off auto-pause, and the idle time after which it comes. */
-export function registerActivityRoutes(app: FastifyInstance, deps: DataDeps & AuthDeps): void {
+export function registerActivityRoutes(app: FastifyInstance, deps: DataDeps & ApiDeps): void {
   const { database, hostClients } = deps;
-  registerRoute(app, deps, {
-    name: 'pingSandbox',
-    handle: async ({ caller: { teamId }, params, reply }) => {
-      const id = parseId('sandbox', params.id, 'id');
-      const client = await openRunning(deps, { teamId, id, verb: 'ping' });
-      await client.pingSandbox({ sandboxId: id }).catch(rethrow);
-      await database.db
-        .updateTable('sandboxes')
-        .set({ last_active_at: sql<Date>`now()`, last_activity: 'ping' })
-        .where('id', '=', id)
-        .execute();
-      reply.status(204);
-    },
-  });
-  registerRoute(app, deps, {
-    name: 'setTimeout',
-    handle: async ({ caller: { teamId }, params, body, request, reply }) =>
-      runOnceByKey(deps, { request, reply, teamId }, async () => {
+  registerRoutes(app, deps, {
+    table: activityRoutes,
+    handlers: {
+      pingSandbox: async ({ caller: { teamId }, params }) => {
         const id = parseId('sandbox', params.id, 'id');
-        const row = await getSandbox(database.db, teamId, id);
-        // The host counts the idle time, so a running sandbox is told first; a resume hands the stored value over.
-        if (row.status === 'running') {
-          const client = await hostClients.get(row.host_id);
-          await client.setTimeout({ sandboxId: id, timeoutSec: body.timeout_sec }).catch(rethrow);
-        }
-        const updated = await database.db
+        const client = await openRunning(deps, { teamId, id, verb: 'ping' });
+        await client.pingSandbox({ sandboxId: id }).catch(rethrow);
+        await database.db
           .updateTable('sandboxes')
-          .set({ timeout_sec: body.timeout_sec, updated_at: sql<Date>`now()` })
+          .set({ last_active_at: sql<Date>`now()`, last_activity: 'ping' })
           .where('id', '=', id)
-          .returning(sandboxColumns)
-          .executeTakeFirstOrThrow();
-        return { status: 200, body: viewSandbox(updated) };
-      }),
+          .execute();
+      },
+      setTimeout: (call) =>
+        runOnceByKey(deps, call, async () => {
+          const {
+            caller: { teamId },
+            params,
+            body,
+          } = call;
+          const id = parseId('sandbox', params.id, 'id');
+          const row = await getSandbox(database.db, teamId, id);
+          // The host counts the idle time, so a running sandbox is told first; a resume hands the stored value over.
+          if (row.status === 'running') {
+            const client = await hostClients.get(row.host_id);
+            await client.setTimeout({ sandboxId: id, timeoutSec: body.timeout_sec }).catch(rethrow);
+          }
+          const updated = await database.db
+            .updateTable('sandboxes')
+            .set({ timeout_sec: body.timeout_sec, updated_at: sql<Date>`now()` })
+            .where('id', '=', id)
+            .returning(sandboxColumns)
+            .executeTakeFirstOrThrow();
+          return viewSandbox(updated);
+        }),
+    },
   });
 }
 

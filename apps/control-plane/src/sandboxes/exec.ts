@@ -1,10 +1,10 @@
 import { isUtf8 } from 'node:buffer';
-import type { Exec, ExecStart } from '@aviary/api-contract';
+import { type Exec, type ExecResult, type ExecStart, execRoutes } from '@aviary/api-contract';
 import { execLimits, formatId, parseId, type SandboxId, type TeamId } from '@aviary/core';
 import type { FastifyInstance } from 'fastify';
 import { fromConnectError } from '../hosts/from-connect-error.ts';
 import { runOnceByKey } from '../http/idempotent.ts';
-import { type AuthDeps, registerRoute } from '../http/register-route.ts';
+import { type ApiDeps, registerRoutes } from '../http/register-routes.ts';
 import { type DataDeps, openRunning } from './running-sandbox.ts';
 
 /** Time for the answer after the command's own limit. */
@@ -33,7 +33,7 @@ export function commandDeadlineMs(request: Exec | ExecStart): number {
 export async function execInSandbox(
   deps: DataDeps,
   { teamId, id, request }: { teamId: TeamId; id: SandboxId; request: Exec },
-) {
+): Promise<ExecResult> {
   const client = await openRunning(deps, { teamId, id, verb: 'run a command in' });
   try {
     const result = await client.exec(
@@ -57,15 +57,15 @@ export async function execInSandbox(
   }
 }
 
-export function registerExecRoute(app: FastifyInstance, deps: DataDeps & AuthDeps): void {
-  registerRoute(app, deps, {
-    name: 'exec',
-    handle: async ({ caller: { teamId }, params, body, request, reply }) => {
-      const id = parseId('sandbox', params.id, 'id');
-      return runOnceByKey(deps, { request, reply, teamId }, async () => ({
-        status: 200,
-        body: await execInSandbox(deps, { teamId, id, request: body }),
-      }));
+export function registerExecRoute(app: FastifyInstance, deps: DataDeps & ApiDeps): void {
+  registerRoutes(app, deps, {
+    table: execRoutes,
+    handlers: {
+      exec: (call) => {
+        const { caller, params, body } = call;
+        const id = parseId('sandbox', params.id, 'id');
+        return runOnceByKey(deps, call, () => execInSandbox(deps, { teamId: caller.teamId, id, request: body }));
+      },
     },
   });
 }

@@ -1,78 +1,68 @@
 import { once } from 'node:events';
 import { Readable } from 'node:stream';
+import { type FileEntry, fileRoutes } from '@aviary/api-contract';
 import { AppError, fileLimits, parseId, type SandboxId, type TeamId } from '@aviary/core';
-import type { FileEntry } from '@aviary/proto/hostagent';
+import type { FileEntry as GuestEntry } from '@aviary/proto/hostagent';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { fromConnectError } from '../hosts/from-connect-error.ts';
 import type { HostClient } from '../hosts/host-clients.ts';
 import { disconnectSignal } from '../http/disconnect-signal.ts';
 import { runOnceByKey } from '../http/idempotent.ts';
-import { type AuthDeps, registerRoute } from '../http/register-route.ts';
+import { type ApiDeps, registerRoutes } from '../http/register-routes.ts';
 import { type DataDeps, openRunning } from './running-sandbox.ts';
 
 const transferTimeoutMs = 30 * 60_000;
 
 /** Upload, download, list, make, remove. */
-export function registerFileRoutes(app: FastifyInstance, deps: DataDeps & AuthDeps): void {
+export function registerFileRoutes(app: FastifyInstance, deps: DataDeps & ApiDeps): void {
   const open = async (teamId: TeamId, id: SandboxId) =>
     await openRunning(deps, { teamId, id, verb: 'use the files of' });
 
-  registerRoute(app, deps, {
-    name: 'writeFile',
-    handle: async ({ caller, params, query, request, reply }) => {
-      const id = parseId('sandbox', params.id, 'id');
-      const client = await open(caller.teamId, id);
-      const signal = disconnectSignal(reply);
-      await agentErrors(() => upload(client, id, { request, signal, path: query.path }));
-      reply.status(204);
-    },
-  });
-  registerRoute(app, deps, {
-    name: 'readFile',
-    handle: async ({ caller, params, body, reply }) => {
-      const id = parseId('sandbox', params.id, 'id');
-      const client = await open(caller.teamId, id);
-      const options = { signal: disconnectSignal(reply), timeoutMs: transferTimeoutMs };
-      const chunks = client.readFile({ sandboxId: id, path: body.path, user: body.user ?? '' }, options);
-      const iterator = chunks[Symbol.asyncIterator]();
-      // The first chunk is awaited here, so that a file that cannot be read is an error and not a broken download.
-      const first = await agentErrors(() => iterator.next());
-      reply.type('application/octet-stream').header('x-content-type-options', 'nosniff');
-      return reply.send(Readable.from(remaining(first, iterator), { objectMode: false }));
-    },
-  });
-  registerRoute(app, deps, {
-    name: 'listFiles',
-    handle: async ({ caller, params, body }) => {
-      const id = parseId('sandbox', params.id, 'id');
-      const client = await open(caller.teamId, id);
-      const { path, user = '', depth = 1 } = body;
-      const { entries } = await agentErrors(() => client.listDir({ sandboxId: id, path, user, depth }));
-      return { entries: entries.map(viewEntry) };
-    },
-  });
-  registerRoute(app, deps, {
-    name: 'makeDirectory',
-    handle: ({ caller: { teamId }, params, body, request, reply }) =>
-      runOnceByKey(deps, { request, reply, teamId }, async () => {
+  registerRoutes(app, deps, {
+    table: fileRoutes,
+    handlers: {
+      writeFile: async ({ caller, params, query, request, reply }) => {
         const id = parseId('sandbox', params.id, 'id');
-        const client = await open(teamId, id);
-        const { entry } = await agentErrors(() =>
-          client.makeDir({ sandboxId: id, path: body.path, user: body.user ?? '' }),
-        );
-        if (!entry) throw new AppError('guest_unavailable', 'the guest made the directory but did not describe it');
-        return { status: 200, body: { entry: viewEntry(entry) } };
-      }),
-  });
-  registerRoute(app, deps, {
-    name: 'removePath',
-    handle: ({ caller: { teamId }, params, body, request, reply }) =>
-      runOnceByKey(deps, { request, reply, teamId }, async () => {
+        const client = await open(caller.teamId, id);
+        const signal = disconnectSignal(reply);
+        await agentErrors(() => upload(client, id, { request, signal, path: query.path }));
+      },
+      readFile: async ({ caller, params, body, reply }) => {
         const id = parseId('sandbox', params.id, 'id');
-        const client = await open(teamId, id);
-        await agentErrors(() => client.removePath({ sandboxId: id, path: body.path, user: body.user ?? '' }));
-        return { status: 204, body: undefined };
-      }),
+        const client = await open(caller.teamId, id);
+        const options = { signal: disconnectSignal(reply), timeoutMs: transferTimeoutMs };
+        const chunks = client.readFile({ sandboxId: id, path: body.path, user: body.user ?? '' }, options);
+        const iterator = chunks[Symbol.asyncIterator]();
+        // The first chunk is awaited here, so that a file that cannot be read is an error and not a broken download.
+        const first = await agentErrors(() => iterator.next());
+        return Readable.from(remaining(first, iterator), { objectMode: false });
+      },
+      listFiles: async ({ caller, params, body }) => {
+        const id = parseId('sandbox', params.id, 'id');
+        const client = await open(caller.teamId, id);
+        const { path, user = '', depth = 1 } = body;
+        const { entries } = await agentErrors(() => client.listDir({ sandboxId: id, path, user, depth }));
+        return { entries: entries.map(viewEntry) };
+      },
+      makeDirectory: (call) =>
+        runOnceByKey(deps, call, async () => {
+          const { caller, params, body } = call;
+          const id = parseId('sandbox', params.id, 'id');
+          const client = await open(caller.teamId, id);
+          const { entry } = await agentErrors(() =>
+            client.makeDir({ sandboxId: id, path: body.path, user: body.user ?? '' }),
+          );
+          if (!entry) throw new AppError('guest_unavailable', 'the guest made the directory but did not describe it');
+          return { entry: viewEntry(entry) };
+        }),
+      removePath: (call) =>
+        runOnceByKey<undefined>(deps, call, async () => {
+          const { caller, params, body } = call;
+          const id = parseId('sandbox', params.id, 'id');
+          const client = await open(caller.teamId, id);
+          await agentErrors(() => client.removePath({ sandboxId: id, path: body.path, user: body.user ?? '' }));
+        }),
+    },
   });
 }
 
@@ -150,11 +140,11 @@ async function agentErrors<T>(call: () => Promise<T>): Promise<T> {
   }
 }
 
-function viewEntry(entry: FileEntry): object {
+function viewEntry(entry: GuestEntry): FileEntry {
   return {
     name: entry.name,
     path: entry.path,
-    type: entry.type,
+    type: isEntryType(entry.type) ? entry.type : 'unknown',
     size: Number(entry.size),
     mode: entry.mode,
     permissions: entry.permissions,
@@ -163,4 +153,10 @@ function viewEntry(entry: FileEntry): object {
     modified_at: Number(entry.modifiedAtUnix),
     symlink_target: entry.symlinkTarget ?? null,
   };
+}
+
+const entryTypes: readonly string[] = ['file', 'directory', 'symlink'] satisfies FileEntry['type'][];
+
+function isEntryType(text: string): text is FileEntry['type'] {
+  return entryTypes.includes(text);
 }

@@ -1,10 +1,11 @@
+import { type Generation, generationRoutes } from '@aviary/api-contract';
 import { AppError, asId, formatId, type GenerationId, parseId } from '@aviary/core';
 import { isUniqueViolation } from '@aviary/database';
 import type { FastifyInstance } from 'fastify';
 import type { Db } from '../context.ts';
 import { recordAudit } from '../events.ts';
 import { fromConnectError } from '../hosts/from-connect-error.ts';
-import { type AuthDeps, registerRoute } from '../http/register-route.ts';
+import { type ApiDeps, registerRoutes } from '../http/register-routes.ts';
 import {
   findGeneration,
   forgetGenerations,
@@ -18,80 +19,76 @@ import type { DataDeps } from './running-sandbox.ts';
 import { answerCommand, commandContext, type SandboxRouteDeps } from './sandbox-routes.ts';
 import { getSandbox, type SandboxRow } from './sandbox-store.ts';
 
-type Deps = SandboxRouteDeps & DataDeps & AuthDeps;
+type Deps = SandboxRouteDeps & DataDeps & ApiDeps;
 
 /** The tree of saved states: list, name, pin, go on from one, go back to one. */
 export function registerGenerationRoutes(app: FastifyInstance, deps: Deps): void {
   const { db } = deps.database;
-  registerRoute(app, deps, {
-    name: 'listGenerations',
-    handle: async ({ caller, params }) => {
-      const row = await getSandbox(db, caller.teamId, parseId('sandbox', params.id, 'id'));
-      await refreshGenerations(deps, row);
-      const generations = await listGenerations(db, row.id);
-      return { items: generations.map((generation) => viewGeneration(generation, row)) };
-    },
-  });
-  registerRoute(app, deps, {
-    name: 'updateGeneration',
-    handle: async ({ caller, params, body }) => {
-      const row = await getSandbox(db, caller.teamId, parseId('sandbox', params.id, 'id'));
-      const known = await findGeneration(db, row.id, { id: parseId('generation', params.generation, 'generation') });
-      if (!known) throw noGeneration();
-      const changes = {
-        ...(body.name === undefined ? {} : { name: body.name }),
-        ...(body.pinned === undefined ? {} : { pinned: body.pinned }),
-      };
-      const taken = typeof body.name === 'string' && (await findGeneration(db, row.id, { name: body.name }));
-      if (taken && taken.id !== known.id) throw nameTaken(body.name);
-      // The host first: it prunes, and must not drop what was answered as pinned.
-      const client = await deps.hostClients.get(row.host_id);
-      const { name, pinned } = changes;
-      await client
-        .updateGeneration({
+  registerRoutes(app, deps, {
+    table: generationRoutes,
+    handlers: {
+      listGenerations: async ({ caller, params }) => {
+        const row = await getSandbox(db, caller.teamId, parseId('sandbox', params.id, 'id'));
+        await refreshGenerations(deps, row);
+        const generations = await listGenerations(db, row.id);
+        return { items: generations.map((generation) => viewGeneration(generation, row)) };
+      },
+      updateGeneration: async ({ caller, params, body }) => {
+        const row = await getSandbox(db, caller.teamId, parseId('sandbox', params.id, 'id'));
+        const known = await findGeneration(db, row.id, { id: parseId('generation', params.generation, 'generation') });
+        if (!known) throw noGeneration();
+        const changes = {
+          ...(body.name === undefined ? {} : { name: body.name }),
+          ...(body.pinned === undefined ? {} : { pinned: body.pinned }),
+        };
+        const taken = typeof body.name === 'string' && (await findGeneration(db, row.id, { name: body.name }));
+        if (taken && taken.id !== known.id) throw nameTaken(body.name);
+        // The host first: it prunes, and must not drop what was answered as pinned.
+        const client = await deps.hostClients.get(row.host_id);
+        const { name, pinned } = changes;
+        await client
+          .updateGeneration({
+            sandboxId: row.id,
+            generationId: known.id,
+            ...(name === undefined ? {} : { name: name ?? '' }),
+            ...(pinned === undefined ? {} : { pinned }),
+          })
+          .catch((error: unknown) => {
+            throw fromConnectError(error);
+          });
+        const updated = await db.transaction().execute(async (transaction) => {
+          await recordAudit(transaction, {
+            teamId: caller.teamId,
+            actor: caller.actor,
+            resourceType: 'generation',
+            resourceId: known.id,
+            action: 'generation.update',
+            metadata: changes,
+          });
+          return writeGeneration(transaction, known.id, changes);
+        });
+        return viewGeneration(updated, row);
+      },
+      resumeSandbox: async ({ caller, params, body, request, reply }) => {
+        const sandboxId = parseId('sandbox', params.id, 'id');
+        const { generation, cold = false } = body;
+        const chosen =
+          generation === undefined
+            ? undefined
+            : await chooseGeneration(deps, await getSandbox(db, caller.teamId, sandboxId), generation);
+        const target = { sandboxId, generationId: chosen?.id ?? null, isCold: cold };
+        const accepted = await resumeSandbox(deps, commandContext(caller, request), target);
+        return answerCommand(deps, { caller, request, reply, accepted, wants: 'running', settledStatus: 200 });
+      },
+      rewindSandbox: async ({ caller, params, body, request, reply }) => {
+        const row = await getSandbox(db, caller.teamId, parseId('sandbox', params.id, 'id'));
+        const { id: generationId } = await chooseGeneration(deps, row, body.generation);
+        const accepted = await rewindSandbox(deps, commandContext(caller, request), {
           sandboxId: row.id,
-          generationId: known.id,
-          ...(name === undefined ? {} : { name: name ?? '' }),
-          ...(pinned === undefined ? {} : { pinned }),
-        })
-        .catch((error: unknown) => {
-          throw fromConnectError(error);
+          generationId,
         });
-      const updated = await db.transaction().execute(async (transaction) => {
-        await recordAudit(transaction, {
-          teamId: caller.teamId,
-          actor: caller.actor,
-          resourceType: 'generation',
-          resourceId: known.id,
-          action: 'generation.update',
-          metadata: changes,
-        });
-        return writeGeneration(transaction, known.id, changes);
-      });
-      return viewGeneration(updated, row);
-    },
-  });
-  registerRoute(app, deps, {
-    name: 'resumeSandbox',
-    handle: async ({ caller, params, body, request, reply }) => {
-      const sandboxId = parseId('sandbox', params.id, 'id');
-      const { generation, cold = false } = body;
-      const chosen =
-        generation === undefined
-          ? undefined
-          : await chooseGeneration(deps, await getSandbox(db, caller.teamId, sandboxId), generation);
-      const target = { sandboxId, generationId: chosen?.id ?? null, isCold: cold };
-      const accepted = await resumeSandbox(deps, commandContext(caller, request), target);
-      return answerCommand(deps, { caller, request, reply, accepted, wants: 'running', settledStatus: 200 });
-    },
-  });
-  registerRoute(app, deps, {
-    name: 'rewindSandbox',
-    handle: async ({ caller, params, body, request, reply }) => {
-      const row = await getSandbox(db, caller.teamId, parseId('sandbox', params.id, 'id'));
-      const { id: generationId } = await chooseGeneration(deps, row, body.generation);
-      const accepted = await rewindSandbox(deps, commandContext(caller, request), { sandboxId: row.id, generationId });
-      return answerCommand(deps, { caller, request, reply, accepted, wants: 'running', settledStatus: 200 });
+        return answerCommand(deps, { caller, request, reply, accepted, wants: 'running', settledStatus: 200 });
+      },
     },
   });
 }
@@ -147,7 +144,7 @@ const noGeneration = () =>
     details: { field: 'generation' },
   });
 
-function viewGeneration(row: GenerationRow, sandbox: SandboxRow): object {
+function viewGeneration(row: GenerationRow, sandbox: SandboxRow): Generation {
   return {
     id: formatId('generation', row.id),
     parent_id: row.parent_id && formatId('generation', row.parent_id),

@@ -1,4 +1,4 @@
-import type { RouteName, Sandbox } from '@aviary/api-contract';
+import { type Sandbox, sandboxRoutes } from '@aviary/api-contract';
 import {
   AppError,
   type ErrorCode,
@@ -15,7 +15,7 @@ import { decodeCursor, encodeCursor, uuidPattern } from '../http/cursor.ts';
 import { disconnectSignal } from '../http/disconnect-signal.ts';
 import { readKeyed } from '../http/idempotent.ts';
 import { readWaitMs } from '../http/prefer-wait.ts';
-import { type AuthDeps, type Caller, registerRoute } from '../http/register-route.ts';
+import { type ApiDeps, registerRoutes, type TeamCaller } from '../http/register-routes.ts';
 import type { Accepted, CommandContext, CommandDeps } from '../operations/accept-command.ts';
 import { createSandbox } from './create-sandbox.ts';
 import { deleteSandbox } from './delete-sandbox.ts';
@@ -26,79 +26,62 @@ import { viewSandbox } from './sandbox-view.ts';
 import type { SettledWatch } from './settled-watch.ts';
 
 export type SandboxRouteDeps = CommandDeps &
-  AuthDeps &
+  ApiDeps &
   Pick<ServiceContext, 'database' | 'clock' | 'logger'> & { placement: PlacementOptions; watch: SettledWatch };
 
 /** Create, list, get, delete, pause, fork. */
 export function registerSandboxRoutes(app: FastifyInstance, deps: SandboxRouteDeps): void {
-  registerRoute(app, deps, {
-    name: 'createSandbox',
-    handle: async ({ caller, body, request, reply }) => {
-      const accepted = await createSandbox(deps, commandContext(caller, request), body);
-      return answerCommand(deps, { caller, request, reply, accepted, wants: 'running', settledStatus: 201 });
-    },
-  });
-  registerRoute(app, deps, {
-    name: 'listSandboxes',
-    handle: async ({ caller, query }) => {
-      const limit = query.limit ?? 50;
-      const [before] = query.cursor === undefined ? [] : decodeCursor(query.cursor, [uuidPattern]);
-      const rows = await listSandboxes(deps.database.db, {
-        teamId: caller.teamId,
-        limit: limit + 1,
-        ...(query.status === undefined ? {} : { statuses: parseStatuses(query.status) }),
-        ...(before === undefined ? {} : { before: before as SandboxId }),
-      });
-      const page = rows.slice(0, limit);
-      const last = rows.length > limit ? page.at(-1) : undefined;
-      return { items: page.map(viewSandbox), next_cursor: last ? encodeCursor([last.id]) : null };
-    },
-  });
-  registerRoute(app, deps, {
-    name: 'getSandbox',
-    handle: async ({ caller, params }) =>
-      viewSandbox(await getSandbox(deps.database.db, caller.teamId, parseId('sandbox', params.id, 'id'))),
-  });
-  const commands = {
-    deleteSandbox: { run: deleteSandbox, wants: 'stopped' },
-    pauseSandbox: { run: pauseSandbox, wants: 'paused' },
-  } as const satisfies Partial<
-    Record<
-      RouteName,
-      {
-        run: (deps: SandboxRouteDeps, context: CommandContext, id: SandboxId) => Promise<Accepted<Sandbox>>;
-        wants: SandboxStatus;
-      }
-    >
-  >;
-  for (const name of Object.keys(commands) as (keyof typeof commands)[]) {
-    const { run, wants } = commands[name];
-    registerRoute(app, deps, {
-      name,
-      handle: async ({ caller, params, request, reply }) => {
-        const accepted = await run(deps, commandContext(caller, request), parseId('sandbox', params.id, 'id'));
-        return answerCommand(deps, { caller, request, reply, accepted, wants, settledStatus: 200 });
+  registerRoutes(app, deps, {
+    table: sandboxRoutes,
+    handlers: {
+      createSandbox: async ({ caller, body, request, reply }) => {
+        const accepted = await createSandbox(deps, commandContext(caller, request), body);
+        return answerCommand(deps, { caller, request, reply, accepted, wants: 'running', settledStatus: 201 });
       },
-    });
-  }
-  registerRoute(app, deps, {
-    name: 'forkSandbox',
-    handle: async ({ caller, params, body, request, reply }) => {
-      const sandboxId = parseId('sandbox', params.id, 'id');
-      const { body: accepted, isReplay } = await forkSandbox(deps, commandContext(caller, request), {
-        sandboxId,
-        request: body,
-      });
-      markReplay(reply, isReplay);
-      const waitMs = readWaitMs(request);
-      const rows = await Promise.all(accepted.items.map(({ id }) => waitSettled(deps, { caller, reply, id, waitMs })));
-      reply.status(rows.every((row) => row.status === 'running') ? 201 : 202);
-      return { items: rows.map(viewSandbox) };
+      listSandboxes: async ({ caller, query }) => {
+        const limit = query.limit ?? 50;
+        const [before] = query.cursor === undefined ? [] : decodeCursor(query.cursor, [uuidPattern]);
+        const rows = await listSandboxes(deps.database.db, {
+          teamId: caller.teamId,
+          limit: limit + 1,
+          ...(query.status === undefined ? {} : { statuses: parseStatuses(query.status) }),
+          ...(before === undefined ? {} : { before: before as SandboxId }),
+        });
+        const page = rows.slice(0, limit);
+        const last = rows.length > limit ? page.at(-1) : undefined;
+        return { items: page.map(viewSandbox), next_cursor: last ? encodeCursor([last.id]) : null };
+      },
+      getSandbox: async ({ caller, params }) =>
+        viewSandbox(await getSandbox(deps.database.db, caller.teamId, parseId('sandbox', params.id, 'id'))),
+      deleteSandbox: async ({ caller, params, request, reply }) => {
+        const accepted = await deleteSandbox(
+          deps,
+          commandContext(caller, request),
+          parseId('sandbox', params.id, 'id'),
+        );
+        return answerCommand(deps, { caller, request, reply, accepted, wants: 'stopped', settledStatus: 200 });
+      },
+      pauseSandbox: async ({ caller, params, request, reply }) => {
+        const accepted = await pauseSandbox(deps, commandContext(caller, request), parseId('sandbox', params.id, 'id'));
+        return answerCommand(deps, { caller, request, reply, accepted, wants: 'paused', settledStatus: 200 });
+      },
+      forkSandbox: async ({ caller, params, body, request, reply }) => {
+        const sandboxId = parseId('sandbox', params.id, 'id');
+        const { body: accepted, isReplay } = await forkSandbox(deps, commandContext(caller, request), {
+          sandboxId,
+          request: body,
+        });
+        markReplay(reply, isReplay);
+        const waitMs = readWaitMs(request);
+        const rows = await Promise.all(
+          accepted.items.map(({ id }) => waitSettled(deps, { caller, reply, id, waitMs })),
+        );
+        const items = rows.map(viewSandbox);
+        return { status: rows.every((row) => row.status === 'running') ? 201 : 202, body: { items } };
+      },
     },
   });
 }
-
-type TeamCaller = Caller<'getSandbox'>;
 
 /** A command's context: team, actor, and the idempotency key if one was sent. */
 export function commandContext(caller: TeamCaller, request: FastifyRequest): CommandContext {
@@ -106,7 +89,7 @@ export function commandContext(caller: TeamCaller, request: FastifyRequest): Com
 }
 
 /** Answers 202 at once, or what came of it when the client prefers to wait. */
-export async function answerCommand(
+export async function answerCommand<S extends 200 | 201>(
   deps: SandboxRouteDeps,
   answer: {
     caller: TeamCaller;
@@ -114,29 +97,22 @@ export async function answerCommand(
     reply: FastifyReply;
     accepted: Accepted<Sandbox>;
     wants: SandboxStatus;
-    settledStatus: number;
+    settledStatus: S;
   },
-): Promise<Sandbox> {
+): Promise<{ status: 202 | S; body: Sandbox }> {
   const { caller, request, reply, accepted, wants, settledStatus } = answer;
   const { id } = accepted.body;
   markReplay(reply, accepted.isReplay);
   reply.header('location', `/v1/sandboxes/${id}`);
   const waitMs = readWaitMs(request);
-  if (waitMs === 0) {
-    reply.status(202);
-    return accepted.body;
-  }
+  if (waitMs === 0) return { status: 202, body: accepted.body };
   const row = await waitSettled(deps, { caller, reply, id, waitMs });
-  if (sandboxStatusTraits[row.status].transitional) {
-    reply.status(202);
-    return viewSandbox(row);
-  }
+  if (sandboxStatusTraits[row.status].transitional) return { status: 202, body: viewSandbox(row) };
   // A rewind that was refused leaves its sandbox running, as wanted, and a reason. A stop that its host has not heard of is one.
   const isDone = row.status === wants && (wants !== 'running' || row.status_reason === null);
   const failure = isDone ? null : await findFailure(deps, row);
   if (row.status !== wants || failure) throw settledOtherwise(row, { wants, failure });
-  reply.status(settledStatus);
-  return viewSandbox(row);
+  return { status: settledStatus, body: viewSandbox(row) };
 }
 
 function waitSettled(

@@ -1,17 +1,17 @@
-import type { CreateSnapshot } from '@aviary/api-contract';
+import type { CreateSnapshot, Snapshot } from '@aviary/api-contract';
 import { AppError, newId, parseId } from '@aviary/core';
 import { recordAudit } from '../events.ts';
 import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from '../operations/accept-command.ts';
 import { getSandbox, stateConflict } from '../sandboxes/sandbox-store.ts';
 import { findOwnTemplate, templateColumns } from '../templates/template-store.ts';
-import { type SnapshotView, viewSnapshot } from './snapshot-view.ts';
+import { viewSnapshot } from './snapshot-view.ts';
 
 /** Accepts a template made of a running or paused sandbox, which goes on as it is. Throws `already_exists` without `overwrite`. */
 export function createSnapshot(
   deps: CommandDeps,
   context: CommandContext,
   request: CreateSnapshot,
-): Promise<Accepted<SnapshotView>> {
+): Promise<Accepted<Snapshot>> {
   const { teamId, actor } = context;
   return acceptCommand(deps, context, async (db) => {
     const sandbox = await getSandbox(db, teamId, parseId('sandbox', request.sandbox_id));

@@ -1,15 +1,12 @@
+import type { Snapshot } from '@aviary/api-contract';
 import { AppError, newId, platformTeamId } from '@aviary/core';
 import { recordAudit } from '../events.ts';
 import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from '../operations/accept-command.ts';
 import { findOwnTemplate, templateColumns } from '../templates/template-store.ts';
-import { type SnapshotView, viewSnapshot } from './snapshot-view.ts';
+import { viewSnapshot } from './snapshot-view.ts';
 
 /** Accepts the end of a team's template. Sandboxes made from it live on; its host keeps what they need. */
-export function deleteSnapshot(
-  deps: CommandDeps,
-  context: CommandContext,
-  name: string,
-): Promise<Accepted<SnapshotView>> {
+export function deleteSnapshot(deps: CommandDeps, context: CommandContext, name: string): Promise<Accepted<Snapshot>> {
   const { teamId, actor } = context;
   return acceptCommand(deps, context, async (db) => {
     const row = await findOwnTemplate(db, teamId, name);

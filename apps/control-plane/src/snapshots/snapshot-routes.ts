@@ -1,3 +1,4 @@
+import { snapshotRoutes } from '@aviary/api-contract';
 import { AppError, parseId, type TeamId, type TemplateId } from '@aviary/core';
 import { waitFor } from '@aviary/service-kit';
 import type { FastifyInstance } from 'fastify';
@@ -5,7 +6,7 @@ import type { Db, ServiceContext } from '../context.ts';
 import { decodeCursor, encodeCursor, namePattern, uuidPattern } from '../http/cursor.ts';
 import { disconnectSignal } from '../http/disconnect-signal.ts';
 import { readWaitMs } from '../http/prefer-wait.ts';
-import { type AuthDeps, registerRoute } from '../http/register-route.ts';
+import { type ApiDeps, registerRoutes } from '../http/register-routes.ts';
 import type { CommandDeps } from '../operations/accept-command.ts';
 import { commandContext } from '../sandboxes/sandbox-routes.ts';
 import { listTemplates, type TemplateRow, templateColumns } from '../templates/template-store.ts';
@@ -19,48 +20,42 @@ const lookMs = 250;
 /** Templates made of sandboxes: create, list, delete. */
 export function registerSnapshotRoutes(
   app: FastifyInstance,
-  deps: CommandDeps & AuthDeps & Pick<ServiceContext, 'clock'>,
+  deps: CommandDeps & ApiDeps & Pick<ServiceContext, 'clock'>,
 ): void {
   const { db } = deps.database;
-  registerRoute(app, deps, {
-    name: 'createSnapshot',
-    handle: async ({ caller, body, request, reply }) => {
-      const accepted = await createSnapshot(deps, commandContext(caller, request), body);
-      if (accepted.isReplay) reply.header('idempotency-replayed', 'true');
-      const timeoutMs = readWaitMs(request);
-      const id = parseId('template', accepted.body.id);
-      const row =
-        timeoutMs === 0
-          ? undefined
-          : await waitMade(deps, { teamId: caller.teamId, id, timeoutMs, signal: disconnectSignal(reply) });
-      if (row?.status === 'error')
-        throw new AppError('internal', `the snapshot failed: ${row.status_reason}`, { details: { status: 'error' } });
-      reply.status(row?.status === 'ready' ? 201 : 202);
-      return row?.status === 'ready' ? viewSnapshot(row) : accepted.body;
-    },
-  });
-  registerRoute(app, deps, {
-    name: 'listSnapshots',
-    handle: async ({ caller, query }) => {
-      const limit = query.limit ?? 50;
-      const [name, id] = query.cursor === undefined ? [] : decodeCursor(query.cursor, [namePattern, uuidPattern]);
-      const rows = await listTemplates(db, {
-        teamId: caller.teamId,
-        limit: limit + 1,
-        ...(query.type === undefined ? {} : { kind: query.type }),
-        ...(name === undefined || id === undefined ? {} : { after: { name, id: id as TemplateId } }),
-      });
-      const page = rows.slice(0, limit);
-      const last = rows.length > limit ? page.at(-1) : undefined;
-      return { items: page.map(viewSnapshot), next_cursor: last ? encodeCursor([last.name, last.id]) : null };
-    },
-  });
-  registerRoute(app, deps, {
-    name: 'deleteSnapshot',
-    handle: async ({ caller, params, request, reply }) => {
-      const { body } = await deleteSnapshot(deps, commandContext(caller, request), params.name);
-      reply.status(202);
-      return body;
+  registerRoutes(app, deps, {
+    table: snapshotRoutes,
+    handlers: {
+      createSnapshot: async ({ caller, body, request, reply }) => {
+        const accepted = await createSnapshot(deps, commandContext(caller, request), body);
+        if (accepted.isReplay) reply.header('idempotency-replayed', 'true');
+        const timeoutMs = readWaitMs(request);
+        const id = parseId('template', accepted.body.id);
+        const row =
+          timeoutMs === 0
+            ? undefined
+            : await waitMade(deps, { teamId: caller.teamId, id, timeoutMs, signal: disconnectSignal(reply) });
+        if (row?.status === 'error')
+          throw new AppError('internal', `the snapshot failed: ${row.status_reason}`, { details: { status: 'error' } });
+        return row?.status === 'ready'
+          ? { status: 201, body: viewSnapshot(row) }
+          : { status: 202, body: accepted.body };
+      },
+      listSnapshots: async ({ caller, query }) => {
+        const limit = query.limit ?? 50;
+        const [name, id] = query.cursor === undefined ? [] : decodeCursor(query.cursor, [namePattern, uuidPattern]);
+        const rows = await listTemplates(db, {
+          teamId: caller.teamId,
+          limit: limit + 1,
+          ...(query.type === undefined ? {} : { kind: query.type }),
+          ...(name === undefined || id === undefined ? {} : { after: { name, id: id as TemplateId } }),
+        });
+        const page = rows.slice(0, limit);
+        const last = rows.length > limit ? page.at(-1) : undefined;
+        return { items: page.map(viewSnapshot), next_cursor: last ? encodeCursor([last.name, last.id]) : null };
+      },
+      deleteSnapshot: async ({ caller, params, request }) =>
+        (await deleteSnapshot(deps, commandContext(caller, request), params.name)).body,
     },
   });
 }

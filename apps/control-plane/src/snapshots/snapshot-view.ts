@@ -1,8 +1,9 @@
+import type { Snapshot } from '@aviary/api-contract';
 import { formatId, platformTeamId } from '@aviary/core';
 import type { TemplateRow } from '../templates/template-store.ts';
 
 /** A template as the API shows it. */
-export function viewSnapshot(row: TemplateRow) {
+export function viewSnapshot(row: TemplateRow): Snapshot {
   return {
     id: formatId('template', row.id),
     name: row.name,
@@ -17,5 +18,3 @@ export function viewSnapshot(row: TemplateRow) {
     created_at: row.created_at.toISOString(),
   };
 }
-
-export type SnapshotView = ReturnType<typeof viewSnapshot>;

@@ -1,0 +1,158 @@
+import { errorStatuses, type Route, type RouteAuth, type RouteTable } from '@aviary/api-contract';
+import { type ApiKeyId, AppError, type HostId, type TeamId } from '@aviary/core';
+import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
+import type { Static, TSchema } from 'typebox';
+import type { Actor } from '../context.ts';
+import { type Answer, onlyStatus } from './answer.ts';
+import { findAnswerFault } from './answer-check.ts';
+import { type ErrorBody, errorBody, sendError } from './error-reply.ts';
+import { type Frames, frameSocket, type SocketOf } from './frame-socket.ts';
+
+/** Who calls, by the route's kind of authentication. */
+export interface Callers extends Record<RouteAuth, unknown> {
+  none: undefined;
+  api_key: { teamId: TeamId; keyId: ApiKeyId; actor: Actor };
+  host: { hostId: HostId };
+}
+
+/** A team that calls by its key. */
+export type TeamCaller = Callers['api_key'];
+
+type Part<R extends Route, P extends 'params' | 'query' | 'body'> =
+  R extends Record<P, infer S extends TSchema> ? Static<S> : undefined;
+
+/** What a handler gets; its parts have the types of the contract, checked by the schemas. */
+export interface Call<R extends Route = Route> {
+  route: R;
+  params: Part<R, 'params'>;
+  query: Part<R, 'query'>;
+  body: Part<R, 'body'>;
+  caller: Callers[R['auth']];
+  request: FastifyRequest;
+  /** For headers; the answer itself is what the handler resolves with. */
+  reply: FastifyReply;
+}
+
+/** What a handler does; of a socket, what refuses or opens it before the upgrade and resolves with what serves it. */
+export type Handler<R extends Route> = R extends { frames: infer F extends Frames }
+  ? (call: Call<R>) => Promise<(socket: SocketOf<F>) => Promise<void>>
+  : (call: Call<R>) => Promise<Answer<R>>;
+
+/** A handler for every route of a table: one that is missing does not compile. */
+export type Handlers<T extends RouteTable> = { readonly [N in keyof T]: Handler<T[N]> };
+
+/** Finds out who calls a route, as its `auth` asks. Throws `unauthorized`. */
+export type Authenticate = (route: Route, request: FastifyRequest) => Promise<Callers[RouteAuth]>;
+
+/** What makes an API of a table: who may call it, how it tells errors, and whether its answers are held against the contract. */
+export interface ApiDeps {
+  authenticate: Authenticate;
+  /** Default: the error shape of our own API. */
+  errorBody?: ErrorBody;
+  /** An answer that the contract does not allow becomes an error 500: for development and tests. */
+  checksAnswers?: boolean;
+}
+
+type AnyHandler = (call: Call) => Promise<unknown>;
+type Serve = (socket: SocketOf<Frames>) => Promise<void>;
+
+const callers = new WeakMap<FastifyRequest, unknown>();
+
+/** Serves every route of `table` with its handler: validation, authentication, answers and errors as the contract says. */
+export function registerRoutes<T extends RouteTable>(
+  app: FastifyInstance,
+  deps: ApiDeps,
+  { table, handlers }: { table: T; handlers: Handlers<T> },
+): void {
+  for (const name of Object.keys(table)) {
+    const route = table[name] as Route;
+    const handle = handlers[name as keyof T] as AnyHandler;
+    const options = { ...routeOptions(deps, route), handler: answerWith(deps, route, handle) };
+    app.route(route.frames ? { ...options, ...socketOptions(deps, { route, frames: route.frames, handle }) } : options);
+  }
+}
+
+function routeOptions(deps: ApiDeps, route: Route): Omit<RouteOptions, 'handler'> {
+  const statuses = errorStatuses(route);
+  const tell = deps.errorBody ?? errorBody;
+  return {
+    method: route.method,
+    url: route.path.replaceAll(/\{(\w+)\}/g, ':$1'),
+    schema: {
+      ...(route.params ? { params: route.params } : {}),
+      ...(route.query ? { querystring: route.query } : {}),
+      // Multipart bodies are streamed and checked by their handler.
+      ...(route.body && !route.bodyType ? { body: route.body } : {}),
+    },
+    onRequest: async (request) => {
+      callers.set(request, await deps.authenticate(route, request));
+      if (route.body) checkMediaType(request, route.bodyType ?? 'application/json');
+    },
+    preValidation: async (request) => {
+      if (route.isBodyOptional) request.body ??= {};
+    },
+    errorHandler: (error, request, reply) => {
+      void sendError(error, request, reply, {
+        tell,
+        isAllowed: (status) => !deps.checksAnswers || status === clientGone || statuses.includes(status),
+      });
+    },
+  };
+}
+
+/** Told to nobody: the client closed the connection. */
+const clientGone = 499;
+
+/** Parsers are chosen by what the client says it sends; what a route takes is its contract's to say. */
+function checkMediaType(request: FastifyRequest, wanted: string): void {
+  const sent = request.headers['content-type'];
+  if (sent === undefined || sent.split(';', 1)[0]?.trim().toLowerCase() === wanted) return;
+  throw new AppError('unsupported_media_type', `this route takes ${wanted}, not ${sent.slice(0, 100)}`, {
+    details: { content_type: wanted },
+  });
+}
+
+function answerWith(deps: ApiDeps, route: Route, handle: AnyHandler): RouteOptions['handler'] {
+  const only = onlyStatus(route);
+  return async (request, reply) => {
+    const result = await handle(readCall(route, request, reply));
+    const { status, body: told } =
+      only === undefined ? (result as { status: number; body: unknown }) : { status: only, body: result };
+    const body = route.replies[status] === null ? undefined : told;
+    const fault = deps.checksAnswers ? findAnswerFault(route, { status, body }) : undefined;
+    if (fault !== undefined) throw new AppError('internal', fault);
+    const kind = route.replies[status];
+    if (typeof kind === 'string') reply.type(kind);
+    return reply.status(status).send(body);
+  };
+}
+
+function socketOptions(
+  deps: ApiDeps,
+  { route, frames, handle }: { route: Route; frames: Frames; handle: AnyHandler },
+): Pick<RouteOptions, 'handler' | 'wsHandler' | 'preHandler'> {
+  const opened = new WeakMap<object, Serve>();
+  return {
+    preHandler: async (request, reply) => {
+      const serve = (await handle(readCall(route, request, reply))) as Serve;
+      if (!request.ws) throw new AppError('invalid_request', 'this route is a WebSocket; connect with one');
+      opened.set(request, serve);
+    },
+    handler: async () => {
+      throw new Error('a request that is no upgrade has passed the check before');
+    },
+    wsHandler: (socket, request) => {
+      const serve = opened.get(request);
+      if (!serve) return socket.close(1011);
+      serve(frameSocket(socket, { frames, isChecked: deps.checksAnswers ?? false })).catch((error: unknown) => {
+        request.log.error({ err: error }, 'socket failed');
+        socket.close(1011);
+      });
+    },
+  };
+}
+
+function readCall(route: Route, request: FastifyRequest, reply: FastifyReply): Call {
+  const { params, query, body } = request;
+  return { route, params, query, body, caller: callers.get(request), request, reply } as Call;
+}

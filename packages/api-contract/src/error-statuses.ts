@@ -1,0 +1,17 @@
+import type { Route } from './route.ts';
+
+/** Every error status that a route can answer, in order: those of its kind and its own. The document, the server and tests go by it. */
+export function errorStatuses(route: Route): number[] {
+  const statuses = new Set<number>([400, 500, ...(route.errors ?? [])]);
+  if (route.auth !== 'none') statuses.add(401);
+  if (route.params) statuses.add(404);
+  // Also without a schema for one: what is sent is read, and may be too large or of another type.
+  if (route.method !== 'GET') for (const status of [413, 415]) statuses.add(status);
+  if (takesIdempotencyKey(route)) for (const status of [409, 422]) statuses.add(status);
+  return [...statuses].sort((a, b) => a - b);
+}
+
+/** Whether a repeat of a request to this route can be told by its key. */
+export function takesIdempotencyKey({ method, auth }: Route): boolean {
+  return method === 'POST' && auth === 'api_key';
+}

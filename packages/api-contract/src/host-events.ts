@@ -1,0 +1,54 @@
+import { type Static, Type } from 'typebox';
+import { component } from './component.ts';
+import { text, timestamp } from './fields.ts';
+import type { RouteTable } from './route.ts';
+
+/** What a host reports about its sandboxes. */
+export const sandboxEventNames = [
+  'sandbox.started',
+  'sandbox.resumed',
+  'sandbox.paused',
+  'sandbox.auto_paused',
+  'sandbox.stopped',
+  'sandbox.failed',
+  'sandbox.error',
+  'sandbox.pause_failed',
+  'sandbox.resume_failed',
+] as const;
+export type SandboxEventName = (typeof sandboxEventNames)[number];
+
+export const SandboxEvents = component(
+  'SandboxEvents',
+  Type.Object({
+    events: Type.Array(
+      Type.Object({
+        id: Type.String({ minLength: 1, maxLength: 128, pattern: '^[^\\u0000]*$' }),
+        event: Type.String({
+          maxLength: 64,
+          description: 'One of sandboxEventNames; others are taken and left aside.',
+        }),
+        sandbox_id: Type.String({ maxLength: 64 }),
+        reason: Type.Optional(text(4_096)),
+        occurred_at: timestamp,
+        start_path: Type.Optional(text(64)),
+        generation_id: Type.Optional(Type.String({ maxLength: 64 })),
+      }),
+      { maxItems: 100 },
+    ),
+  }),
+);
+export type SandboxEvents = Static<typeof SandboxEvents>;
+
+/** What host agents tell on their own. */
+export const hostEventRoutes = {
+  sandboxEvents: {
+    tag: 'hosts',
+    auth: 'host',
+    method: 'POST',
+    path: '/v1/hosts/sandbox-events',
+    summary: 'Report what happened to sandboxes',
+    body: SandboxEvents,
+    replies: { 204: null },
+    errors: [404],
+  },
+} as const satisfies RouteTable;
