@@ -7,9 +7,11 @@ import { type AgentHarness, minimalRequest, startAgentHarness } from './testing/
 import { testImages } from './testing/test-images.ts';
 
 let agent: AgentHarness;
+/** What the agent is started with, beside what every one in a test gets. */
+const settings: Record<string, string> = {};
 
 beforeAll(async () => {
-  agent = await startAgentHarness({ imagesFrom: await testImages() });
+  agent = await startAgentHarness({ imagesFrom: await testImages(), settings });
 }, 600_000);
 afterAll(() => agent?.[Symbol.asyncDispose]());
 
@@ -102,10 +104,33 @@ describe('a sandbox on its host', () => {
     expect(await codeOf(agent.client.listDir({ sandboxId, path: '/tmp/none', depth: 1 }))).toBe('not_found');
   });
 
-  it('is adopted by the next agent after a kill -9, with what runs in it', async () => {
+  it('goes on beside another agent that starts, works, is killed, and stops', async () => {
+    const before = await agent.holdings();
+    await using other = await startAgentHarness({ imagesFrom: await testImages() });
+    const request = minimalRequest(newId('sandbox'));
+    const { sandbox } = await other.client.createSandbox(request);
+    const { sandboxes } = await agent.client.listSandboxes({});
+    expect(sandbox?.hostAddress).not.toBe(sandboxes[0]?.hostAddress);
+    const whoAmI = { sandboxId: request.sandboxId, cmd: '/bin/cat', args: ['/etc/machine-id'] };
+    const seen = Buffer.from((await other.client.exec(whoAmI)).stdout)
+      .toString()
+      .trim();
+    expect(seen).toBe(request.sandboxId.replaceAll('-', ''));
+    await other.stop('SIGKILL');
+    await other.start();
+    expect((await other.client.exec(whoAmI)).exitCode).toBe(0);
+    await other.stop('SIGTERM');
+    expect((await exec(sandboxId, 'cat /etc/machine-id')).stdout.trim()).toBe(sandboxId.replaceAll('-', ''));
+    expect(await agent.holdings()).toEqual(before);
+  });
+
+  it('is adopted by the next agent after a kill -9, with what runs in it, whatever the settings say now', async () => {
     await exec(sandboxId, 'nohup sleep 1000 >/dev/null 2>&1 & echo started');
     await agent.stop('SIGKILL');
+    settings['AVIARY_NETWORK_PREFIX'] = 'elsewhr';
     await agent.start();
+    delete settings['AVIARY_NETWORK_PREFIX'];
+    expect(agent.log()).toContain('settings take effect once no sandbox of this host runs');
     const { sandboxes } = await agent.client.listSandboxes({});
     expect(sandboxes.map(({ state }) => state)).toEqual([SandboxState.RUNNING]);
     expect((await exec(sandboxId, 'pgrep -c sleep')).stdout.trim()).toBe('1');

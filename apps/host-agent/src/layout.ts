@@ -6,6 +6,7 @@ import { AppError, asId, parseSafeName } from '@aviary/core';
  * a path, whoever checked it before. Throws `invalid_request` for one that is not safe.
  *
  *   images/teams/{team}/{template}/template.json   which generation or disk image a template is
+ *   host/lock, host/claim.json                     the one agent of the directory, and its part of the machine
  *   host/journal/{sandbox}.json, host/events/          what the agent must not forget
  *   host/sandboxes/{id}/{run/,disk/,memory.img}
  *   host/generations/{generation}/                 immutable; flat, because forks and templates share ancestors
@@ -30,8 +31,13 @@ export class HostLayout {
   get hostDirectory(): string {
     return path.join(this.dataDirectory, 'host');
   }
+  /** Held by the one agent of this directory. */
   get lockFile(): string {
     return path.join(this.hostDirectory, 'lock');
+  }
+  /** What of this machine's names and network slots is this directory's. */
+  get claimFile(): string {
+    return path.join(this.hostDirectory, 'claim.json');
   }
   get credentialsFile(): string {
     return path.join(this.hostDirectory, 'credentials.json');

@@ -6,6 +6,8 @@ import { AppError, newId } from '@aviary/core';
 import { loadImages } from '@aviary/images';
 import { createLogger, FaultPoints, type Logger, systemClock } from '@aviary/service-kit';
 import { BackgroundWork, keepersOf } from './background-work.ts';
+import { lockDataDirectory } from './claims/data-directory-lock.ts';
+import { claimMachine } from './claims/machine-claims.ts';
 import type { HostAgentConfig } from './config.ts';
 import { ControlPlaneLink } from './control-plane/control-plane-link.ts';
 import { EventOutbox } from './control-plane/event-outbox.ts';
@@ -42,19 +44,37 @@ export async function startHostAgent(
   const logger = overrides.logger ?? createLogger({ name: 'host-agent', level: config.logLevel });
   await using cleanup = new AsyncDisposableStack();
   const layout = new HostLayout(config.dataDir);
+  await mkdir(layout.hostDirectory, { recursive: true, mode: 0o711 });
+  const { lockFile } = layout;
+  cleanup.use(await lockDataDirectory({ dataDir: config.dataDir, lockFile, timeoutMs: config.lockTimeoutMs }));
   for (const directory of [config.dataDir, layout.hostDirectory, layout.sandboxesDirectory])
     await mkdir(directory, { recursive: true, mode: 0o711 });
   await makeReachable(config.dataDir);
   const images = await loadImages(config.dataDir);
   if (!images) throw new AppError('invalid_state', `no images in ${config.dataDir}: build them with 'npm run images'`);
 
+  const claim = cleanup.use(
+    await claimMachine(
+      { logger },
+      {
+        dataDir: config.dataDir,
+        file: layout.claimFile,
+        runDirectory: config.runDirectory,
+        wanted: config.claim,
+      },
+    ),
+  );
+  logger.info(
+    { prefix: claim.prefix, firstSlot: claim.firstSlot, maxSlots: claim.maxSlots },
+    'claimed names and slots of this machine',
+  );
   const faults = new FaultPoints(config.fault);
   const events = new EventOutbox({ directory: layout.eventsDirectory, clock: systemClock, logger });
   const journal = new SandboxJournal(layout.journalDirectory);
   await events.open();
   await journal.open();
   const registry = new SandboxRegistry({ journal, clock: systemClock, events });
-  const vmm = createVmm({ layout, images, cgroupParent: config.cgroupParent });
+  const vmm = createVmm({ layout, images, cgroupParent: `aviary-${claim.prefix}` });
   const identity = await vmm.probe(AbortSignal.timeout(60_000));
   logger.info(identity, 'VMM ready');
   const disks = new Qcow2DiskStore({ dataDir: config.dataDir });
@@ -65,10 +85,12 @@ export async function startHostAgent(
     createSlotPool(
       { logger },
       {
-        prefix: config.networkPrefix,
-        size: config.readySlots,
-        maxSlots: config.maxSlots,
-        firstIndex: config.firstSlot,
+        prefix: claim.prefix,
+        owner: claim.owner,
+        ...(claim.previousPrefix === undefined ? {} : { previousPrefix: claim.previousPrefix }),
+        size: Math.min(config.readySlots, claim.maxSlots),
+        maxSlots: claim.maxSlots,
+        firstIndex: claim.firstSlot,
       },
     ),
   );

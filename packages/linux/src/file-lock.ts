@@ -36,8 +36,11 @@ export class FileLock implements Disposable {
     this.#fd = fd;
   }
 
-  /** Takes the lock without waiting, creating the file (mode 0600) if needed; undefined when somebody else holds it. */
-  static tryAcquire(path: string, note: Readonly<Record<string, unknown>> = {}): FileLock | undefined {
+  /**
+   * Takes the lock without waiting, creating the file (mode 0600) if needed; undefined when somebody else holds it. The note `null`
+   * leaves the file as its last holder wrote it.
+   */
+  static tryAcquire(path: string, note: Readonly<Record<string, unknown>> | null = {}): FileLock | undefined {
     for (;;) {
       const fd = openLocked(path);
       if (fd === undefined) return undefined;
@@ -46,7 +49,7 @@ export class FileLock implements Disposable {
         continue;
       }
       const lock = new FileLock(path, fd);
-      lock.setNote(note);
+      if (note) lock.setNote(note);
       return lock;
     }
   }

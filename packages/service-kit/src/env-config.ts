@@ -20,9 +20,14 @@ export class EnvReader {
   }
 
   /** An integer within [min, max]. */
-  integer(name: string, { fallback, min, max }: { fallback: number; min: number; max: number }): number {
+  integer(name: string, { fallback, ...range }: { fallback: number; min: number; max: number }): number {
+    return this.optionalInteger(name, range) ?? fallback;
+  }
+
+  /** An integer within [min, max], or undefined when it is not set. */
+  optionalInteger(name: string, { min, max }: { min: number; max: number }): number | undefined {
     const text = this.#env[name];
-    if (!text) return fallback;
+    if (!text) return undefined;
     const value = Number(text);
     if (!Number.isInteger(value) || value < min || value > max) {
       throw new AppError(

@@ -1,9 +1,28 @@
 import { chmod, stat } from 'node:fs/promises';
-import { AppError } from '@aviary/core';
+import { AppError, errorText } from '@aviary/core';
 import type { Logger } from '@aviary/service-kit';
 import { hostRules, hostTable } from './firewall.ts';
 import type { KernelSlots } from './slot.ts';
 import { slotNamePrefix } from './slot-address.ts';
+
+/**
+ * Removes what an agent left under a prefix that it no longer uses: its slots, and the table that they shared. What bears another
+ * agent's mark stays, and so does the table then.
+ */
+export async function removePrefix(slots: KernelSlots, logger: Logger): Promise<void> {
+  try {
+    const left = await slots.scan();
+    for (const index of left) await slots.remove(index);
+    const tables = await slots.onHost(['nft', 'list', 'tables', 'inet']);
+    const table = hostTable(slots.prefix);
+    const isShared = (await slots.foreign()).length > 0;
+    if (!isShared && tables.stdout.split(/\s+/).includes(table))
+      await slots.onHost(['nft', 'delete', 'table', 'inet', table]);
+    logger.info({ prefix: slots.prefix, slots: left.length }, 'removed what was left of another prefix');
+  } catch (error) {
+    logger.warn({ prefix: slots.prefix, error: errorText(error) }, 'cannot remove all that was left of another prefix');
+  }
+}
 
 interface ForwardChain {
   family: string;

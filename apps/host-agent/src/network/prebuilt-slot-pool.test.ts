@@ -8,6 +8,7 @@ import { slotAddress } from './slot-address.ts';
 /** A kernel in memory: builds wait for `gate` while it is set, and fail as often as `failures` says. */
 class FakeKernel implements SlotBuilder {
   readonly built = new Set<number>();
+  readonly foreign = new Set<number>();
   readonly log: string[] = [];
   failures = 0;
   removeFailures = 0;
@@ -49,8 +50,12 @@ class FakeKernel implements SlotBuilder {
     return this.built.has(index);
   }
 
+  async isForeign(index: number): Promise<boolean> {
+    return this.foreign.has(index);
+  }
+
   async scan(): Promise<number[]> {
-    return [...this.built];
+    return [...this.built].filter((index) => !this.foreign.has(index));
   }
 }
 

@@ -12,7 +12,9 @@ export interface SlotBuilder {
   /** The slot's names and addresses, whether it is built or not. */
   describe(index: number): NetworkSlot;
   isBuilt(index: number): Promise<boolean>;
-  /** Every index of which the kernel has anything. */
+  /** True when another agent has something of that name. */
+  isForeign(index: number): Promise<boolean>;
+  /** Every index of which the kernel has anything, other agents' left out. */
   scan(): Promise<number[]>;
 }
 
@@ -107,6 +109,11 @@ export class PrebuiltSlotPool implements SlotPool {
     const slot = this.#deps.builder.describe(index);
     if (!(await this.#deps.builder.isBuilt(index)))
       throw new AppError('not_found', `cannot adopt network slot ${index}: namespace ${slot.namespace} is gone`);
+    if (await this.#deps.builder.isForeign(index))
+      throw new AppError(
+        'conflict',
+        `cannot adopt network slot ${index}: ${slot.namespace} belongs to another host agent`,
+      );
     const readyAt = this.#ready.findIndex((ready) => ready.index === index);
     if (readyAt >= 0) this.#ready.splice(readyAt, 1);
     this.#used.add(index);

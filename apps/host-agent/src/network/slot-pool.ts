@@ -1,5 +1,5 @@
 import { type Clock, type Logger, runProgram, systemClock } from '@aviary/service-kit';
-import { openTunDevice, prepareHost } from './host-network.ts';
+import { openTunDevice, prepareHost, removePrefix } from './host-network.ts';
 import { PrebuiltSlotPool, type SlotPoolOptions } from './prebuilt-slot-pool.ts';
 import { KernelSlots, type KernelSlotsOptions } from './slot.ts';
 
@@ -13,6 +13,8 @@ export interface CreateSlotPoolDeps {
 export interface CreateSlotPoolOptions extends SlotPoolOptions, KernelSlotsOptions {
   /** What VMMs open their taps through. Default `/dev/net/tun`. */
   tunDevice?: string;
+  /** The prefix that this agent had before: what is left of it is removed. */
+  previousPrefix?: string;
 }
 
 /** A pool of slots in this machine's kernel. Needs root, `ip`, `nft` and `nsenter`. Call `reclaim` on it first. */
@@ -20,10 +22,12 @@ export function createSlotPool(
   { logger, run = runProgram, clock = systemClock }: CreateSlotPoolDeps,
   options: CreateSlotPoolOptions = {},
 ): PrebuiltSlotPool {
-  const { tunDevice = '/dev/net/tun' } = options;
+  const { tunDevice = '/dev/net/tun', previousPrefix } = options;
   const builder = new KernelSlots({ run }, options);
   const prepare = async () => {
     await openTunDevice(tunDevice);
+    if (previousPrefix !== undefined)
+      await removePrefix(new KernelSlots({ run }, { ...options, prefix: previousPrefix }), logger);
     await prepareHost(builder, logger);
   };
   return new PrebuiltSlotPool({ builder, prepareHost: prepare, clock, logger }, options);

@@ -16,8 +16,12 @@ import {
 } from './slot-address.ts';
 
 const namespaceDirectory = '/run/netns';
+/** Starts the alias of a link; its owner follows. */
+const markPrefix = 'aviary:';
 
 export interface KernelSlotsOptions extends SlotAddressOptions {
+  /** Marks this agent's links in the kernel, so that no other agent takes them for its own. Without it none is marked or told apart. */
+  owner?: string;
   /** A named network namespace that plays the host, so that tests leave the real one alone. Default: the agent's own. */
   hostNamespace?: string;
   /** `ip` commands, run inside the slot's namespace, that make the guest's link. Default: a tap that the slot's uid may open. */
@@ -53,7 +57,7 @@ export class KernelSlots {
     if (await this.isBuilt(index))
       throw new AppError('already_exists', `cannot build network slot ${index}: namespace ${slot.namespace} exists`);
     try {
-      await this.onHost(['ip', '-batch', '-'], hostLinkCommands(slot));
+      await this.onHost(['ip', '-batch', '-'], hostLinkCommands(slot, this.#mark()));
       await this.#inSlot(slot, ['ip', '-batch', '-'], this.#slotLinkCommands(slot));
       await this.#inSlot(slot, ['nft', '-f', '-'], slotRules(slot));
       // Last: without it nothing is forwarded, so nothing ever is without the rules.
@@ -67,7 +71,10 @@ export class KernelSlots {
     }
   }
 
-  /** Removes slot `index`; what is gone already is no error. Tries every step, then throws `internal` with all that failed. */
+  /**
+   * Removes slot `index`; what is gone already is no error. Tries every step, then throws `internal` with all that failed. One that
+   * bears another agent's mark is left alone, and an error.
+   */
   async remove(index: number): Promise<void> {
     const slot = this.describe(index);
     const failures = await this.#removalFailures(slot);
@@ -81,10 +88,21 @@ export class KernelSlots {
     return exists(path.join(namespaceDirectory, this.describe(index).namespace));
   }
 
-  /** Indices of all slots of which the kernel has anything: a namespace, or a link without one. Ascending. */
+  /** Slots whose link bears another agent's mark: names may collide, marks do not. */
+  async foreign(): Promise<number[]> {
+    const links = [...(await this.#links())].filter(([, mark]) => this.#isOthers(mark));
+    return links.flatMap(([name]) => slotIndexOf(name, this.prefix) ?? []);
+  }
+
+  async isForeign(index: number): Promise<boolean> {
+    return (await this.foreign()).includes(index);
+  }
+
+  /** Indices of all slots of which the kernel has anything, a namespace or a link without one, and that are not another agent's. Ascending. */
   async scan(): Promise<number[]> {
-    const [namespaces, links] = await Promise.all([namespaceNames(), this.#linkNames()]);
-    const indices = [...namespaces, ...links].map((name) => slotIndexOf(name, this.prefix));
+    const [namespaces, links] = await Promise.all([namespaceNames(), this.#links()]);
+    const names = [...namespaces, ...links.keys()].filter((name) => !this.#isOthers(links.get(name)));
+    const indices = names.map((name) => slotIndexOf(name, this.prefix));
     return [...new Set(indices.filter((index) => index !== undefined))].sort((a, b) => a - b);
   }
 
@@ -133,25 +151,37 @@ export class KernelSlots {
         if (!(await isGone().catch(() => false))) failures.push(error);
       }
     };
-    await attempt(
-      ['ip', 'link', 'del', 'dev', slot.vethName],
-      async () => !(await this.#linkNames()).includes(slot.vethName),
-    );
+    const links = await this.#links();
+    if (this.#isOthers(links.get(slot.vethName)))
+      return [new AppError('conflict', `link ${slot.vethName} belongs to another host agent`)];
+    if (links.has(slot.vethName))
+      await attempt(['ip', 'link', 'del', 'dev', slot.vethName], async () => !(await this.#links()).has(slot.vethName));
     await attempt(['ip', 'netns', 'del', slot.namespace], async () => !(await this.isBuilt(slot.index)));
     return failures;
   }
 
-  async #linkNames(): Promise<string[]> {
+  #mark(): string | undefined {
+    return this.#options.owner === undefined ? undefined : `${markPrefix}${this.#options.owner}`;
+  }
+
+  /** A link without a mark is nobody's in particular: it counts as this agent's, whose prefix it bears. */
+  #isOthers(mark: string | undefined): boolean {
+    return this.#options.owner !== undefined && mark?.startsWith(markPrefix) === true && mark !== this.#mark();
+  }
+
+  /** The veth links of the host by name, each with its mark if it has one. */
+  async #links(): Promise<Map<string, string | undefined>> {
     const { stdout } = await this.onHost(['ip', '-json', 'link', 'show', 'type', 'veth']);
-    const links: { ifname?: string }[] = stdout.trim() === '' ? [] : JSON.parse(stdout);
-    return links.flatMap(({ ifname }) => (ifname === undefined ? [] : [ifname]));
+    const links: { ifname?: string; ifalias?: string }[] = stdout.trim() === '' ? [] : JSON.parse(stdout);
+    return new Map(links.flatMap(({ ifname, ifalias }) => (ifname === undefined ? [] : [[ifname, ifalias]])));
   }
 }
 
-function hostLinkCommands(slot: SlotAddress): string {
+function hostLinkCommands(slot: SlotAddress, mark: string | undefined): string {
   return lines(
     `netns add ${slot.namespace}`,
     `link add ${slot.vethName} type veth peer name ${uplinkName} netns ${slot.namespace}`,
+    ...(mark === undefined ? [] : [`link set ${slot.vethName} alias ${mark}`]),
     `link set ${slot.vethName} addrgenmode none`,
     `addr add ${slot.vethHostAddress}/31 dev ${slot.vethName}`,
     `link set ${slot.vethName} up`,

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { type ProgramResult, type RunProgramOptions, runProgram, silentLogger } from '@aviary/service-kit';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { prepareHost } from './host-network.ts';
+import { prepareHost, removePrefix } from './host-network.ts';
 import type { SlotPool } from './network-slot.ts';
 import { KernelSlots } from './slot.ts';
 import { guestMac, type SlotAddress, slotIndexOf } from './slot-address.ts';
@@ -342,6 +342,27 @@ route add 10.11.0.0/16 via ${hostPublicAddress}
     await tapSlots.remove(slot.index);
     await tapSlots.remove(12);
     expect(await kernelState()).toEqual(before);
+  });
+
+  test('names that collide: what bears another agent’s mark is neither built over, taken nor removed', async () => {
+    const theirs = new KernelSlots({ run: runProgram }, { prefix: 'nt', hostNamespace: host, owner: 'them' });
+    const mine = new KernelSlots({ run: runProgram }, { prefix: 'nt', hostNamespace: host, owner: 'me' });
+    await theirs.build(40);
+    await mine.build(41);
+    const before = await kernelState();
+    expect(await mine.scan()).toEqual([41]);
+    expect(await mine.isForeign(40)).toBe(true);
+    await expect(mine.build(40)).rejects.toMatchObject({ code: 'already_exists' });
+    await expect(mine.remove(40)).rejects.toThrow('belongs to another host agent');
+    const options = { prefix: 'nt', hostNamespace: host, owner: 'me', tunDevice, size: 0, firstIndex: 40, maxSlots: 4 };
+    await using pool = createSlotPool({ logger: silentLogger }, options);
+    await pool.reclaim(new Set([40, 41]));
+    await expect(pool.adopt(40)).rejects.toMatchObject({ code: 'conflict' });
+    await pool.release(await pool.adopt(41));
+    await removePrefix(mine, silentLogger);
+    expect((await kernelState()).namespaces).toEqual(before.namespaces.filter((name) => name !== 'nt-41'));
+    await prepareHost(slots, silentLogger);
+    await theirs.remove(40);
   });
 
   test('fifty rounds through the pool leak nothing', async () => {

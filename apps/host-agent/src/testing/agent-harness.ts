@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
@@ -54,8 +54,6 @@ export async function startAgentHarness({
   await writeFile(path.join(dataDir, 'token'), 'one-time-token');
   await linkImages(imagesFrom, dataDir);
   const controlPlane = cleanup.use(await startControlPlaneStub());
-  const networkPrefix = `t${Math.random().toString(36).slice(2, 5)}`;
-  const firstSlot = 1_000 + 64 * Math.floor(Math.random() * 400);
   const port = 19_000 + Math.floor(Math.random() * 900);
   let child: ChildProcess | undefined;
   let exited: Promise<void> = Promise.resolve();
@@ -99,8 +97,6 @@ export async function startAgentHarness({
           AVIARY_CONTROL_PLANE_URL: controlPlane.url,
           AVIARY_AGENT_PORT: String(port),
           AVIARY_HOST_TOKEN_FILE: path.join(dataDir, 'token'),
-          AVIARY_NETWORK_PREFIX: networkPrefix,
-          AVIARY_FIRST_SLOT: String(firstSlot),
           AVIARY_MAX_SLOTS: '64',
           AVIARY_READY_SLOTS: '1',
           AVIARY_WARM_POOL: '0',
@@ -135,7 +131,7 @@ export async function startAgentHarness({
       const list = (directory: string) => (existsSync(directory) ? readdir(directory) : Promise.resolve([]));
       return {
         processes: await processesMentioning(dataDir, child?.pid),
-        namespaces: (await list('/run/netns')).filter((name) => name.startsWith(`${networkPrefix}-`)),
+        namespaces: (await list('/run/netns')).filter((name) => name.startsWith(`${claimedPrefix(dataDir)}-`)),
         sandboxDirectories: await list(path.join(dataDir, 'host/sandboxes')),
         records: (await list(path.join(dataDir, 'host/journal'))).filter((name) => name.endsWith('.json')),
       };
@@ -148,7 +144,7 @@ export async function startAgentHarness({
     for (const { sandboxId } of sandboxes)
       await client.destroySandbox({ operationId: newId('operation'), sandboxId }).catch(() => undefined);
     await harness.stop('SIGTERM');
-    await removeHostTraces(networkPrefix);
+    await removeHostTraces(claimedPrefix(dataDir));
   });
   await harness.start();
   const owned = cleanup.move();
@@ -170,6 +166,11 @@ export function minimalRequest(
     diskMib: overrides.diskMib ?? 5_120,
     timeoutSec: overrides.timeoutSec ?? 0,
   };
+}
+
+/** What the names of this agent's namespaces start with. */
+function claimedPrefix(dataDir: string): string {
+  return (JSON.parse(readFileSync(path.join(dataDir, 'host/claim.json'), 'utf8')) as { prefix: string }).prefix;
 }
 
 /** What an agent leaves on its host for the next one: the shared firewall table, and the cgroups above those of microVMs. */
