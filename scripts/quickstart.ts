@@ -10,6 +10,7 @@ import {
   readApiKey,
   readableLogLine,
   renderTable,
+  reservePlatform,
   runAsRoot,
   startPlatform,
 } from '@aviary/cli';
@@ -51,6 +52,7 @@ async function main(): Promise<number> {
     });
   }
   const config = loadConfig(process.env);
+  await using reservation = await reservePlatform({ config, signal, onNote: (text) => output.note(text) });
   const steps = new StepRunner(output, signal);
   await steps.run(
     'install host packages',
@@ -61,6 +63,7 @@ async function main(): Promise<number> {
   await using platform = await steps.run('start the platform', () =>
     startPlatform({
       config,
+      reservation,
       signal,
       onLine: (service, line) => serviceLines.add(`${service.padEnd(13)} | ${readableLogLine(line)}`),
       onStep: (text) => output.note(`  ${text}`),

@@ -2,11 +2,17 @@ import { readFileSync } from 'node:fs';
 import { AppError, errorText } from '@aviary/core';
 import { AviaryClient } from '@aviary/sdk';
 import { bootstrapFiles, type CliConfig } from './config.ts';
+import { readAnnouncedUrl } from './platform/platform-lock.ts';
 
 /** A client with the key from the environment, else with the one that `aviary up` left on this machine. */
 export function connectToApi(config: CliConfig): AviaryClient {
   const apiKey = config.apiKey ?? readLocalKey(config.dataDir);
-  return new AviaryClient({ apiUrl: config.apiUrl, apiKey, userAgent: 'aviary-cli/0.1.0' });
+  return new AviaryClient({ apiUrl: findApiUrl(config), apiKey, userAgent: 'aviary-cli/0.1.0' });
+}
+
+/** Where the API is: as set, else where the platform of the data directory says that it is, else at the usual place. */
+export function findApiUrl({ apiUrl, isApiUrlSet, dataDir }: CliConfig): string {
+  return isApiUrlSet ? apiUrl : (readAnnouncedUrl(dataDir) ?? apiUrl);
 }
 
 function readLocalKey(dataDir: string): string {

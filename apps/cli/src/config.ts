@@ -4,6 +4,8 @@ import { EnvReader } from '@aviary/service-kit';
 /** What the command line program takes from its environment. */
 export interface CliConfig {
   apiUrl: string;
+  /** False when nothing was set: a platform of this machine may then be at a place that it chose. */
+  isApiUrlSet: boolean;
   /** From AVIARY_API_KEY; else the key that `aviary up` left in the data directory is used. */
   apiKey: string | undefined;
   dataDir: string;
@@ -30,6 +32,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
   const controlPlanePort = reader.integer('AVIARY_PORT', { fallback: 7070, min: 1, max: 65_535 });
   return {
     apiUrl: reader.string('AVIARY_API_URL', localUrl(controlPlaneHost, controlPlanePort)),
+    isApiUrlSet: ['AVIARY_API_URL', 'AVIARY_HOST', 'AVIARY_PORT'].some((name) => reader.optional(name) !== undefined),
     apiKey: reader.optional('AVIARY_API_KEY'),
     dataDir: path.resolve(reader.string('AVIARY_DATA_DIR', '/var/lib/aviary')),
     controlPlaneHost,

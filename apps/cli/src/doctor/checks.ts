@@ -192,9 +192,11 @@ async function checkApi(machine: Machine, config: CliConfig): Promise<Finding> {
     if (await machine.isPortFree(address)) continue;
     const holder = await machine.portHolder(address.port);
     const who = holder ? ` by ${holder}` : '';
-    return fail(`port ${address.port} is in use${who}, not by a healthy Aviary`, `stop that, or set ${variable}`);
+    const detail = `port ${address.port} is in use${who}, not by a healthy Aviary`;
+    if (config.env[variable]) return fail(detail, `stop that, or set ${variable} to another`);
+    return warn(detail, `stop that; 'aviary up' takes another otherwise`);
   }
-  if (config.apiUrl !== localUrl(config.controlPlaneHost, config.controlPlanePort)) {
+  if (config.isApiUrlSet && config.apiUrl !== localUrl(config.controlPlaneHost, config.controlPlanePort)) {
     return fail(`no healthy API at ${config.apiUrl}`, 'check AVIARY_API_URL');
   }
   return ok(`not running; its ports ${places.map(({ port }) => port).join(' and ')} are free`);

@@ -1,4 +1,5 @@
 import { errorText } from '@aviary/core';
+import { findApiUrl } from '../api-client.ts';
 import type { Command } from '../command.ts';
 import type { CliConfig } from '../config.ts';
 import { ExitWith, exitCodes } from '../exit-codes.ts';
@@ -33,7 +34,7 @@ export const doctorCommand: Command = {
   details: 'Ends with 1 when something must be fixed; warnings do not count.',
   examples: ['aviary doctor', 'aviary doctor --json'],
   async run({ config, output }) {
-    const found = await examine(thisMachine, config);
+    const found = await examine(thisMachine, { ...config, apiUrl: findApiUrl(config) });
     const failed = found.filter(({ status }) => status === 'fail').length;
     output.result({ ok: failed === 0, checks: found }, () => renderDiagnoses(output, found));
     if (failed > 0) throw new ExitWith(exitCodes.failure);

@@ -71,7 +71,7 @@ describe('doctor', () => {
     ['disk-space', { freeMib: async () => 6_000 }, 'warn', /AVIARY_DATA_DIR/],
     ['memory', { totalMemoryMib: 512 }, 'fail', /more memory/],
     ['images', { hasImages: async () => false }, 'warn', /aviary up/],
-    ['api', { isApiHealthy: async () => false, isPortFree: async () => false }, 'fail', /AVIARY_PORT/],
+    ['api', { isApiHealthy: async () => false, isPortFree: async () => false }, 'warn', /takes another/],
   ])('%s: says what is wrong and how to fix it', async (name, broken, status, fix) => {
     const found = await diagnose(name, broken);
     expect(found?.status).toBe(status);
@@ -109,6 +109,11 @@ describe('doctor', () => {
       portHolder: async (port) => `nginx (process ${port})`,
     });
     expect(found?.detail).toBe('port 7071 is in use by nginx (process 7071), not by a healthy Aviary');
+    const broken = { isApiHealthy: async () => false, isPortFree: async () => false };
+    expect(await diagnose('api', broken, { AVIARY_PORT: '81' })).toMatchObject({
+      status: 'fail',
+      fix: 'stop that, or set AVIARY_PORT to another',
+    });
   });
 
   it('is content with an API that is not running, unless it is elsewhere', async () => {

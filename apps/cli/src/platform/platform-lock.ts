@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError } from '@aviary/core';
@@ -15,6 +16,8 @@ interface Holder {
 export interface PlatformLock extends AsyncDisposable {
   /** True when the holder before ended without giving it back: its services may still be stopping. */
   isAfterCrash: boolean;
+  /** Tells others on this machine who has it, and where the API will be. */
+  announce(apiUrl: string): Promise<void>;
 }
 
 /**
@@ -22,36 +25,49 @@ export interface PlatformLock extends AsyncDisposable {
  *
  * What decides is the kernel's lock on `up.lock`, which only root can open. `up.json`, which all may read, says who has it.
  */
-export async function takePlatformLock(dataDir: string, apiUrl: string): Promise<PlatformLock> {
-  const file = path.join(dataDir, 'up.json');
+export async function takePlatformLock(dataDir: string): Promise<PlatformLock> {
   const lock = FileLock.tryAcquire(path.join(dataDir, 'up.lock'));
-  if (!lock) throw await refusal(file, dataDir);
-  const previous = await readHolder(file);
-  const holder: Holder = { pid: process.pid, startTicks: (await readStartTicks(process.pid)) ?? '', apiUrl };
-  await writeDurableFile(file, `${JSON.stringify(holder)}\n`, 0o644);
+  if (!lock) throw await refusal(dataDir);
+  const file = holderFile(dataDir);
+  let isAnnounced = false;
   return {
-    isAfterCrash: previous !== undefined,
+    isAfterCrash: readHolder(dataDir) !== undefined,
+    announce: async (apiUrl) => {
+      const holder: Holder = { pid: process.pid, startTicks: (await readStartTicks(process.pid)) ?? '', apiUrl };
+      await writeDurableFile(file, `${JSON.stringify(holder)}\n`, 0o644);
+      isAnnounced = true;
+    },
     [Symbol.asyncDispose]: async () => {
-      await rm(file, { force: true });
+      // What a holder before left after a crash stays until somebody has seen to the end of its services.
+      if (isAnnounced) await rm(file, { force: true });
       lock.release();
     },
   };
 }
 
-async function refusal(file: string, dataDir: string): Promise<AppError> {
-  const holder = await readHolder(file);
+function holderFile(dataDir: string): string {
+  return path.join(dataDir, 'up.json');
+}
+
+async function refusal(dataDir: string): Promise<AppError> {
+  const holder = readHolder(dataDir);
   const isAlive = holder !== undefined && (await readStartTicks(holder.pid)) === holder.startTicks;
   const who = isAlive ? ` as process ${holder.pid}, its API is ${holder.apiUrl}` : '';
   return new AppError(
     'already_exists',
-    `Aviary runs on ${dataDir} already${who}; stop that one first, or set AVIARY_DATA_DIR to run another`,
+    `Aviary runs on ${dataDir} already${who}; stop that one first, or set AVIARY_DATA_DIR to run another beside it`,
     { details: isAlive ? { pid: holder.pid, api_url: holder.apiUrl } : {} },
   );
 }
 
-async function readHolder(file: string): Promise<Holder | undefined> {
+/** The URL of the API of the platform that runs, or ran until a crash, on `dataDir`; undefined when none says one. */
+export function readAnnouncedUrl(dataDir: string): string | undefined {
+  return readHolder(dataDir)?.apiUrl;
+}
+
+function readHolder(dataDir: string): Holder | undefined {
   try {
-    const holder = JSON.parse(await readFile(file, 'utf8')) as Partial<Holder>;
+    const holder = JSON.parse(readFileSync(holderFile(dataDir), 'utf8')) as Partial<Holder>;
     const isWhole =
       typeof holder.pid === 'number' && typeof holder.startTicks === 'string' && typeof holder.apiUrl === 'string';
     return isWhole ? (holder as Holder) : undefined;

@@ -1,22 +1,21 @@
-import { mkdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { AppError } from '@aviary/core';
 import { AviaryClient } from '@aviary/sdk';
-import { waitFor } from '@aviary/service-kit';
 import { bootstrapFiles, type CliConfig, localUrl } from '../config.ts';
 import { answersHttp, answersHttp2 } from './liveness.ts';
-import { takePlatformLock } from './platform-lock.ts';
-import { type Address, findPortHolder, isListening, isPortFree } from './ports.ts';
+import { type Address, isListening } from './ports.ts';
+import { type PlatformReservation, reservePlatform } from './reserve-platform.ts';
 import { type Service, Supervisor } from './supervisor.ts';
 
 /** Both services together stop well within the 10 s that service managers give. */
 const stopTimeoutMs = { hostAgent: 5_000, controlPlane: 3_500 };
 const readyTimeoutMs = { hostAgent: 300_000, controlPlane: 60_000 };
-/** Services of an `up` that was killed notice within a moment; so long are their ports waited for. */
-const portsAfterCrashTimeoutMs = 12_000;
 
 export interface PlatformOptions {
   config: CliConfig;
+  /** What {@link reservePlatform} gave for `config`; made here without. The platform gives it back when it is disposed. */
+  reservation?: PlatformReservation;
   /** Aborting gives up the start. */
   signal: AbortSignal;
   /** Each line that a service writes. */
@@ -37,13 +36,11 @@ export interface Platform extends AsyncDisposable {
 
 /** Starts control plane and host agent on this machine and waits until both are ready. Throws AppError; nothing is left running then. */
 export async function startPlatform(options: PlatformOptions): Promise<Platform> {
-  const { config, signal, onLine, onStep = () => undefined } = options;
+  const { signal, onLine, onStep = () => undefined } = options;
   await using cleanUp = new AsyncDisposableStack();
-  // 0711: the microVMs' unprivileged users reach their own files by name, and see nothing else.
-  await mkdir(config.dataDir, { recursive: true, mode: 0o711 });
-  const apiUrl = localUrl(config.controlPlaneHost, config.controlPlanePort);
-  const lock = cleanUp.use(await takePlatformLock(config.dataDir, apiUrl));
-  await requirePorts(config, { isAfterCrash: lock.isAfterCrash, signal });
+  const reservation =
+    options.reservation ?? (await reservePlatform({ config: options.config, signal, onNote: onStep }));
+  const { config, apiUrl } = cleanUp.use(reservation);
   const supervisor = cleanUp.use(new Supervisor({ onLine }));
   for (const service of options.services ?? platformServices(config)) {
     onStep(`starting ${service.name}`);
@@ -65,31 +62,6 @@ export async function readApiKey(platform: Pick<Platform, 'apiKeyFile'>): Promis
     return (await readFile(platform.apiKeyFile, 'utf8')).trim();
   } catch (cause) {
     throw new AppError('internal', `cannot read the API key in ${platform.apiKeyFile}`, { cause });
-  }
-}
-
-async function requirePorts(
-  config: CliConfig,
-  { isAfterCrash, signal }: { isAfterCrash: boolean; signal: AbortSignal },
-): Promise<void> {
-  const wanted: (Address & { variable: string })[] = [
-    { host: config.controlPlaneHost, port: config.controlPlanePort, variable: 'AVIARY_PORT' },
-    { host: config.agentHost, port: config.agentPort, variable: 'AVIARY_AGENT_PORT' },
-  ];
-  for (const { variable, ...address } of wanted) {
-    const timeoutMs = isAfterCrash ? portsAfterCrashTimeoutMs : 0;
-    const what = `port ${address.port} becoming free`;
-    try {
-      await waitFor({ what, timeoutMs, intervalMs: 100, signal }, () => isPortFree(address));
-    } catch (error) {
-      if (!(error instanceof AppError && error.code === 'deadline_exceeded')) throw error;
-      const holder = await findPortHolder(address.port);
-      throw new AppError(
-        'already_exists',
-        `port ${address.port} on ${address.host} is in use${holder ? ` by ${holder}` : ''}; stop that, or choose another with ${variable}=PORT`,
-        { details: { port: address.port } },
-      );
-    }
   }
 }
 

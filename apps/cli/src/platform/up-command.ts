@@ -4,6 +4,7 @@ import type { Style } from '../output.ts';
 import { isRoot, runAsRoot } from './become-root.ts';
 import { ensureHostPackages, ensureImages } from './guest-images.ts';
 import { readableLogLine } from './log-lines.ts';
+import { reservePlatform } from './reserve-platform.ts';
 import { type Platform, startPlatform } from './start-platform.ts';
 
 /** `aviary up`: the whole platform on this machine. */
@@ -14,17 +15,22 @@ export const upCommand: Command = {
     'Installs what is missing, builds the guest images once, then runs control plane and host agent until Ctrl-C.',
     'Sandboxes go on when it stops, and are found again when it starts.',
     '',
+    'Several run side by side on one machine, each with its own AVIARY_DATA_DIR; ports that are in use are gone around.',
+    '',
     'Environment: AVIARY_DATA_DIR (/var/lib/aviary), AVIARY_HOST (127.0.0.1), AVIARY_PORT (7070),',
     'AVIARY_AGENT_HOST (127.0.0.1), AVIARY_AGENT_PORT (7071), AVIARY_LOG_LEVEL (info).',
   ].join('\n'),
-  examples: ['aviary up', 'AVIARY_PORT=8080 AVIARY_DATA_DIR=~/aviary aviary up'],
+  examples: ['aviary up', 'AVIARY_DATA_DIR=~/aviary aviary up', 'AVIARY_PORT=8080 aviary up'],
   async run(context) {
     const { config, output, signal } = context;
     if (!isRoot()) throw new ExitWith(await becomeRoot(context));
+    const onNote = (text: string) => output.note(text);
+    // First: minutes of building for a port that is in use help nobody.
+    await using reservation = await reservePlatform({ config, signal, onNote });
     await ensureHostPackages(output, signal);
     await ensureImages(config.dataDir, output, signal);
     const onLine = makeLinePrinter(context);
-    const platform = await startPlatform({ config, signal, onLine, onStep: (text) => output.note(text) });
+    const platform = await startPlatform({ config, reservation, signal, onLine, onStep: onNote });
     try {
       announce(context, platform);
       await aborted(signal);
