@@ -39,30 +39,36 @@ export function exitCodeOf(error: unknown): number {
   if (error instanceof ExitWith) return error.exitCode;
   if (error instanceof UsageError) return exitCodes.usage;
   if (!(error instanceof AviaryError || error instanceof AppError)) return exitCodes.failure;
-  switch (error.code) {
-    case 'invalid_request':
-      return exitCodes.usage;
-    case 'not_found':
-      return exitCodes.notFound;
-    case 'unreachable':
-      return exitCodes.unreachable;
-    case 'unauthorized':
-    case 'forbidden':
-      return exitCodes.unauthorized;
-    case 'already_exists':
-    case 'invalid_state':
-    case 'conflict':
-    case 'stale_epoch':
-      return exitCodes.conflict;
-    case 'rate_limited':
-    case 'quota_exceeded':
-    case 'no_capacity':
-    case 'host_unavailable':
-      return exitCodes.busy;
-    case 'timeout':
-    case 'deadline_exceeded':
-      return exitCodes.timeout;
-    default:
-      return exitCodes.failure;
-  }
+  return exitCodes[byCode[error.code]];
 }
+
+/** Every code that the API and its client can give, and what it is to a script. */
+const byCode = {
+  invalid_request: 'usage',
+  unauthorized: 'unauthorized',
+  forbidden: 'unauthorized',
+  not_found: 'notFound',
+  method_not_allowed: 'failure',
+  already_exists: 'conflict',
+  invalid_state: 'conflict',
+  conflict: 'conflict',
+  stale_epoch: 'conflict',
+  payload_too_large: 'failure',
+  unsupported_media_type: 'failure',
+  idempotency_mismatch: 'failure',
+  rate_limited: 'busy',
+  quota_exceeded: 'busy',
+  cancelled: 'failure',
+  internal: 'failure',
+  integrity: 'failure',
+  not_implemented: 'failure',
+  host_unavailable: 'busy',
+  no_capacity: 'busy',
+  guest_unavailable: 'failure',
+  deadline_exceeded: 'timeout',
+  disk_full: 'failure',
+  unreachable: 'unreachable',
+  timeout: 'timeout',
+  bad_response: 'failure',
+  unknown: 'failure',
+} as const satisfies Record<AviaryError['code'] | AppError['code'], keyof typeof exitCodes>;
