@@ -3,4 +3,5 @@ export * from './ids.ts';
 export * from './limits.ts';
 export * from './must.ts';
 export * from './names.ts';
+export * from './sandbox-actions.ts';
 export * from './sandbox-status.ts';

@@ -1,5 +1,12 @@
 import type { Sandbox } from '@aviary/api-contract';
-import { type AppError, newId, nextSandboxStatus, type SandboxId, type SandboxTransition } from '@aviary/core';
+import {
+  type AppError,
+  newId,
+  nextSandboxStatus,
+  type SandboxActionName,
+  type SandboxId,
+  type SandboxTransition,
+} from '@aviary/core';
 import type { Db } from '../context.ts';
 import { recordAudit } from '../events.ts';
 import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from '../operations/accept-command.ts';
@@ -10,7 +17,7 @@ import { viewSandbox } from './sandbox-view.ts';
 /** What a command on one sandbox does: its transition and the operation that carries it out. */
 export interface SandboxCommand<K extends OperationKind> {
   sandboxId: SandboxId;
-  verb: string;
+  action: SandboxActionName;
   transition: SandboxTransition;
   kind: K;
   payload: OperationPayloads[K];
@@ -24,13 +31,13 @@ export function acceptSandboxCommand<K extends OperationKind>(
   context: CommandContext,
   command: SandboxCommand<K>,
 ): Promise<Accepted<Sandbox>> {
-  const { sandboxId, verb, transition, kind, payload } = command;
+  const { sandboxId, action, transition, kind, payload } = command;
   return acceptCommand(deps, context, async (db) => {
     const row = await getSandbox(db, context.teamId, sandboxId);
-    if (nextSandboxStatus(row.status, transition) === undefined) throw stateConflict(row, verb);
+    if (nextSandboxStatus(row.status, transition) === undefined) throw stateConflict(row, action);
     await command.prepare?.(db, row);
     const moved = await applyTransition(db, row, { transition });
-    if (!moved) throw await lostRace(db, row, verb);
+    if (!moved) throw await lostRace(db, row, action);
     await recordAudit(db, {
       teamId: context.teamId,
       actor: context.actor,
@@ -49,6 +56,6 @@ export function acceptSandboxCommand<K extends OperationKind>(
   });
 }
 
-async function lostRace(db: Db, seen: SandboxRow, verb: string): Promise<AppError> {
-  return stateConflict((await findSandboxById(db, seen.id)) ?? seen, verb);
+async function lostRace(db: Db, seen: SandboxRow, action: SandboxActionName): Promise<AppError> {
+  return stateConflict((await findSandboxById(db, seen.id)) ?? seen, action);
 }

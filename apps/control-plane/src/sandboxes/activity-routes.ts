@@ -1,12 +1,12 @@
 import { activityRoutes } from '@aviary/api-contract';
-import { parseId } from '@aviary/core';
+import { canSandbox, parseId } from '@aviary/core';
 import type { FastifyInstance } from 'fastify';
 import { sql } from 'kysely';
 import { fromConnectError } from '../hosts/from-connect-error.ts';
 import { runOnceByKey } from '../http/idempotent.ts';
 import { type ApiDeps, registerRoutes } from '../http/register-routes.ts';
 import { type DataDeps, openRunning } from './running-sandbox.ts';
-import { getSandbox, sandboxColumns } from './sandbox-store.ts';
+import { getSandbox, sandboxColumns, stateConflict } from './sandbox-store.ts';
 import { viewSandbox } from './sandbox-view.ts';
 
 /** Ping, which puts off auto-pause, and the idle time after which it comes. */
@@ -17,7 +17,7 @@ export function registerActivityRoutes(app: FastifyInstance, deps: DataDeps & Ap
     handlers: {
       pingSandbox: async ({ caller: { teamId }, params }) => {
         const id = parseId('sandbox', params.id, 'id');
-        const client = await openRunning(deps, { teamId, id, verb: 'ping' });
+        const client = await openRunning(deps, { teamId, id, action: 'ping' });
         await client.pingSandbox({ sandboxId: id }).catch(rethrow);
         await database.db
           .updateTable('sandboxes')
@@ -34,6 +34,7 @@ export function registerActivityRoutes(app: FastifyInstance, deps: DataDeps & Ap
           } = call;
           const id = parseId('sandbox', params.id, 'id');
           const row = await getSandbox(database.db, teamId, id);
+          if (!canSandbox('set_timeout', row.status)) throw stateConflict(row, 'set_timeout');
           // The host counts the idle time, so a running sandbox is told first; a resume hands the stored value over.
           if (row.status === 'running') {
             const client = await hostClients.get(row.host_id);

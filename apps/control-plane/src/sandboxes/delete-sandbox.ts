@@ -17,7 +17,7 @@ export async function deleteSandbox(
     try {
       return await acceptSandboxCommand(deps, context, {
         sandboxId,
-        verb: 'stop',
+        action: 'delete',
         transition: 'stop_requested',
         kind: 'destroy',
         payload: {},

@@ -21,7 +21,7 @@ export function registerExecStreamRoute(app: FastifyInstance, deps: DataDeps & A
     handlers: {
       execStream: async ({ caller, params }) => {
         const id = parseId('sandbox', params.id, 'id');
-        const client = await openRunning(deps, { teamId: caller.teamId, id, verb: 'run a command in' });
+        const client = await openRunning(deps, { teamId: caller.teamId, id, action: 'exec' });
         return (socket) => serveExec(socket, { client, id });
       },
     },

@@ -34,7 +34,7 @@ export async function execInSandbox(
   deps: DataDeps,
   { teamId, id, request }: { teamId: TeamId; id: SandboxId; request: Exec },
 ): Promise<ExecResult> {
-  const client = await openRunning(deps, { teamId, id, verb: 'run a command in' });
+  const client = await openRunning(deps, { teamId, id, action: 'exec' });
   try {
     const result = await client.exec(
       { ...agentCommand(id, request), stdin: Buffer.from(request.stdin ?? '') },

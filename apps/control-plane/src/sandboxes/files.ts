@@ -15,8 +15,7 @@ const transferTimeoutMs = 30 * 60_000;
 
 /** Upload, download, list, make, remove. */
 export function registerFileRoutes(app: FastifyInstance, deps: DataDeps & ApiDeps): void {
-  const open = async (teamId: TeamId, id: SandboxId) =>
-    await openRunning(deps, { teamId, id, verb: 'use the files of' });
+  const open = async (teamId: TeamId, id: SandboxId) => await openRunning(deps, { teamId, id, action: 'files' });
 
   registerRoutes(app, deps, {
     table: fileRoutes,

@@ -1,5 +1,5 @@
 import type { Fork, Sandbox } from '@aviary/api-contract';
-import { newId, type SandboxId, sandboxLimits } from '@aviary/core';
+import { canSandbox, newId, type SandboxId, sandboxLimits } from '@aviary/core';
 import { recordAudit, recordEvent } from '../events.ts';
 import { type PlacementOptions, placeSandboxes } from '../hosts/placement.ts';
 import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from '../operations/accept-command.ts';
@@ -16,7 +16,7 @@ export function forkSandbox(
   return acceptCommand(deps, context, async (db) => {
     const { teamId, actor } = context;
     const source = await getSandbox(db, teamId, sandboxId);
-    if (source.status !== 'running' && source.status !== 'paused') throw stateConflict(source, 'fork');
+    if (!canSandbox('fork', source.status)) throw stateConflict(source, 'fork');
     const size = { vcpus: source.vcpus, memoryMib: source.memory_mib, diskMib: source.disk_mib };
     await placeSandboxes(db, { teamId, size, count, onlyHost: source.host_id }, deps.placement);
     const targets = Array.from({ length: count }, () => newId('sandbox'));

@@ -11,7 +11,7 @@ export function pauseSandbox(
 ): Promise<Accepted<Sandbox>> {
   return acceptSandboxCommand(deps, context, {
     sandboxId,
-    verb: 'pause',
+    action: 'pause',
     transition: 'pause_requested',
     kind: 'pause',
     payload: {},

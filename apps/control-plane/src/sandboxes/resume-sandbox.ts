@@ -16,7 +16,7 @@ export function resumeSandbox(
 ): Promise<Accepted<Sandbox>> {
   return acceptSandboxCommand(deps, context, {
     sandboxId,
-    verb: 'resume',
+    action: 'resume',
     transition: 'resume_requested',
     kind: 'resume',
     payload: { generationId, isCold },
@@ -32,7 +32,7 @@ export function rewindSandbox(
 ): Promise<Accepted<Sandbox>> {
   return acceptSandboxCommand(deps, context, {
     sandboxId,
-    verb: 'rewind',
+    action: 'rewind',
     transition: 'rewind_requested',
     kind: 'resume',
     payload: { generationId },

@@ -1,4 +1,4 @@
-import type { SandboxId, TeamId } from '@aviary/core';
+import { canSandbox, type SandboxActionName, type SandboxId, type TeamId } from '@aviary/core';
 import type { ServiceContext } from '../context.ts';
 import type { HostClient, HostClients } from '../hosts/host-clients.ts';
 import { noSuchSandbox, stateConflict } from './sandbox-store.ts';
@@ -8,7 +8,7 @@ export type DataDeps = Pick<ServiceContext, 'database'> & { hostClients: HostCli
 /** The client of the host that a running sandbox is on, found in one query. Throws `not_found`, or `invalid_state` with the present state. */
 export async function openRunning(
   { database: { db }, hostClients }: DataDeps,
-  { teamId, id, verb }: { teamId: TeamId; id: SandboxId; verb: string },
+  { teamId, id, action }: { teamId: TeamId; id: SandboxId; action: SandboxActionName },
 ): Promise<HostClient> {
   const row = await db
     .selectFrom('sandboxes')
@@ -18,6 +18,6 @@ export async function openRunning(
     .where('sandboxes.team_id', '=', teamId)
     .executeTakeFirst();
   if (!row) throw noSuchSandbox();
-  if (row.status !== 'running') throw stateConflict(row, verb);
+  if (!canSandbox(action, row.status)) throw stateConflict(row, action);
   return hostClients.of({ id: row.host_id, address: row.address, epoch: row.epoch });
 }

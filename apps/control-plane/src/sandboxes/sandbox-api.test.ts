@@ -47,6 +47,8 @@ test('pause and resume go through the host and keep the generation', async () =>
     'invalid_state',
     'paused',
   ]);
+  expect(refused.body.error.message).toBe('cannot run a command in the sandbox: it is paused; resume it first');
+  expect(refused.body.error.details.allowed).toContain('resume');
   const resumed = await platform.call('POST', `/v1/sandboxes/${id}/resume`, wait);
   expect([resumed.status, resumed.body.status, resumed.body.start_path]).toEqual([200, 'running', 'resume']);
 });

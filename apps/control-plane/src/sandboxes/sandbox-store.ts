@@ -2,11 +2,15 @@ import {
   AppError,
   formatId,
   nextSandboxStatus,
+  type SandboxActionName,
   type SandboxId,
   type SandboxStatus,
   type SandboxTransition,
+  sandboxActions,
+  sandboxActionsIn,
   sandboxTransitions,
   type TeamId,
+  whyNotSandbox,
 } from '@aviary/core';
 import type { SandboxTable } from '@aviary/database';
 import { type Selectable, sql, type Updateable } from 'kysely';
@@ -124,10 +128,14 @@ export async function applyToLatest(
   }
 }
 
-/** The answer to a command that came too late or in the wrong state: says what the state is. */
-export function stateConflict(row: Pick<SandboxRow, 'id' | 'status' | 'status_reason'>, verb: string): AppError {
-  return new AppError('invalid_state', `cannot ${verb} the sandbox: it is ${row.status}`, {
-    details: { sandbox_id: formatId('sandbox', row.id), status: row.status, status_reason: row.status_reason },
+/** The answer to a command that came too late or in the wrong state: says what the state is, what to do next, and what it allows. */
+export function stateConflict(
+  { id, status, status_reason }: Pick<SandboxRow, 'id' | 'status' | 'status_reason'>,
+  action: SandboxActionName,
+): AppError {
+  const why = whyNotSandbox(action, status) ?? `it is ${status}, and another command came first; try again`;
+  return new AppError('invalid_state', `cannot ${sandboxActions[action].verb} the sandbox: ${why}`, {
+    details: { sandbox_id: formatId('sandbox', id), status, status_reason, allowed: sandboxActionsIn(status) },
   });
 }
 

@@ -1,5 +1,5 @@
 import type { CreateSnapshot, Snapshot } from '@aviary/api-contract';
-import { AppError, newId, parseId } from '@aviary/core';
+import { AppError, canSandbox, newId, parseId } from '@aviary/core';
 import { recordAudit } from '../events.ts';
 import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from '../operations/accept-command.ts';
 import { getSandbox, stateConflict } from '../sandboxes/sandbox-store.ts';
@@ -15,7 +15,7 @@ export function createSnapshot(
   const { teamId, actor } = context;
   return acceptCommand(deps, context, async (db) => {
     const sandbox = await getSandbox(db, teamId, parseId('sandbox', request.sandbox_id));
-    if (sandbox.status !== 'running' && sandbox.status !== 'paused') throw stateConflict(sandbox, 'snapshot');
+    if (!canSandbox('snapshot', sandbox.status)) throw stateConflict(sandbox, 'snapshot');
     const taken = await findOwnTemplate(db, teamId, request.name);
     if (taken && (!request.overwrite || taken.status === 'creating')) {
       const hint = taken.status === 'creating' ? 'it is being made' : 'send overwrite to replace it';
