@@ -121,6 +121,8 @@ test('a build leaves a loadable set and no temporary files', async () => {
   expect(images.kernel.version).toBe('6.1.0-9-cloud_6.1.9-1');
   expect(built(progress)).toEqual(['initramfs', 'kernel', 'minimal', 'toolbox']);
   expect(progress.at(-1)).toMatchObject({ type: 'finished', fraction: expect.closeTo(1) });
+  const fractions = progress.flatMap((each) => (each.type === 'waiting' ? [] : [each.fraction]));
+  expect(fractions).toEqual([...fractions].sort((a, b) => a - b));
   expect(existsSync(imagesLayout(dataDir).temporary)).toBe(false);
 });
 

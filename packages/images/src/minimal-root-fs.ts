@@ -2,11 +2,14 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, rm, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError } from '@aviary/core';
+import { BootstrapProgress } from './bootstrap-progress.ts';
 import { publishFile, runStep, type StepContext, type StepOutput } from './build-step.ts';
 import { minimalRootFs, recipeVersions } from './recipe.ts';
 
 const bootstrapTimeoutMs = 30 * 60_000;
 const formatTimeoutMs = 10 * 60_000;
+/** Of the step's time, the part that the bootstrap takes; the rest writes the file system. */
+const bootstrapShare = 0.93;
 
 /**
  * The root file system of the built-in template `minimal`: Debian with the usual tools and an account for the sandbox's
@@ -25,11 +28,11 @@ export async function buildMinimalRootFs(context: StepContext, { isRoot }: { isR
       }
       const root = path.join(work, 'root');
       await bootstrap(context, root);
-      context.progress.working('minimal', 'adding the user account');
+      context.progress.working('minimal', 'adding the user account', bootstrapShare);
       await addUser(context, root);
       await settleFiles(root);
       const image = path.join(work, 'rootfs.ext4');
-      context.progress.working('minimal', 'writing the file system');
+      context.progress.working('minimal', 'writing the file system', bootstrapShare);
       await writeFile(image, '');
       await truncate(image, minimalRootFs.sizeMib * 1024 * 1024);
       await context.run('mkfs.ext4', [...fileSystemOptions, '-d', root, image], {
@@ -59,16 +62,12 @@ async function bootstrap({ run, signal, progress }: StepContext, root: string): 
   const { suite, packages } = minimalRootFs;
   const isolated = ['--mount', '--pid', '--fork', '--kill-child', '--mount-proc', '--'];
   const include = `--include=${packages.join(',')}`;
-  const onOutput = (text: string) => {
-    for (const line of text.split('\n')) {
-      const detail = /^I: (.+)$/.exec(line.trim())?.[1];
-      if (detail !== undefined) progress.working('minimal', detail);
-    }
-  };
+  const told = new BootstrapProgress(({ detail, done }) => progress.working('minimal', detail, done * bootstrapShare));
+  const onOutput = (text: string) => told.read(text);
   const options = { signal, timeoutMs: bootstrapTimeoutMs, onOutput };
   const hasMmdebstrap = await isInstalled(run, 'mmdebstrap');
   const command = hasMmdebstrap
-    ? ['mmdebstrap', '--mode=root', '--variant=minbase', include, suite, root]
+    ? ['mmdebstrap', '--verbose', '--mode=root', '--variant=minbase', include, suite, root]
     : ['debootstrap', '--variant=minbase', include, suite, root];
   await run('unshare', [...isolated, ...command], options);
 }
@@ -97,6 +96,8 @@ async function settleFiles(root: string): Promise<void> {
   );
   await writeFile(path.join(root, 'etc/default/locale'), 'LANG=C.UTF-8\n');
   await writeFile(path.join(root, 'etc/machine-id'), '');
+  // The whole system is one user's environment: pip need not protect it from being changed outside of apt.
+  await writeFile(path.join(root, 'etc/pip.conf'), '[global]\nbreak-system-packages = true\n');
   for (const leftover of ['etc/resolv.conf', 'var/lib/dbus/machine-id'])
     await rm(path.join(root, leftover), { force: true });
   for (const directory of ['var/cache/apt', 'var/lib/apt/lists', 'var/log', 'tmp', 'var/tmp']) {

@@ -8,13 +8,13 @@ export type ImageProgress =
   | { type: 'started' | 'working'; step: ImageStep; detail: string; fraction: number }
   | { type: 'finished'; step: ImageStep; detail: string; isCached: boolean; elapsedMs: number; fraction: number };
 
-/** Rough shares of the build's time: a bar should move evenly, not count steps. */
-const shares: Record<ImageStep, number> = { kernel: 0.1, initramfs: 0.02, toolbox: 0.13, minimal: 0.75 };
+/** Shares of the build's time: a bar should move evenly, not count steps. */
+const shares: Record<ImageStep, number> = { kernel: 0.1, initramfs: 0.01, toolbox: 0.14, minimal: 0.75 };
 
-/** Counts finished steps into a fraction of the whole. */
+/** Sums up how far each step is into a fraction of the whole. */
 export class ProgressCounter {
   readonly #onProgress: (progress: ImageProgress) => void;
-  #fraction = 0;
+  readonly #done: Record<ImageStep, number> = { kernel: 0, initramfs: 0, toolbox: 0, minimal: 0 };
 
   constructor(onProgress: (progress: ImageProgress) => void) {
     this.#onProgress = onProgress;
@@ -28,12 +28,19 @@ export class ProgressCounter {
     this.#onProgress({ type: 'started', step, detail, fraction: this.#fraction });
   }
 
-  working(step: ImageStep, detail: string): void {
+  /** `done` is how much of the step's own time lies behind it, 0 to 1; it never goes back. */
+  working(step: ImageStep, detail: string, done = 0): void {
+    this.#done[step] = Math.max(this.#done[step], done);
     this.#onProgress({ type: 'working', step, detail, fraction: this.#fraction });
   }
 
   finished(step: ImageStep, result: { detail: string; isCached: boolean; elapsedMs: number }): void {
-    this.#fraction = Math.min(1, this.#fraction + shares[step]);
+    this.#done[step] = 1;
     this.#onProgress({ type: 'finished', step, ...result, fraction: this.#fraction });
+  }
+
+  get #fraction(): number {
+    const sum = imageSteps.reduce((total, step) => total + shares[step] * this.#done[step], 0);
+    return Math.min(1, sum);
   }
 }
