@@ -99,7 +99,7 @@ async function buildLocked(
     async () => {
       const kernel = await buildKernel(context, architecture);
       const initramfs = await buildInitramfs(context, { kernel, architecture, files });
-      const toolbox = await buildToolbox(context, { guestAgentEntry, architecture, files });
+      const toolbox = await buildToolbox(context, { kernel, guestAgentEntry, architecture, files });
       return { kernel, initramfs, toolbox };
     },
     () => buildMinimalRootFs(context, deps),

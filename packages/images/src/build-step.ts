@@ -124,6 +124,16 @@ export async function publishFile(file: string, target: string): Promise<void> {
   await syncDirectory(path.dirname(target));
 }
 
+/** Moves a complete directory to its final name, durably. One that is there under that name already is complete, and stays. */
+export async function publishDirectory({ run, signal }: StepContext, directory: string, target: string): Promise<void> {
+  const known = await stat(target).catch(() => undefined);
+  if (known?.isDirectory()) return;
+  await run('sync', ['--file-system', directory], { signal });
+  await mkdir(path.dirname(target), { recursive: true, mode: 0o755 });
+  await rename(directory, target);
+  await syncDirectory(path.dirname(target));
+}
+
 /** SHA-256 of a file's content, in hex. */
 export async function hashFile(file: string): Promise<string> {
   const hash = createHash('sha256');

@@ -29,6 +29,7 @@ export function hostPackages(architecture: Architecture = architectureFor()): re
     { name: 'tini', purpose: 'images', programs: ['tini-static'] },
     { name: 'squashfs-tools', purpose: 'images', programs: ['mksquashfs'] },
     { name: 'e2fsprogs', purpose: 'images', programs: ['mkfs.ext4', 'resize2fs'] },
+    { name: 'kmod', purpose: 'images', programs: ['depmod'] },
     { name: 'xz-utils', purpose: 'images', programs: ['unxz'] },
     { name: 'util-linux', purpose: 'images', programs: ['setpriv', 'unshare'] },
     { name: 'iproute2', purpose: 'network', programs: ['ip'] },

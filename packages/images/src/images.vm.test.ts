@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { must } from '@aviary/core';
 import { runProgram, waitFor } from '@aviary/service-kit';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { buildImages } from './build-images.ts';
 import { missingHostPackages } from './host-packages.ts';
 import { type ImageSet, loadImages } from './image-set.ts';
@@ -97,7 +97,7 @@ test('the root file system has the account and nothing of the machine that made 
   expect(await read('/etc/machine-id')).toBe('');
   expect(await read('/etc/resolv.conf')).toBe('');
   const { stdout } = await runProgram('du', ['--block-size=1M', images.minimal.rootfsPath]);
-  expect(Number(stdout.split('\t')[0])).toBeLessThan(400);
+  expect(Number(stdout.split('\t')[0])).toBeLessThan(460);
 });
 
 test('the same inputs give the same toolbox', async () => {
@@ -109,20 +109,60 @@ test('the same inputs give the same toolbox', async () => {
   expect(again.toolbox).toEqual(images.toolbox);
 });
 
-test('a guest boots, on a larger drive and with the drives in the other order, and its agent answers', async () => {
-  guest = await bootGuest({ drives: ['toolbox', 'root'], kernelParameters: 'aviary.hostname=nest' });
-  const answer = await guest.exec(
-    [
+describe('a guest on a larger drive, with the drives in the other order', () => {
+  let booted: Guest;
+  beforeAll(async () => {
+    booted = await bootGuest({ drives: ['toolbox', 'root'], kernelParameters: 'aviary.hostname=nest' });
+  });
+  afterAll(() => booted?.[Symbol.asyncDispose]());
+  const lines = async (...commands: readonly string[]) =>
+    (await booted.exec(`{ ${commands.join('; ')}; } 2>&1`)).split('\n').flatMap((line) => line.trim() || []);
+
+  test('has its system set up, and its agent answers', async () => {
+    const answer = await lines(
       'hostname; stat -f -c %T /sys/fs/cgroup; stat -c %a /dev/shm; readlink /dev/fd',
       'sudo -u user sudo -n id -u; df --output=size --block-size=G / | tail -1',
-      'cat /etc/resolv.conf; touch /.aviary/x 2>&1; ls /.aviary; locale | head -1',
-    ].join('; '),
-  );
-  expect(answer.split('\n').map((line) => line.trim())).toEqual([
-    ...['nest', 'cgroup2fs', '1777', '/proc/self/fd', '0', '8G'],
-    ...['nameserver 1.1.1.1', 'nameserver 8.8.8.8'],
-    ...["touch: cannot touch '/.aviary/x': Read-only file system", 'agent', 'bin', 'lib', 'LANG=C.UTF-8', ''],
-  ]);
+      'cat /etc/resolv.conf; touch /.aviary/x; ls /.aviary; locale | head -1',
+    );
+    expect(answer).toEqual([
+      ...['nest', 'cgroup2fs', '1777', '/proc/self/fd', '0', '8G'],
+      ...['nameserver 1.1.1.1', 'nameserver 8.8.8.8'],
+      ...["touch: cannot touch '/.aviary/x': Read-only file system", 'agent', 'bin', 'lib', 'modules', 'LANG=C.UTF-8'],
+    ]);
+  });
+
+  test('loads what containers, FUSE and VPNs need when something asks for it', async () => {
+    const modules = 'bridge|veth|fuse|tun|dummy|loop|wireguard|br_netfilter|nf_conntrack';
+    expect(await lines(`lsmod | grep -cE "^(${modules}) "`)).toEqual(['0']);
+    const answer = await lines(
+      'modprobe -a br_netfilter veth nf_conntrack && echo asked',
+      'ip link add br0 type bridge && ip link add v0 type veth peer name v1 && ip link set v1 master br0',
+      'ip link add d0 type dummy && ip link add w0 type wireguard && ls /sys/class/net/br0/brif',
+      `python3 -c 'import os; os.open("/dev/fuse", 2); os.open("/dev/net/tun", 2); print("opened")'`,
+      'mkdir -p /run/o/u /run/o/w /run/o/m && mount -t overlay -o lowerdir=/etc,upperdir=/run/o/u,workdir=/run/o/w o /run/o/m',
+      'cat /run/o/m/hostname; truncate -s 1M /run/o/i && losetup --find --show /run/o/i',
+      `lsmod | grep -cE "^(${modules}) "`,
+    );
+    expect(answer).toEqual(['asked', 'v1', 'opened', 'sandbox', '/dev/loop0', '9']);
+  });
+
+  test('loads modules for a root file system that brings no modprobe', async () => {
+    const answer = await lines(
+      'lsmod | grep -c "^macvlan "; echo /.aviary/bin/modprobe >/proc/sys/kernel/modprobe',
+      'ip link add m0 link d0 type macvlan; lsmod | grep -c "^macvlan "',
+    );
+    expect(answer).toEqual(['0', '1']);
+  });
+
+  test('has Python as a developer expects it', async () => {
+    const answer = await lines(
+      // Unpacking pip into an environment takes a minute on a software CPU; that it can be is what the wheels are for.
+      'python -m venv --without-pip /tmp/v && /tmp/v/bin/python -c "import ensurepip; print(bool(ensurepip.version()))"',
+      'pip --version | cut -d" " -f1; pip config list',
+      'echo 1 | jq .; for name in file make rsync tmux unzip wget zip; do command -v $name >/dev/null || echo no $name; done',
+    );
+    expect(answer).toEqual(['True', 'pip', "global.break-system-packages='true'", '1']);
+  });
 });
 
 test('a guest without its toolbox says so on the console and ends', async () => {
@@ -143,7 +183,7 @@ async function bootGuest(options: {
   drives: readonly ('root' | 'toolbox')[];
   kernelParameters?: string;
 }): Promise<Guest> {
-  const layer = path.join(directory, 'layer.qcow2');
+  const layer = path.join(directory, `layer-${options.drives.length}.qcow2`);
   await runProgram('qemu-img', [
     ...['create', '-q', '-f', 'qcow2', '-b', images.minimal.rootfsPath, '-F', 'raw', layer, '8G'],
   ]);
@@ -198,7 +238,7 @@ function execInGuest(port: number, command: string): Promise<string> {
       host: '127.0.0.1',
       port,
       path: `/exec?c=${encodeURIComponent(command)}`,
-      timeout: 20_000,
+      timeout: 60_000,
     });
     request.once('error', reject);
     request.once('timeout', () => request.destroy(new Error('no answer')));

@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { AppError, must } from '@aviary/core';
+import { AppError } from '@aviary/core';
 import { hashFile, publishFile, runStep, type StepContext, type StepOutput } from './build-step.ts';
 import { type CpioEntry, cpioArchive } from './cpio.ts';
 import type { HostFiles } from './host-files.ts';
-import { type KernelOutput, unpackPackage } from './kernel.ts';
+import type { KernelOutput } from './kernel.ts';
 import { collectModules, type KernelModule, modulesDep } from './kernel-modules.ts';
-import { type Architecture, bootModules, optionalModules, recipeVersions } from './recipe.ts';
+import { type Architecture, bootModules, deviceNodes, optionalModules, recipeVersions } from './recipe.ts';
 
 const initSource = path.join(import.meta.dirname, '../guest/init');
 
@@ -30,23 +30,17 @@ export async function buildInitramfs(context: StepContext, inputs: InitramfsInpu
       init,
       busybox: await hashFile(files.busybox),
       modules: [bootModules, optionalModules],
+      deviceNodes,
     },
     build: async (work) => {
       const busybox = await readFile(files.busybox);
       requireStatic(busybox, files.busybox);
-      const unpacked = await unpackPackage(context, kernel.packagePath, path.join(work, 'kernel'));
-      const release = must(
-        (await readdir(path.join(unpacked, 'lib/modules')))[0],
-        'a kernel package holds its modules',
-      );
       const modules = await collectModules({
-        directory: path.join(unpacked, 'lib/modules', release),
+        directory: kernel.modulesDirectory,
         required: bootModules,
         optional: optionalModules,
-        run: context.run,
-        signal: context.signal,
       });
-      const archive = cpioArchive(initramfsEntries({ init, busybox, release, modules }));
+      const archive = cpioArchive(initramfsEntries({ init, busybox, release: kernel.release, modules }));
       const id = createHash('sha256').update(archive).digest('hex');
       const file = path.join(work, 'initramfs.cpio');
       await writeFile(file, archive);
@@ -67,7 +61,9 @@ function initramfsEntries(content: {
   const directories = [
     'bin',
     'dev',
-    'dev-links',
+    'dev-static',
+    'dev-static/mapper',
+    'dev-static/net',
     'etc',
     'lib',
     'lib/modules',
@@ -83,10 +79,11 @@ function initramfsEntries(content: {
     { path: 'bin/busybox', type: 'file', content: busybox, mode: 0o755 },
     // The kernel opens this for /init's messages before /dev is mounted.
     { path: 'dev/console', type: 'character-device', major: 5, minor: 1 },
-    { path: 'dev-links/fd', type: 'link', target: '/proc/self/fd' },
-    { path: 'dev-links/stdin', type: 'link', target: '/proc/self/fd/0' },
-    { path: 'dev-links/stdout', type: 'link', target: '/proc/self/fd/1' },
-    { path: 'dev-links/stderr', type: 'link', target: '/proc/self/fd/2' },
+    { path: 'dev-static/fd', type: 'link', target: '/proc/self/fd' },
+    { path: 'dev-static/stdin', type: 'link', target: '/proc/self/fd/0' },
+    { path: 'dev-static/stdout', type: 'link', target: '/proc/self/fd/1' },
+    { path: 'dev-static/stderr', type: 'link', target: '/proc/self/fd/2' },
+    ...deviceNodes.map((node): CpioEntry => ({ ...node, path: `dev-static/${node.path}`, type: 'character-device' })),
     { path: 'etc/modules', type: 'file', content: `${wanted.join(' ')}\n` },
     { path: `lib/modules/${release}/modules.dep`, type: 'file', content: modulesDep(modules) },
     ...modules.map(

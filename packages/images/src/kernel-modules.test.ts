@@ -22,8 +22,6 @@ const collect = (required: readonly string[], optional: readonly string[] = []) 
     directory,
     required,
     optional,
-    run: () => Promise.reject(new Error('no program is needed for plain modules')),
-    signal: new AbortController().signal,
   });
 
 test('modules come with what they depend on, dependencies first, without what is built in', async () => {

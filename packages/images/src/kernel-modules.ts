@@ -1,7 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError, must } from '@aviary/core';
-import type { ProgramRunner } from './program-runner.ts';
 
 export interface KernelModule {
   /** As modprobe spells it: with underscores. */
@@ -11,12 +10,10 @@ export interface KernelModule {
 }
 
 export interface ModuleQuery {
-  /** `lib/modules/RELEASE` of the unpacked kernel package. */
+  /** `lib/modules/RELEASE`, with plain modules. */
   directory: string;
   required: readonly string[];
   optional: readonly string[];
-  run: ProgramRunner;
-  signal: AbortSignal;
 }
 
 /**
@@ -24,7 +21,7 @@ export interface ModuleQuery {
  * is an optional one that it lacks; throws `integrity` for a required one that it lacks.
  */
 export async function collectModules(query: ModuleQuery): Promise<readonly KernelModule[]> {
-  const { directory, required, optional, run, signal } = query;
+  const { directory, required, optional } = query;
   const files = new Map<string, string>();
   for (const entry of await readdir(directory, { recursive: true })) {
     const name = moduleName(entry);
@@ -41,7 +38,7 @@ export async function collectModules(query: ModuleQuery): Promise<readonly Kerne
       if (isRequired) throw new AppError('integrity', `the guest kernel in ${directory} has no module ${name}`);
       return;
     }
-    const content = await readModule(file, { run, signal });
+    const content = await readFile(file);
     const dependencies = moduleDependencies(content);
     for (const dependency of dependencies) await visit(dependency, true);
     collected.set(name, { name, content, dependencies: dependencies.filter((each) => !builtin.has(each)) });
@@ -51,17 +48,9 @@ export async function collectModules(query: ModuleQuery): Promise<readonly Kerne
   return [...collected.values()];
 }
 
-/** `kernel/drivers/net/virtio_net.ko.xz` → `virtio_net`; undefined for what is not a module. */
+/** `kernel/drivers/net/virtio_net.ko` → `virtio_net`; undefined for what is not a module. */
 function moduleName(file: string): string | undefined {
-  return /([^/]+)\.ko(?:\.xz|\.zst)?$/.exec(file)?.[1]?.replaceAll('-', '_');
-}
-
-/** A module's ELF. busybox inflates no modules, so the initramfs carries them plain. */
-async function readModule(file: string, { run, signal }: Pick<ModuleQuery, 'run' | 'signal'>): Promise<Buffer> {
-  if (file.endsWith('.ko')) return await readFile(file);
-  const plain = file.replace(/\.[^.]+$/, '');
-  await run(file.endsWith('.xz') ? 'unxz' : 'unzstd', ['--force', '--quiet', file], { signal });
-  return await readFile(plain);
+  return /([^/]+)\.ko$/.exec(file)?.[1]?.replaceAll('-', '_');
 }
 
 /** The `depends` field of a module's .modinfo section, where entries are NUL-terminated `name=value` texts. */

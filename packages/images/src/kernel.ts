@@ -1,16 +1,19 @@
 import { mkdir, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError, must } from '@aviary/core';
-import { publishFile, runStep, type StepContext, type StepOutput } from './build-step.ts';
+import { publishDirectory, publishFile, runStep, type StepContext, type StepOutput } from './build-step.ts';
 import { type Architecture, minimalRootFs, recipeVersions } from './recipe.ts';
 
-/** The guest kernel and the Debian package that it and its modules come from. Nothing of it is installed on this machine. */
+/** The guest kernel and all of its modules. Nothing of it is installed on this machine. */
 export interface KernelOutput extends StepOutput {
-  packagePath: string;
+  /** As `uname -r` says it in the guest. */
+  release: string;
+  /** What `/lib/modules/RELEASE` is in a guest: plain modules and depmod's indexes. */
+  modulesDirectory: string;
 }
 
 const downloadTimeoutMs = 10 * 60_000;
-const packageFile = 'package.deb';
+const unpackTimeoutMs = 5 * 60_000;
 
 export async function buildKernel(context: StepContext, architecture: Architecture): Promise<KernelOutput> {
   const output = await runStep(context, {
@@ -20,7 +23,8 @@ export async function buildKernel(context: StepContext, architecture: Architectu
     followsPackages: true,
     build: (workDirectory) => makeKernel(context, architecture, workDirectory),
   });
-  return { ...output, packagePath: path.join(path.dirname(output.path), packageFile) };
+  const release = must(output.id.split('_')[0], 'a kernel id starts with the release');
+  return { ...output, release, modulesDirectory: context.layout.kernelModules(output.id) };
 }
 
 async function makeKernel(context: StepContext, architecture: Architecture, work: string): Promise<StepOutput> {
@@ -28,24 +32,31 @@ async function makeKernel(context: StepContext, architecture: Architecture, work
   const packagePath = await downloadKernel(context, architecture, work);
   progress.working('kernel', `unpacking ${path.basename(packagePath)}`);
   const version = (await run('dpkg-deb', ['--field', packagePath, 'Version'], { signal })).stdout.trim();
-  const unpacked = await unpackPackage(context, packagePath, path.join(work, 'unpacked'));
+  const unpacked = path.join(work, 'unpacked');
+  await run('dpkg-deb', ['--extract', packagePath, unpacked], { signal, timeoutMs: unpackTimeoutMs });
   const [release, ...others] = await readdir(path.join(unpacked, 'lib/modules'));
   if (release === undefined || others.length > 0)
     throw new AppError('integrity', `the kernel package ${packagePath} does not hold one kernel`);
   const id = `${release}_${version.replaceAll(/[^A-Za-z0-9.+~-]/g, '-')}`;
-  const directory = layout.kernelDirectory(id);
-  await mkdir(directory, { recursive: true, mode: 0o755 });
-  await publishFile(packagePath, path.join(directory, packageFile));
-  const target = path.join(directory, 'vmlinuz');
+  await inflateModules(context, path.join(unpacked, 'lib/modules', release));
+  await run('depmod', ['--basedir', unpacked, release], { signal });
+  await publishDirectory(context, path.join(unpacked, 'lib/modules', release), layout.kernelModules(id));
+  const target = path.join(layout.kernelDirectory(id), 'vmlinuz');
   await publishFile(path.join(unpacked, 'boot', `vmlinuz-${release}`), target);
   return { id, path: target };
 }
 
-/** Unpacks a Debian package's files into the new directory `target`; none of its scripts run. */
-export async function unpackPackage(context: StepContext, packagePath: string, target: string): Promise<string> {
-  await mkdir(target, { recursive: true });
-  await context.run('dpkg-deb', ['--extract', packagePath, target], { signal: context.signal });
-  return target;
+/** Newer distributions pack each module. A guest's initramfs and modprobe want them plain, and the toolbox packs them again as a whole. */
+async function inflateModules({ run, signal }: StepContext, directory: string): Promise<void> {
+  const files = (await readdir(directory, { recursive: true })).map((file) => path.join(directory, file));
+  for (const [suffix, program] of [
+    ['.ko.xz', 'unxz'],
+    ['.ko.zst', 'unzstd'],
+  ] as const) {
+    const packed = files.filter((file) => file.endsWith(suffix));
+    const options = program === 'unzstd' ? ['--rm', '--quiet'] : ['--quiet'];
+    if (packed.length > 0) await run(program, [...options, ...packed], { signal, timeoutMs: unpackTimeoutMs });
+  }
 }
 
 interface PackageSource {

@@ -12,6 +12,7 @@ export interface ImagesLayout {
   /** What each finished step made and from which inputs. */
   stepRecord(step: string): string;
   kernelDirectory(version: string): string;
+  kernelModules(version: string): string;
   initramfs(id: string): string;
   toolbox(id: string): string;
   minimalRootFs(id: string): string;
@@ -26,6 +27,7 @@ export function imagesLayout(dataDir: string): ImagesLayout {
     temporary: path.join(root, 'tmp'),
     stepRecord: (step) => path.join(root, 'steps', `${step}.json`),
     kernelDirectory: (version) => path.join(root, `kernel-${version}`),
+    kernelModules: (version) => path.join(root, `kernel-${version}`, 'modules'),
     initramfs: (id) => path.join(root, `initramfs-${id}.cpio`),
     toolbox: (id) => path.join(root, `toolbox-${id}.sqsh`),
     minimalRootFs: (id) => path.join(root, 'minimal', `rootfs-${id}.ext4`),

@@ -37,7 +37,7 @@ export function architectureFor(nodeName: string = process.arch): Architecture {
 }
 
 /** Bumped when a builder changes its output in a way that its other inputs do not show. */
-export const recipeVersions = { kernel: 1, initramfs: 2, toolbox: 1, minimal: 1 } as const;
+export const recipeVersions = { kernel: 2, initramfs: 3, toolbox: 2, minimal: 2 } as const;
 
 /** Kernel modules that /init loads, in order; what they depend on comes along. A built-in one is left out. */
 export const bootModules = ['virtio_mmio', 'virtio_blk', 'squashfs', 'virtio_net'] as const;
@@ -48,25 +48,58 @@ export const bootModules = ['virtio_mmio', 'virtio_blk', 'squashfs', 'virtio_net
  */
 export const optionalModules = ['overlay', 'virtio_rng', 'tcp_diag'] as const;
 
+/**
+ * Nodes that exist before their driver does: opening one makes the kernel load it. Numbers: the kernel's
+ * Documentation/admin-guide/devices.txt; modes as udev's rules give them.
+ */
+export const deviceNodes = [
+  { path: 'fuse', major: 10, minor: 229, mode: 0o666 },
+  { path: 'net/tun', major: 10, minor: 200, mode: 0o666 },
+  { path: 'loop-control', major: 10, minor: 237, mode: 0o660 },
+  { path: 'mapper/control', major: 10, minor: 236, mode: 0o600 },
+  { path: 'btrfs-control', major: 10, minor: 234, mode: 0o660 },
+] as const;
+
 /** The `minimal` root file system. */
 export const minimalRootFs = {
   suite: 'bookworm',
   sizeMib: 5_120,
   hostname: 'sandbox',
   user: { name: 'user', uid: 1_000, home: '/home/user', shell: '/bin/bash' },
+  // What a developer reaches for first. Compilers and Node would double the size: templates add them.
   packages: [
     'bash',
+    'bzip2',
     'ca-certificates',
     'curl',
+    'file',
     'git',
     'iproute2',
+    'iputils-ping',
+    'jq',
+    'kmod',
     'less',
     // Resolves the sandbox's own name, whatever it is set to: sudo looks it up.
     'libnss-myhostname',
+    'lsof',
+    'make',
+    'nano',
+    'netcat-openbsd',
     'openssh-client',
+    'patch',
     'procps',
+    'python-is-python3',
     'python3',
+    'python3-pip',
+    'python3-venv',
+    'rsync',
     'sudo',
+    'tmux',
+    'unzip',
     'vim-tiny',
+    'wget',
+    'xz-utils',
+    'zip',
+    'zstd',
   ],
 } as const;

@@ -1,13 +1,15 @@
 import { createHash } from 'node:crypto';
-import { chmod, copyFile, mkdir, realpath, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, cp, mkdir, realpath, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError } from '@aviary/core';
 import { bundleAgent, type ToolboxFile } from './agent-bundle.ts';
 import { hashFile, publishFile, runStep, type StepContext, type StepOutput } from './build-step.ts';
 import type { HostFiles } from './host-files.ts';
+import type { KernelOutput } from './kernel.ts';
 import { type Architecture, recipeVersions } from './recipe.ts';
 
 export interface ToolboxInputs {
+  kernel: KernelOutput;
   guestAgentEntry: string;
   architecture: Architecture;
   files: HostFiles;
@@ -17,18 +19,21 @@ const squashTimeoutMs = 10 * 60_000;
 
 /**
  * The read-only drive that every guest mounts at /.aviary: the guest agent, Node, tini, busybox and resize2fs with their own
- * dynamic loader and libraries, so that they run in any root file system. Equal inputs give the same bytes.
+ * dynamic loader and libraries, so that they run in any root file system; and the kernel's modules, for whatever a guest comes to load.
+ * Equal inputs give the same bytes.
  */
 export async function buildToolbox(context: StepContext, inputs: ToolboxInputs): Promise<StepOutput> {
+  const { kernel } = inputs;
   const contents = await toolboxContents(context, inputs);
   const manifest = await Promise.all(contents.map(describeFile));
   return await runStep(context, {
     step: 'toolbox',
     detail: 'toolbox (Node, guest agent)',
-    inputs: { recipe: recipeVersions.toolbox, squash: squashOptions, manifest },
+    inputs: { recipe: recipeVersions.toolbox, squash: squashOptions, kernel: kernel.id, manifest },
     build: async (work) => {
       const root = path.join(work, 'root');
       for (const file of contents) await placeFile(root, file);
+      await cp(kernel.modulesDirectory, path.join(root, 'modules', kernel.release), { recursive: true });
       const image = path.join(work, 'toolbox.sqsh');
       context.progress.working('toolbox', 'compressing');
       await context.run('mksquashfs', [root, image, ...squashOptions], {
@@ -48,12 +53,16 @@ const squashOptions = [
   ...['-mkfs-time', '0', '-all-time', '0', '-comp', 'zstd', '-Xcompression-level', '9'],
 ];
 
-/** Every file of the toolbox, in the order of their names. */
+/** What the kernel calls for a module where the root file system brings no modprobe of its own. */
+const modprobeScript = '#!/.aviary/bin/busybox sh\nexec /.aviary/bin/busybox modprobe "$@"\n';
+
+/** Every file of the toolbox but the modules, in the order of their names. */
 async function toolboxContents(context: StepContext, inputs: ToolboxInputs): Promise<readonly ToolboxFile[]> {
   const { files, guestAgentEntry, architecture } = inputs;
   const contents: ToolboxFile[] = [
     { target: 'bin/node', source: files.node, mode: 0o755 },
     { target: 'bin/busybox', source: files.busybox, mode: 0o755 },
+    { target: 'bin/modprobe', content: modprobeScript, mode: 0o755 },
     { target: 'bin/tini', source: files.tini, mode: 0o755 },
     { target: 'bin/resize2fs', source: files.resize2fs, mode: 0o755 },
     ...(await bundleAgent(path.resolve(guestAgentEntry))),
