@@ -156,6 +156,8 @@ describe('aviary sandbox', () => {
     const again = await aviary('sandbox', 'pause', id);
     expect(again).toMatchObject({ code: 6, stdout: '' });
     expect(again.stderr).toContain('it is paused');
+    await aviary('sandbox', 'pause', api.addSandbox().id, '--force');
+    expect(JSON.parse(api.requests.at(-1)?.body ?? '')).toEqual({ force: true });
   });
 
   it('creates with the flags given and says when it does not come to run', async () => {

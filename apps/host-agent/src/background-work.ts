@@ -1,13 +1,18 @@
+import { statfs } from 'node:fs/promises';
 import { errorText, type GenerationId } from '@aviary/core';
 import { runLoop, Semaphore } from '@aviary/service-kit';
 import type { Keeper } from './generations/needed-parts.ts';
 import { MemorySaver } from './memory-saver.ts';
+import { GuestWatch } from './sandboxes/guest-watch.ts';
 import { Reaper } from './sandboxes/reaper.ts';
 import type { SandboxContext } from './sandboxes/sandbox-context.ts';
 
 const warmPoolIntervalMs = 250;
 const storeIntervalMs = 30_000;
 const memoryIntervalMs = 2_000;
+const spaceIntervalMs = 5_000;
+/** Each look wakes every guest. */
+const lifeIntervalMs = 30_000;
 
 /** Everything on this host that needs saved files besides the store's own rules: running sandboxes, templates, boot snapshots. */
 export function keepersOf({ registry, templates, bootSnapshots }: SandboxContext): Keeper[] {
@@ -26,6 +31,7 @@ export class BackgroundWork implements AsyncDisposable {
   readonly #context: SandboxContext;
   readonly #reaperIntervalMs: number;
   readonly #reaper = new Reaper();
+  readonly #guestWatch: GuestWatch;
   readonly #stop = new AbortController();
   readonly #loops: Promise<void>[] = [];
   readonly #preparations = new Set<Promise<void>>();
@@ -34,6 +40,11 @@ export class BackgroundWork implements AsyncDisposable {
   constructor(context: SandboxContext, { reaperIntervalMs }: { reaperIntervalMs: number }) {
     this.#context = context;
     this.#reaperIntervalMs = reaperIntervalMs;
+    const freeBytes = async () => {
+      const { bavail, bsize } = await statfs(context.layout.sandboxesDirectory);
+      return bavail * bsize;
+    };
+    this.#guestWatch = new GuestWatch({ ...context, freeBytes });
   }
 
   start(): void {
@@ -50,6 +61,8 @@ export class BackgroundWork implements AsyncDisposable {
       await generations.mergeLongChains(signal);
       await this.#context.collectGarbage();
     });
+    loop('space', spaceIntervalMs, () => this.#guestWatch.lookForSpace());
+    loop('life', lifeIntervalMs, () => this.#guestWatch.lookForLife());
     const memorySaver = new MemorySaver();
     loop('memory', memoryIntervalMs, async () => memorySaver.runOnce());
   }

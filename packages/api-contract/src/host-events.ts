@@ -14,6 +14,7 @@ export const sandboxEventNames = [
   'sandbox.error',
   'sandbox.pause_failed',
   'sandbox.resume_failed',
+  'sandbox.reason_changed',
 ] as const;
 export type SandboxEventName = (typeof sandboxEventNames)[number];
 

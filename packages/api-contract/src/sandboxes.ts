@@ -64,6 +64,22 @@ export const ListQuery = Type.Object({
   status: Type.Optional(Type.String({ maxLength: 256, description: 'Statuses separated by commas.' })),
 });
 
+export const Pause = component(
+  'Pause',
+  Type.Object(
+    {
+      force: Type.Optional(
+        Type.Boolean({
+          default: false,
+          description: 'Stop a guest that does not answer: its disk is saved, its memory is not.',
+        }),
+      ),
+    },
+    closed,
+  ),
+);
+export type Pause = Static<typeof Pause>;
+
 export const Fork = component(
   'Fork',
   Type.Object(
@@ -123,6 +139,8 @@ export const sandboxRoutes = {
     method: 'POST',
     path: '/v1/sandboxes/{id}/pause',
     summary: 'Save a sandbox and free its memory',
+    body: Pause,
+    isBodyOptional: true,
     replies: { 202: Sandbox, 200: Sandbox },
   },
   forkSandbox: {

@@ -41,6 +41,8 @@ export const sandboxTransitions = {
   },
   stop_succeeded: { from: ['stopping'], to: 'stopped' },
   vm_lost: { from: ['running', 'pausing', 'missing'], to: 'error' },
+  // Its host has found what keeps it from working, or that this is over.
+  reason_changed: { from: ['running'], to: 'running' },
   recovered: { from: ['running', 'missing', 'error'], to: 'running' },
   host_lost: { from: ['pending', 'starting', 'running', 'pausing', 'resuming'], to: 'missing' },
   found_running: { from: ['missing'], to: 'running' },

@@ -48,9 +48,14 @@ export class Sandboxes {
     return await this.#transport.json({ method: 'DELETE', path: sandboxPath(sandboxId), ...waiting(options) });
   }
 
-  /** Saves memory and disk and stops the microVM. */
-  async pause(sandboxId: string, options: WaitOptions = {}): Promise<Sandbox> {
-    return await this.#transport.json({ method: 'POST', path: sandboxPath(sandboxId, '/pause'), ...waiting(options) });
+  /**
+   * Saves memory and disk and stops the microVM. `force` stops a guest that does not answer as well: then only its disk is saved,
+   * and a resume boots from that.
+   */
+  async pause(sandboxId: string, { force, ...options }: WaitOptions & { force?: boolean } = {}): Promise<Sandbox> {
+    const json = force === undefined ? {} : { json: { force } };
+    const path = sandboxPath(sandboxId, '/pause');
+    return await this.#transport.json({ method: 'POST', path, ...json, ...waiting(options) });
   }
 
   /**

@@ -47,6 +47,8 @@ export class FakeSandboxes {
   exec: (request: ExecRequest) => FakeExecResult = ({ cmd, args }) => ({
     stdout: Buffer.from(`${(cmd === '/bin/sh' ? args.slice(1) : [cmd, ...args]).join(' ')}\n`),
   });
+  /** Ids of sandboxes whose guest does not answer: they can only be stopped by force. */
+  readonly hung = new Set<string>();
   /** Times that work was done rather than answered from a known operation id. */
   readonly work: string[] = [];
 
@@ -112,7 +114,7 @@ export class FakeSandboxes {
         this.#sandboxes.delete(sandboxId);
         return {};
       },
-      pauseSandbox: ({ sandboxId, operationId }) => {
+      pauseSandbox: ({ sandboxId, operationId, force }) => {
         const sandbox = this.#find(sandboxId);
         const { info, generations } = sandbox;
         if (sandbox.lastOperationId === operationId) {
@@ -120,8 +122,14 @@ export class FakeSandboxes {
           return { sandbox: info, ...(saved ? { generation: saved.info } : {}) };
         }
         this.#running(sandboxId);
+        const isHung = this.hung.delete(sandboxId);
+        if (isHung && !force) {
+          this.hung.add(sandboxId);
+          throw new AppError('guest_unavailable', 'the guest agent does not answer');
+        }
         const { info: generation } = this.#save(sandbox, 'pause');
-        Object.assign(info, { state: SandboxState.PAUSED, reason: '' });
+        generation.hasMemory = !isHung;
+        Object.assign(info, { state: SandboxState.PAUSED, reason: isHung ? 'stopped hard' : '' });
         sandbox.lastOperationId = operationId;
         this.work.push('pause');
         return { sandbox: info, generation };

@@ -88,11 +88,15 @@ export const sandboxCommands: readonly Command[] = [
     name: 'sandbox pause',
     summary: 'Save memory and disk of a sandbox and stop its microVM',
     args: [sandboxIdArg],
-    flags: waitFlags,
-    examples: ['aviary sandbox pause sb-…'],
+    flags: {
+      force: { type: 'boolean', summary: 'stop a guest that does not answer: its disk is kept, its memory is not' },
+      ...waitFlags,
+    },
+    examples: ['aviary sandbox pause sb-…', 'aviary sandbox pause sb-… --force'],
     async run(context, { args: [id = ''], flags }) {
       const options = waitOptions(context, flags);
-      const sandbox = await showTime(context, 'pause', () => context.client().sandboxes.pause(id, options));
+      const request = { ...options, ...(flags.boolean('force') ? { force: true } : {}) };
+      const sandbox = await showTime(context, 'pause', () => context.client().sandboxes.pause(id, request));
       showSettled(context, sandbox, { expected: 'paused', waitSec: options.waitSec });
     },
   },

@@ -1,6 +1,6 @@
 import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { newId, type SandboxId, uuidv7 } from '@aviary/core';
+import { must, newId, type SandboxId, uuidv7 } from '@aviary/core';
 import { SandboxState } from '@aviary/proto/hostagent';
 import { FakeHostAgent } from '@aviary/testing';
 import { decodeJwt, importJWK, jwtVerify } from 'jose';
@@ -121,6 +121,15 @@ test('the reconciler settles what differs, in both directions', async () => {
   expect(await Promise.all([lost, idle, stays].map(({ id }) => statusOf(id)))).toEqual(['error', 'paused', 'running']);
   expect(sandboxes.get(stranger)).toBeUndefined();
   expect(sandboxes.get(stays.uuid)).toBeDefined();
+});
+
+test('the reconciler follows what a host says of a running sandbox in trouble', async () => {
+  await start({ reconciler: { graceMs: 0 } });
+  const { id, uuid } = await createRunning();
+  must(platform.agent.sandboxes.get(uuid), 'it was created').reason = "the host's disk is full";
+  await platform.controlPlane.context.reconciler.reconcileHost(platform.host.id.slice(5) as never);
+  const { body } = await platform.call('GET', `/v1/sandboxes/${id}`);
+  expect(body).toMatchObject({ status: 'running', status_reason: "the host's disk is full" });
 });
 
 test('what changed a moment ago is left alone', async () => {

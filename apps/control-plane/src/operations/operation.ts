@@ -5,7 +5,7 @@ import type { Db } from '../context.ts';
 export interface OperationPayloads {
   create: { envs: Record<string, string> };
   destroy: Record<never, never>;
-  pause: Record<never, never>;
+  pause: { isForced?: boolean };
   resume: { generationId: string | null; isCold?: boolean };
   fork: { targets: SandboxId[]; timeoutSec: number };
   snapshot_create: { templateId: string; replaces: string | null; name: string };

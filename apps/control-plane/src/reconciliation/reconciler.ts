@@ -92,7 +92,10 @@ export class Reconciler {
       hasStarted: row.started_at !== null,
     });
     if (decision.do === 'destroy') await this.#destroy(row.host_id, row.id);
-    if (decision.do !== 'apply') return;
+    if (decision.do !== 'apply') {
+      if (info) await this.#followReason(row, info);
+      return;
+    }
     await this.#deps.database.db.transaction().execute(async (transaction) => {
       let current: SandboxRow | undefined = row;
       for (const transition of decision.transitions) {
@@ -106,6 +109,16 @@ export class Reconciler {
       if (current) this.#deps.logger.info({ sandbox: row.id, from: row.status, to: current.status }, 'status settled');
     });
     this.#deps.watch.notify(row.id);
+  }
+
+  /** What keeps a running sandbox from working is told by an event, which a host whose disk is full may not be able to keep. */
+  async #followReason(row: SandboxRow, info: SandboxInfo): Promise<void> {
+    const isRunning = row.status === 'running' && agentView(info.state) === 'running';
+    if (!isRunning || info.reason === '' || info.reason === row.status_reason) return;
+    await applyTransition(this.#deps.database.db, row, {
+      transition: 'reason_changed',
+      changes: { status_reason: info.reason },
+    });
   }
 
   /** A microVM without a live row on this host. Reads the row once more: nothing is destroyed on an old look. */

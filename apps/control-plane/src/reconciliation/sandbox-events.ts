@@ -24,6 +24,7 @@ const transitions: Record<SandboxEventName, SandboxTransition> = {
   'sandbox.error': 'vm_lost',
   'sandbox.pause_failed': 'pause_failed',
   'sandbox.resume_failed': 'resume_failed',
+  'sandbox.reason_changed': 'reason_changed',
 };
 
 /**

@@ -15,11 +15,16 @@ export function pauseHandler(deps: AgentDeps & Pick<ServiceContext, 'database'>)
     retryBudgetMs: hostRetryMs,
     async run(operation, signal) {
       const row = await readSandbox(db, operation);
-      const { generation } = await callAgent(deps, row.host_id, (client) =>
-        client.pauseSandbox({ operationId: operation.id, sandboxId: row.id }, { signal, timeoutMs: pauseTimeoutMs }),
+      const { isForced = false } = operation.payload;
+      const request = { operationId: operation.id, sandboxId: row.id, force: isForced };
+      const { generation, sandbox } = await callAgent(deps, row.host_id, (client) =>
+        client.pauseSandbox(request, { signal, timeoutMs: pauseTimeoutMs }),
       );
       return async (transaction) => {
-        const changes = generation ? { generation_id: asId('generation', generation.generationId) } : {};
+        const changes = {
+          status_reason: sandbox?.reason || null,
+          ...(generation ? { generation_id: asId('generation', generation.generationId) } : {}),
+        };
         if (generation) await recordGeneration(transaction, row.id, generation);
         await applyToLatest(transaction, row.id, { transition: 'pause_succeeded', changes });
       };

@@ -53,6 +53,17 @@ test('pause and resume go through the host and keep the generation', async () =>
   expect([resumed.status, resumed.body.status, resumed.body.start_path]).toEqual([200, 'running', 'resume']);
 });
 
+test('a guest that does not answer is stopped by force, and the sandbox says so', async () => {
+  const { id } = await createRunning();
+  platform.agent.sandboxes.hung.add(id.slice(3));
+  const refused = await platform.call('POST', `/v1/sandboxes/${id}/pause`, wait);
+  expect([refused.status, refused.body.error.code]).toEqual([502, 'guest_unavailable']);
+  const forced = await platform.call('POST', `/v1/sandboxes/${id}/pause`, { ...wait, body: { force: true } });
+  expect([forced.status, forced.body.status, forced.body.status_reason]).toEqual([200, 'paused', 'stopped hard']);
+  const { body } = await platform.call('GET', `/v1/sandboxes/${id}/generations`);
+  expect(body.items).toEqual([expect.objectContaining({ has_memory: false })]);
+});
+
 test('exec answers text as text and other bytes in base64', async () => {
   const { id } = await createRunning();
   const text = await platform.call('POST', `/v1/sandboxes/${id}/exec`, { body: { cmd: 'echo hi' } });

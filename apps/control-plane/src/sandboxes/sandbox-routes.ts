@@ -61,8 +61,9 @@ export function registerSandboxRoutes(app: FastifyInstance, deps: SandboxRouteDe
         );
         return answerCommand(deps, { caller, request, reply, accepted, wants: 'stopped', settledStatus: 200 });
       },
-      pauseSandbox: async ({ caller, params, request, reply }) => {
-        const accepted = await pauseSandbox(deps, commandContext(caller, request), parseId('sandbox', params.id, 'id'));
+      pauseSandbox: async ({ caller, params, body, request, reply }) => {
+        const asked = { sandboxId: parseId('sandbox', params.id, 'id'), isForced: body.force ?? false };
+        const accepted = await pauseSandbox(deps, commandContext(caller, request), asked);
         return answerCommand(deps, { caller, request, reply, accepted, wants: 'paused', settledStatus: 200 });
       },
       forkSandbox: async ({ caller, params, body, request, reply }) => {

@@ -12,7 +12,8 @@ export type SandboxEventName =
   | 'sandbox.failed'
   | 'sandbox.error'
   | 'sandbox.pause_failed'
-  | 'sandbox.resume_failed';
+  | 'sandbox.resume_failed'
+  | 'sandbox.reason_changed';
 
 /** One thing that happened to a sandbox on this host, as the control plane is told. */
 export interface SandboxEvent {

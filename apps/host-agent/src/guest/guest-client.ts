@@ -67,12 +67,15 @@ export class GuestClient implements Disposable {
   async waitHealthy({ timeoutMs, signal }: { timeoutMs: number; signal?: AbortSignal }): Promise<void> {
     await waitFor(
       { what: "the guest agent's first answer", timeoutMs, intervalMs: 5, ...(signal ? { signal } : {}) },
-      async () => {
-        const response = await this.#request({ method: 'GET', path: '/health', timeoutMs: 500 }).catch(() => undefined);
-        response?.resume();
-        return response !== undefined && response.statusCode === 204;
-      },
+      () => this.isHealthy({ timeoutMs: 500 }),
     );
+  }
+
+  /** Whether the agent answers within `timeoutMs`. */
+  async isHealthy({ timeoutMs }: { timeoutMs: number }): Promise<boolean> {
+    const response = await this.#request({ method: 'GET', path: '/health', timeoutMs }).catch(() => undefined);
+    response?.resume();
+    return response !== undefined && response.statusCode === 204;
   }
 
   /**

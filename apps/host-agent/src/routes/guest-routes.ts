@@ -1,5 +1,6 @@
 import { AppError, asId, execLimits, fileLimits, type SandboxId } from '@aviary/core';
 import type { ExecRequest, HostAgent } from '@aviary/proto/hostagent';
+import { hostDiskFull } from '@aviary/service-kit';
 import type { ServiceImpl } from '@connectrpc/connect';
 import { type ExecOptions, execBuffered, execStream } from '../guest/exec.ts';
 import { fileEntryFromGuest } from '../guest/file-entry.ts';
@@ -24,10 +25,13 @@ export function guestRoutes({ registry }: SandboxContext): Routes {
     work: (running: RunningParts, sandbox: Sandbox) => Promise<T>,
   ): Promise<T> {
     const sandbox = registry.getRunning(idOf(sandboxId));
+    if (sandbox.running.vm.isOutOfSpace) throw waitsForSpace();
     registry.touch(sandbox, kind);
     sandbox.openStreams++;
     try {
       return await work(sandbox.running, sandbox);
+    } catch (error) {
+      throw sandbox.running.vm.isOutOfSpace ? waitsForSpace(error) : error;
     } finally {
       sandbox.openStreams--;
       registry.touch(sandbox, kind);
@@ -41,12 +45,15 @@ export function guestRoutes({ registry }: SandboxContext): Routes {
     open: (sandbox: Sandbox & { running: RunningParts }) => AsyncIterable<T>,
   ): AsyncGenerator<T> {
     const sandbox = registry.getRunning(idOf(sandboxId));
+    if (sandbox.running.vm.isOutOfSpace) throw waitsForSpace();
     sandbox.openStreams++;
     try {
       for await (const item of open(sandbox)) {
         registry.touch(sandbox, kind);
         yield item;
       }
+    } catch (error) {
+      throw sandbox.running.vm.isOutOfSpace ? waitsForSpace(error) : error;
     } finally {
       sandbox.openStreams--;
       registry.touch(sandbox, kind);
@@ -136,6 +143,11 @@ export function guestRoutes({ registry }: SandboxContext): Routes {
       });
     },
   };
+}
+
+/** A guest whose vCPUs stand still until the host has space answers nothing: the disk is to blame, not the guest. */
+function waitsForSpace(cause?: unknown): AppError {
+  return hostDiskFull('reach the guest, which waits for space', cause);
 }
 
 function execOptions(request: ExecRequest, sandbox: Sandbox): ExecOptions {

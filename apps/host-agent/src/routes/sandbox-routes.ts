@@ -64,6 +64,7 @@ export function sandboxRoutes(context: SandboxContext): Routes {
         sandboxId: idOf(request.sandboxId),
         operationId: request.operationId,
         cause: 'pause',
+        isForced: request.force,
       });
       const node = listGenerations(context, sandbox.record.sandboxId).find(
         ({ manifest }) => manifest.id === sandbox.record.generationId,

@@ -6,7 +6,7 @@ import type { GenerationCause, GenerationManifest } from '../generations/manifes
 import type { SandboxContext } from './sandbox-context.ts';
 import type { RunningParts, Sandbox } from './sandbox-registry.ts';
 import { beginGeneration, diskPartName, saveGeneration } from './save-generation.ts';
-import { letGoOn, withStoppedGuest } from './stopped-guest.ts';
+import { thaw, withStoppedGuest } from './stopped-guest.ts';
 
 type RunningSandbox = Sandbox & { running: RunningParts };
 
@@ -56,7 +56,7 @@ export async function finishCheckpoint(context: SandboxContext, sandbox: Running
       logger.warn({ sandboxId: record.sandboxId, error: errorText(error) }, 'an interrupted checkpoint was undone'),
     );
   }
-  await letGoOn(context, sandbox);
+  await thaw(context, sandbox);
   delete record.intent;
   await registry.save(sandbox);
 }

@@ -254,6 +254,27 @@ describe('pause and resume', () => {
     expect(await drive.sh(sandboxId, `cd /root/git; ${check}`)).toBe('0\n500');
   });
 
+  it('stops a guest that does not answer hard when it is forced to, and starts it from its disk', async () => {
+    await drive.sh(
+      sandboxId,
+      "echo kept > /root/kept; sync; nohup sh -c 'sleep 1; ip link set eth0 down' >/dev/null 2>&1 &",
+    );
+    const { hostAddress } = await drive.info(sandboxId);
+    await waitFor({ what: 'the silence of the guest', timeoutMs: 30_000 }, () =>
+      fetch(`http://${hostAddress}:49983/health`, { signal: AbortSignal.timeout(5_000) }).then(
+        () => false,
+        () => true,
+      ),
+    );
+    const generation = await drive.pause(sandboxId, newId('operation'), { force: true });
+    expect(generation).toMatchObject({ hasMemory: false, memoryBytes: 0n });
+    expect(await drive.info(sandboxId)).toMatchObject({ reason: expect.stringContaining('stopped hard') });
+    await drive.expectOnly(0, 1);
+    const resumed = await drive.resume(sandboxId);
+    expect(resumed).toMatchObject({ startPath: 'cold_fallback', reason: expect.stringContaining('stopped hard') });
+    expect(await drive.sh(sandboxId, 'cat /root/kept')).toBe('kept');
+  });
+
   it('keeps every acknowledged commit of a guest that is paused while it writes', async () => {
     await drive.sh(
       sandboxId,

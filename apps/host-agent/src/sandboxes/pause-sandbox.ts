@@ -21,12 +21,18 @@ export interface PauseOptions {
   sandboxId: SandboxId;
   operationId: string;
   cause: Extract<GenerationCause, 'pause' | 'auto_pause' | 'host_shutdown'>;
+  /** Stop a guest that does not answer as well: its disk is saved as after a power cut, its memory is not. */
+  isForced?: boolean;
+  /** How long the guest may take to freeze; by default as long as its slow disk may need, or a few seconds when forced. */
+  freezeTimeoutMs?: number;
   /** Called once the generation is durable: from then on the sandbox is paused, whatever happens. What it held is still being freed. */
   onPaused?: () => void;
 }
 
 /** Why a sandbox is paused, for people; empty when its user asked for it. */
-function pauseReason(cause: GenerationCause, { timeoutSec }: SandboxRecord): string {
+function pauseReason({ cause, memory }: GenerationManifest, { timeoutSec }: SandboxRecord): string {
+  if (memory.kind === 'none')
+    return 'the guest agent did not answer: stopped hard; its disk was saved, its memory was not';
   if (cause === 'auto_pause') return `paused after ${timeoutSec} s without activity`;
   return cause === 'host_shutdown' ? 'paused because its host was asked to pause all' : '';
 }
@@ -68,12 +74,12 @@ export function pauseSandboxFreeLater(context: SandboxContext, options: PauseOpt
   });
 }
 
-/** The pause itself, of a sandbox that runs. Under its lock; throws as {@link pauseSandbox} does. */
+/** The pause itself, of a sandbox that runs. Resolves with what it saved. Under its lock; throws as {@link pauseSandbox} does. */
 export async function pauseRunning(
   context: SandboxContext,
   sandbox: Sandbox & { running: RunningParts },
-  { operationId, cause, onPaused }: Omit<PauseOptions, 'sandboxId'>,
-): Promise<void> {
+  { operationId, cause, onPaused, ...stopping }: Omit<PauseOptions, 'sandboxId'>,
+): Promise<GenerationManifest> {
   const { registry, faults } = context;
   let generation: GenerationManifest;
   try {
@@ -82,8 +88,11 @@ export async function pauseRunning(
     await registry.save(sandbox, { state: 'pausing', reason: '', intent });
     await faults.hit('pause.after-journal');
     await drain(sandbox);
-    generation = await withStoppedGuest(context, sandbox, () =>
-      saveGeneration(context, sandbox, { draft, cause, isEnding: true }),
+    generation = await withStoppedGuest(
+      context,
+      sandbox,
+      (stop) => saveGeneration(context, sandbox, { draft, cause, stop, isEnding: true }),
+      stopping,
     );
   } catch (error) {
     await resumeAfterFailure(context, sandbox, failureReason(error));
@@ -91,6 +100,7 @@ export async function pauseRunning(
   }
   await faults.hit('pause.after-commit');
   await finishPause(context, sandbox, { generation, operationId, onPaused });
+  return generation;
 }
 
 /**
@@ -122,7 +132,7 @@ export async function finishPause(
   // The journal says so at the end: until then it names the generation, and whoever reads it comes here again.
   Object.assign(record, {
     state: 'paused',
-    reason: pauseReason(generation.cause, record),
+    reason: pauseReason(generation, record),
     lastOperationId: operationId,
     generationId: asId('generation', generation.id),
   } satisfies Partial<SandboxRecord>);
@@ -131,7 +141,7 @@ export async function finishPause(
   await released;
   await faults.hit('pause.after-release');
   if (disk) await generations.releaseSource(generation.id, { part: diskPartName, path: disk.path });
-  if (memory?.mapping === 'shared')
+  if (memory?.mapping === 'shared' && generation.memory.kind === 'full')
     await generations.releaseSource(generation.id, { part: fullMemoryPart, path: memory.path });
   await removeRunFiles(context, sandbox);
   delete record.intent;

@@ -10,7 +10,7 @@ import { releaseMicroVm } from './release-micro-vm.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { SandboxJournal } from './sandbox-journal.ts';
 import type { RunningParts, Sandbox } from './sandbox-registry.ts';
-import { letGoOn } from './stopped-guest.ts';
+import { thaw } from './stopped-guest.ts';
 import { markLost, watchExit } from './watch-exit.ts';
 
 /**
@@ -103,7 +103,7 @@ async function settle(context: SandboxContext, sandbox: Sandbox): Promise<void> 
     case 'pausing': {
       if (await finishCommittedPause(context, sandbox)) return;
       if (!isRunning(sandbox)) return markLost(context, sandbox, 'it ended while it was paused');
-      await letGoOn(context, sandbox);
+      await thaw(context, sandbox);
       delete record.intent;
       await registry.save(sandbox, {
         state: 'running',

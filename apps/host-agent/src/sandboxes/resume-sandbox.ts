@@ -133,6 +133,8 @@ async function startFrom(
   const { disk } = await generations.open(generationId, { need: 'disk' });
   sandbox.record.diskGenerationId = generationId;
   await bootMicroVm(context, sandbox, disk);
+  if (manifest.memory.kind === 'none')
+    return 'the guest agent did not answer when it was paused: stopped hard, started from its disk';
   return `started from its disk, memory left aside: ${mismatches.join('; ')}`;
 }
 

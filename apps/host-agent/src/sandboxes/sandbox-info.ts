@@ -1,7 +1,7 @@
 import { type SandboxInfo, SandboxInfoSchema, SandboxState } from '@aviary/proto/hostagent';
 import { create } from '@bufbuild/protobuf';
 import type { HostSandboxState } from './sandbox-record.ts';
-import type { Sandbox } from './sandbox-registry.ts';
+import { type Sandbox, visibleReason } from './sandbox-registry.ts';
 
 const states = {
   starting: SandboxState.STARTING,
@@ -14,11 +14,12 @@ const states = {
 } as const satisfies Record<HostSandboxState, SandboxState>;
 
 /** A sandbox as the control plane sees it. */
-export function toSandboxInfo({ record, running }: Sandbox): SandboxInfo {
+export function toSandboxInfo(sandbox: Sandbox): SandboxInfo {
+  const { record, running } = sandbox;
   return create(SandboxInfoSchema, {
     sandboxId: record.sandboxId,
     state: states[record.state],
-    reason: record.reason,
+    reason: visibleReason(sandbox),
     teamId: record.teamId,
     templateId: record.template.templateId,
     vcpus: record.vcpus,

@@ -12,13 +12,29 @@ export interface RunningParts {
   vm: MicroVm;
   slot: NetworkSlot;
   guest: GuestClient;
+  /** What keeps the guest from working, as `guest-watch.ts` found it. */
+  trouble?: GuestTrouble;
 }
+
+/** What a running guest can suffer from without ending, and how a status reason says it. */
+export const guestTroubles = {
+  host_disk_full: "the host's disk is full: the guest waits for space, and goes on by itself when there is some",
+  guest_silent: 'the guest agent does not answer; pause with force stops the guest hard and keeps its disk',
+} as const;
+export type GuestTrouble = keyof typeof guestTroubles;
 
 export interface Sandbox {
   record: SandboxRecord;
   running?: RunningParts;
   /** Streams and transfers under way: a sandbox that has some is not idle. */
   openStreams: number;
+}
+
+export type RunningSandbox = Sandbox & { running: RunningParts };
+
+/** Why a sandbox is as it is, for people: what keeps it from working now, before what is kept of its last command. */
+export function visibleReason({ record, running }: Sandbox): string {
+  return running?.trouble && record.state === 'running' ? guestTroubles[running.trouble] : record.reason;
 }
 
 /** The host's sandboxes: the records of the journal, with what runs behind them. Changes to one happen under its lock. */

@@ -10,6 +10,7 @@ import {
 } from '../generations/manifest.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { Sandbox } from './sandbox-registry.ts';
+import type { GuestStop } from './stopped-guest.ts';
 
 /** The disk layer's name in every generation. */
 export const diskPartName = 'disk.qcow2';
@@ -23,12 +24,17 @@ export function beginGeneration({ generations }: SandboxContext, { record }: San
 /**
  * Completes `draft` with a sandbox's paused microVM: durable when this resolves. Its disk layer is the generation's from then on:
  * the microVM must end, or go on with another layer (see `checkpoint-sandbox.ts`). `isEnding`: its memory file is taken over
- * as well, otherwise copied. When it throws there is no such generation and the microVM may go on as it was.
+ * as well, otherwise copied. Of a guest that was stopped without its help only the disk is saved. When it throws there is no such generation and the microVM may go on as it was.
  */
 export async function saveGeneration(
   context: SandboxContext,
   sandbox: Sandbox,
-  { draft: begun, cause, isEnding }: { draft: GenerationDraft; cause: GenerationCause; isEnding: boolean },
+  {
+    draft: begun,
+    cause,
+    isEnding,
+    stop = 'frozen',
+  }: { draft: GenerationDraft; cause: GenerationCause; isEnding: boolean; stop?: GuestStop },
 ): Promise<GenerationManifest> {
   // Before the guest goes on after a failure: on a full disk it would meet what the draft still takes.
   await using draft = begun;
@@ -53,11 +59,11 @@ export async function saveGeneration(
     }
   };
   let backing: BackingLayer[] = [];
+  const hasMemory = stop === 'frozen';
   await allDone([
-    saveState,
-    saveMemory,
+    ...(hasMemory ? [saveState, saveMemory] : []),
     async () => {
-      const [below] = await Promise.all([disks.chain(disk), running.vm.flushDisk()]);
+      const [below] = await Promise.all([disks.chain(disk), stop === 'killed' ? undefined : running.vm.flushDisk()]);
       await faults.hit('pause.before-disk');
       backing = await saveDisk(context, draft, { disk, below });
     },
@@ -70,7 +76,7 @@ export async function saveGeneration(
     memoryMib: record.memoryMib,
     diskMib: record.diskMib,
     disk: { part: diskPartName, format: disk.format, backing },
-    vmm: machine,
+    ...(hasMemory ? { vmm: machine } : {}),
     kernelId: images.kernel.version,
     initramfsId: images.initramfs.id,
     toolboxId: images.toolbox.id,

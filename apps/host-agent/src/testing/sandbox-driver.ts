@@ -43,9 +43,13 @@ export class SandboxDriver {
     return Buffer.from(stdout).toString().trim();
   }
 
-  async pause(sandboxId: SandboxId, operationId: string = newId('operation')): Promise<GenerationInfo | undefined> {
+  async pause(
+    sandboxId: SandboxId,
+    operationId: string = newId('operation'),
+    { force = false } = {},
+  ): Promise<GenerationInfo | undefined> {
     const { generation } = await this.agent.client.pauseSandbox(
-      { sandboxId, operationId },
+      { sandboxId, operationId, force },
       { timeoutMs: commandTimeoutMs },
     );
     return generation;

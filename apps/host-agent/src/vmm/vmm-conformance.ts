@@ -33,6 +33,8 @@ export interface VmmHarness extends AsyncDisposable {
   readMemory(vm: MicroVm): Promise<Buffer>;
   /** Names of processes, cgroups and namespaces of microVMs that exist now. */
   leftovers(): Promise<string[]>;
+  /** Moves a machine's disk to where no write fits. Unset where the driver knows nothing of a full disk. */
+  fillDisk?(spec: MachineSpec): Promise<{ spec: MachineSpec; makeRoom(): Promise<void> }>;
   /** Makes a start fail: the spec's VMM cannot run. */
   breakSpec(spec: MachineSpec): MachineSpec;
 }
@@ -278,6 +280,25 @@ export function describeVmmDriver(name: string, makeHarness: () => Promise<VmmHa
       await found.kill();
       expect(await found.exited).toEqual({ reason: 'killed', lastOutput: '' });
       expect(await second.attach(record)).toBeUndefined();
+    });
+
+    it('holds a guest while the disk of the host is full, tells the next agent, and goes on with the write', async () => {
+      if (!harness.fillDisk) return;
+      const { spec, makeRoom } = await harness.fillDisk(await createSpec());
+      const first = harness.createVmm();
+      const vm = await first.boot(spec, never);
+      await waitFor({ what: 'a write without space', timeoutMs: tickTimeoutMs }, () => vm.isOutOfSpace);
+      await vm.resume();
+      await waitFor({ what: 'the same write again', timeoutMs: tickTimeoutMs }, () => vm.isOutOfSpace);
+      await first[Symbol.asyncDispose]();
+      await using second = harness.createVmm();
+      const found = must(await second.attach(structuredClone(vm.record)), 'it runs');
+      expect(found.isOutOfSpace).toBe(true);
+      await makeRoom();
+      await found.resume();
+      await waitForTick(found, 3);
+      expect(found.isOutOfSpace).toBe(false);
+      await found.kill();
     });
 
     it('takes neither a dead VMM nor another process with its id for a running one', async () => {

@@ -116,6 +116,11 @@ export interface MicroVm {
   switchDisk(layer: MachineSpec['disk']): Promise<void>;
   /** The layer that the guest's writes go to now, as the VMM knows it. Any state. */
   diskPath(): Promise<string>;
+  /**
+   * True while a write of the guest waits because the host's disk is full: the VMM has stopped its vCPUs, and {@link resume} tries
+   * the write again. Known to a microVM that was attached to as well.
+   */
+  readonly isOutOfSpace: boolean;
   /** The last output of the guest's console, at most 64 KiB; empty when the driver keeps none. Any state. */
   consoleTail(): Promise<string>;
   /** Any state → gone, cgroup removed. No error when it is gone already. Resolves when the process has ended. */

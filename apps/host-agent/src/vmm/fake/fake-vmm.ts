@@ -142,6 +142,7 @@ export class FakeVmm implements Vmm {
 }
 
 class FakeMicroVm implements MicroVm {
+  readonly isOutOfSpace = false;
   readonly record: VmmRecord;
   readonly exited: Promise<VmExit>;
   readonly #qmp: QmpClient;

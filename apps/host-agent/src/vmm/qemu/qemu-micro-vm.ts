@@ -33,6 +33,7 @@ export class QemuMicroVm implements MicroVm {
   readonly #lock = new KeyedLock<'state'>();
   /** True when it was paused here and not resumed since. An earlier agent may have paused it, too: then QEMU is asked. */
   #isPaused = false;
+  #isOutOfSpace = false;
 
   constructor({ record, qmp, process, events }: Launched) {
     this.record = record;
@@ -42,7 +43,21 @@ export class QemuMicroVm implements MicroVm {
     events.onEvent = ({ event, data }) => {
       // If the VMM cannot be ended now, releasing the microVM tries again.
       if (event === 'SHUTDOWN') this.endAfterGuest(String(data['reason'])).catch(() => undefined);
+      // Drives stop the guest for a full disk and for nothing else (`werror=enospc`, QEMU's default); `cont` tries the write again.
+      else if (event === 'BLOCK_IO_ERROR' && data['action'] === 'stop') this.#isOutOfSpace = data['nospace'] === true;
+      else if (event === 'RESUME') this.#isOutOfSpace = false;
     };
+  }
+
+  get isOutOfSpace(): boolean {
+    return this.#isOutOfSpace;
+  }
+
+  /** Asks what events told an earlier agent. */
+  async findOutOfSpace(): Promise<void> {
+    const { status } = (await this.#qmp.execute('query-status')) as { status?: unknown };
+    const drives = (await this.#qmp.execute('query-block')) as { 'io-status'?: unknown }[];
+    this.#isOutOfSpace = status === 'io-error' && drives.some((drive) => drive['io-status'] === 'nospace');
   }
 
   /**

@@ -71,7 +71,10 @@ export class QemuVmm implements Vmm {
         const logPath = path.join(record.runDirectory, 'vmm.log');
         const process = new VmmProcess({ pid, startTicks, cgroup, logPath, disconnected: qmp.closed });
         const vm = this.#adopt({ record, qmp, process, events });
-        if (!(await vm.hasGuestEnded())) return vm;
+        if (!(await vm.hasGuestEnded())) {
+          await vm.findOutOfSpace();
+          return vm;
+        }
         await vm.endAfterGuest();
         await vm.exited;
         return undefined;

@@ -58,6 +58,7 @@ async function makeHarness(images: { kernelPath: string; initramfsPath: string }
   // As udev makes it: who may open a tap is the tap's own affair (Linux Documentation/networking/tuntap).
   await chmod('/dev/net/tun', 0o666);
   const namespaces: string[] = [];
+  const fullDisks: string[] = [];
   // The kernel unpacks archives one after the other; a later /init replaces an earlier one.
   const initramfsPath = path.join(directory, 'initramfs');
   const overlay = cpioArchive('init', Buffer.from(guestInit), 0o100755);
@@ -108,6 +109,17 @@ async function makeHarness(images: { kernelPath: string; initramfsPath: string }
       await runProgram('qemu-img', args);
       return readFile(copy, 'latin1');
     },
+    async fillDisk(spec) {
+      const full = path.join(directory, 'full');
+      await mkdir(full);
+      await runProgram('mount', ['-t', 'tmpfs', '-o', 'size=1m,mode=711', 'tmpfs', full]);
+      fullDisks.push(full);
+      const layer = { path: path.join(full, 'layer.qcow2'), base, sizeMib: diskMib, uid };
+      const disk = await disks.createLayer(layer);
+      const filler = path.join(full, 'filler');
+      await writeFile(filler, Buffer.alloc(2 * 1024 * 1024)).catch(() => undefined);
+      return { spec: { ...spec, disk }, makeRoom: () => rm(filler) };
+    },
     breakSpec: (spec) => ({ ...spec, kernelPath: path.join(directory, 'no-such-kernel') }),
     async countOwnPages({ record }) {
       const sections = (await readFile(`/proc/${record.pid}/smaps`, 'utf8')).split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
@@ -154,6 +166,7 @@ async function makeHarness(images: { kernelPath: string; initramfsPath: string }
       return found;
     },
     async [Symbol.asyncDispose]() {
+      for (const full of fullDisks) await runProgram('umount', ['--lazy', full]);
       for (const namespace of namespaces) await runProgram('ip', ['netns', 'del', namespace]);
       const { controllers, unified } = await readCgroupLayout();
       const mounts = new Set([...Object.values(controllers).map(({ mount }) => mount), ...(unified ? [unified] : [])]);

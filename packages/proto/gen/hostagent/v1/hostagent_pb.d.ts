@@ -295,6 +295,13 @@ export declare type PauseSandboxRequest = Message<"hostagent.v1.PauseSandboxRequ
    * @generated from field: string sandbox_id = 2;
    */
   sandboxId: string;
+
+  /**
+   * A guest that does not let itself be frozen within seconds is stopped all the same: its disk is saved, its memory is not.
+   *
+   * @generated from field: bool force = 3;
+   */
+  force: boolean;
 };
 
 /**
