@@ -65,7 +65,7 @@ async function main(): Promise<number> {
       config,
       reservation,
       signal,
-      onLine: (service, line) => serviceLines.add(`${service.padEnd(13)} | ${readableLogLine(line)}`),
+      onLine: showTrouble,
       onStep: (text) => output.note(`  ${text}`),
     }),
   );
@@ -83,10 +83,17 @@ async function main(): Promise<number> {
   }
   summarize(steps);
   if (!stay) return 0;
-  announce(platform, { apiKey, sandbox: sandboxes[0] });
+  announce(platform, sandboxes[0]);
   await aborted();
   output.note('stopping');
   return 0;
+}
+
+/** Keeps what a service writes for when something fails; shows warnings, errors and what is not of the service's own log at once. */
+function showTrouble(service: string, line: string): void {
+  const text = `${service.padEnd(13)} | ${readableLogLine(line)}`;
+  serviceLines.add(text);
+  if (!/^\{"level":[123]0,/.test(line)) output.note(output.paint('yellow', text));
 }
 
 async function takeTour(tour: Tour, sandboxes: Sandbox[]): Promise<void> {
@@ -111,18 +118,18 @@ function summarize({ records }: StepRunner): void {
   process.stdout.write(`\n${renderTable(['STEP', 'TIME', ''], rows)}\n`);
 }
 
-function announce(platform: Platform, { apiKey, sandbox }: { apiKey: string; sandbox: Sandbox | undefined }): void {
+function announce(platform: Platform, sandbox: Sandbox | undefined): void {
   const lines = [
     '',
     `Aviary is running at ${platform.apiUrl}; its API is described at ${platform.apiUrl}/docs`,
     '',
     'In another terminal:',
     `  export AVIARY_API_URL=${platform.apiUrl}`,
-    `  export AVIARY_API_KEY=${apiKey}`,
+    `  export AVIARY_API_KEY="$(sudo cat ${platform.apiKeyFile})"`,
     "  npx aviary run -- 'uname -a'",
     ...(sandbox ? [`  npx aviary sandbox exec ${sandbox.id} -- 'ps aux'`] : []),
     '',
-    'Ctrl-C stops it; sandboxes go on.',
+    "Ctrl-C stops it; sandboxes go on. 'npx aviary down' pauses them, 'npx aviary down --purge' removes everything.",
   ];
   process.stdout.write(`${lines.join('\n')}\n`);
 }

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { FakeApi, fakeApiKey, send } from './fake-api.ts';
+import { ServiceLogs } from './platform/service-logs.ts';
 import { runCli } from './run-cli.ts';
 
 const main = path.join(import.meta.dirname, 'main.ts');
@@ -51,6 +52,20 @@ function start(
 }
 
 const aviary = (...args: string[]) => start(args).ended;
+
+/** The same in this process: quicker, for what needs neither signals nor streams of its own. */
+async function inProcess(...argv: string[]): Promise<Outcome> {
+  const written = { stdout: '', stderr: '' };
+  const stream = (name: keyof typeof written) => ({
+    write: (data: string | Uint8Array) => {
+      written[name] += typeof data === 'string' ? data : Buffer.from(data).toString();
+    },
+  });
+  const env = { AVIARY_API_URL: api.url, AVIARY_API_KEY: fakeApiKey, AVIARY_DATA_DIR: directory };
+  const code = await runCli({ argv, env, stdout: stream('stdout'), stderr: stream('stderr') });
+  return { code, ...written };
+}
+
 const base64 = (content: string) => Buffer.from(content).toString('base64');
 
 describe('aviary run', () => {
@@ -141,8 +156,8 @@ describe('aviary sandbox', () => {
     const table = await aviary('sandbox', 'list');
     expect(table).toMatchObject({ code: 0, stderr: '' });
     expect(table.stdout.split('\n')).toEqual([
-      'ID                                       STATUS  TEMPLATE  VCPUS  MEMORY   CREATED',
-      `${id}  paused  minimal   1      512 MiB  2026-01-01T00:00:00.000Z`,
+      'ID                                       NAME  STATUS  TEMPLATE  VCPUS  MEMORY   CREATED',
+      `${id}        paused  minimal   1      512 MiB  2026-01-01T00:00:00.000Z`,
       '',
     ]);
     const json = await aviary('sandbox', 'list', '--json', '--status', 'paused,stopped');
@@ -182,7 +197,88 @@ describe('aviary sandbox', () => {
     api.script = (socket) => send(socket, { type: 'exit', exit_code: 7 });
     expect(await aviary('sandbox', 'exec', id, '--user', 'root', '--', 'false')).toMatchObject({ code: 7 });
     expect(api.frames[0]).toMatchObject({ cmd: 'false', user: 'root' });
-    expect(await aviary('sandbox', 'rm', id)).toMatchObject({ code: 0, stdout: `${id} stopped\n` });
+    expect(await aviary('sandbox', 'rm', id)).toMatchObject({ code: 0, stdout: `${id} destroyed\n` });
+  });
+
+  it('removes several: those named, those with a label, or all', async () => {
+    const [a, b] = [api.addSandbox(), api.addSandbox()];
+    const labelled = api.addSandbox({ metadata: { job: '42' } });
+    const last = api.addSandbox();
+    expect(await inProcess('rm', a.id, b.id)).toMatchObject({
+      code: 0,
+      stdout: `${a.id} destroyed\n${b.id} destroyed\n`,
+    });
+    expect(await inProcess('sandbox', 'rm', '--metadata', 'job=42')).toMatchObject({
+      stdout: `${labelled.id} destroyed\n`,
+    });
+    expect((await inProcess('sandbox', 'rm')).stderr).toContain('needs either ids, or --all');
+    expect((await inProcess('sandbox', 'rm', last.id, '--all')).code).toBe(2);
+    expect(last.status).toBe('running');
+    expect(await inProcess('sandbox', 'rm', '--all')).toMatchObject({ code: 0, stdout: `${last.id} destroyed\n` });
+    expect((await inProcess('sandbox', 'rm', '--all')).stdout).toBe('no sandboxes\n');
+  });
+
+  it('finds a sandbox by its name, and by the beginning of either half of its id', async () => {
+    const web = api.addSandbox({ metadata: { name: 'web' } });
+    const { id } = api.addSandbox({ id: 'sb-01999999-0000-7000-8000-abcdef012345' });
+    for (const text of ['sb-0199', '01999999', 'abcdef', 'sb-abcdef012345'])
+      expect(JSON.parse((await inProcess('sandbox', 'get', text, '--json')).stdout).id).toBe(id);
+    expect(JSON.parse((await inProcess('sandbox', 'pause', 'web', '--json')).stdout)).toMatchObject({
+      id: web.id,
+      status: 'paused',
+    });
+    api.addSandbox({ metadata: { name: 'web' } });
+    const unclear = await inProcess('sandbox', 'get', 'web');
+    expect(unclear.code).toBe(2);
+    expect(unclear.stderr).toContain('web may be any of 2 sandboxes');
+  });
+
+  it('destroys what it was making when it is interrupted, as nobody has learnt its id', async () => {
+    api.created = { status: 'starting', status_reason: null };
+    const { child, ended } = start(['sandbox', 'create', '--name', 'web']);
+    await expect.poll(() => api.requests.filter(({ method }) => method === 'GET').length).toBeGreaterThan(0);
+    child.kill('SIGINT');
+    expect((await ended).code).toBe(130);
+    expect([...api.sandboxes.values()]).toMatchObject([{ status: 'stopped', metadata: { name: 'web' } }]);
+  });
+});
+
+describe('aviary template', () => {
+  it('lists what can be started from, and deletes snapshots', async () => {
+    const sizes = { memory_mb: 512, disk_size_mb: 5_120, created_at: '2026-01-01T00:00:00.000Z' };
+    for (const name of ['minimal', 'after-install']) api.snapshots.set(name, { name, status: 'ready', ...sizes });
+    expect((await inProcess('template', 'ls')).stdout).toContain('after-install  ready   512 MiB  5120 MiB');
+    expect(await inProcess('template', 'rm', 'after-install')).toMatchObject({ stdout: 'after-install deleted\n' });
+    expect((await inProcess('template', 'rm', 'after-install')).code).toBe(3);
+  });
+});
+
+describe('aviary logs', () => {
+  it('shows the last lines of a service, readable or as they are', async () => {
+    const line = JSON.stringify({ level: 40, time: 1, name: 'host-agent', msg: 'slow disk', ms: 12 });
+    using logs = new ServiceLogs(directory);
+    logs.add('host-agent', 'first');
+    logs.add('host-agent', line);
+    logs.add('control-plane', 'elsewhere');
+    expect((await inProcess('logs', 'host-agent', '-n', '1')).stdout).toBe('host-agent    | warn slow disk ms=12\n');
+    expect((await inProcess('logs', '--json')).stdout).toContain(line);
+    expect((await inProcess('logs', 'frobnicator')).stderr).toContain('there are control-plane and host-agent');
+  });
+
+  it('goes on with what is written from then on', async () => {
+    using logs = new ServiceLogs(directory, { maxBytes: 20 });
+    logs.add('host-agent', 'before');
+    const { child, ended } = start(['logs', 'host-agent', '-f']);
+    let seen = '';
+    child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      seen += text;
+    });
+    await expect.poll(() => seen).toContain('before');
+    logs.add('host-agent', 'and after that');
+    logs.add('host-agent', 'in a new file');
+    await expect.poll(() => seen).toContain('in a new file');
+    child.kill('SIGTERM');
+    await ended;
   });
 });
 
@@ -211,9 +307,11 @@ describe('aviary files', () => {
 
 describe('what goes wrong', () => {
   it('is told with a code of its own, and with what to do', async () => {
-    const missing = await aviary('sandbox', 'get', 'sb-none');
+    const absentId = 'sb-01999999-0000-7000-8000-000000000000';
+    const missing = await aviary('sandbox', 'get', absentId);
     expect(missing).toMatchObject({ code: 3, stdout: '' });
-    expect(missing.stderr).toBe('aviary: there is no sandbox sb-none\n  request id: req-7\n');
+    expect(missing.stderr).toBe(`aviary: there is no sandbox ${absentId}\n  request id: req-7\n`);
+    expect((await inProcess('sandbox', 'get', 'sb-none')).stderr).toContain("'aviary sandbox list' shows yours");
     const refused = await start(['sandbox', 'list'], { AVIARY_API_KEY: 'avy_wrong' }).ended;
     expect(refused.code).toBe(5);
     expect(refused.stderr).toContain('check AVIARY_API_KEY');
@@ -226,16 +324,21 @@ describe('what goes wrong', () => {
   });
 
   it('is JSON with --json', async () => {
-    const { code, stdout, stderr } = await aviary('sandbox', 'get', 'sb-none', '--json');
+    const absentId = 'sb-01999999-0000-7000-8000-000000000000';
+    const { code, stdout, stderr } = await aviary('sandbox', 'get', absentId, '--json');
     expect({ code, stdout }).toEqual({ code: 3, stdout: '' });
     expect(JSON.parse(stderr)).toEqual({
-      error: { code: 'not_found', message: 'there is no sandbox sb-none', request_id: 'req-7' },
+      error: { code: 'not_found', message: `there is no sandbox ${absentId}`, request_id: 'req-7' },
     });
   });
 
   it.each([
     [['frob'], 'there is no command "frob"'],
+    [['sandbax', 'create'], "did you mean 'aviary sandbox create'?"],
+    [['doctr'], "did you mean 'aviary doctor'?"],
     [['sandbox'], "'aviary sandbox' needs one of: create, list"],
+    [['sandbox', 'crate'], "did you mean 'sandbox create'?"],
+    [['sandbox', 'create', '--memry', '1'], 'did you mean --memory?'],
     [['sandbox', 'get'], 'needs ID'],
     [['sandbox', 'get', 'a', 'b'], 'does not know what to do with "b"'],
     [['sandbox', 'create', '--vcpus', '0'], '--vcpus must be a whole number of at least 1'],
@@ -245,15 +348,9 @@ describe('what goes wrong', () => {
     [['run', 'ls'], "put the guest's command after --"],
     [['run', '-e', 'NOVALUE', '--', 'ls'], '--env must look like KEY=VALUE'],
   ])('%j is a usage error', async (args, message) => {
-    const written = { stdout: '', stderr: '' };
-    const stream = (name: keyof typeof written) => ({
-      write: (data: string | Uint8Array) => {
-        written[name] += String(data);
-      },
-    });
-    const code = await runCli({ argv: args, env: {}, stdout: stream('stdout'), stderr: stream('stderr') });
-    expect({ code, stdout: written.stdout }).toEqual({ code: 2, stdout: '' });
-    expect(written.stderr).toContain(message);
+    const { code, stdout, stderr } = await inProcess(...args);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr).toContain(message);
   });
 });
 

@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util';
 import type { AviaryClient } from '@aviary/sdk';
+import { closest } from './closest.ts';
 import type { CliConfig } from './config.ts';
 import { UsageError } from './exit-codes.ts';
 import type { Output } from './output.ts';
@@ -20,6 +21,10 @@ export interface Argument {
   name: string;
   summary: string;
   isOptional?: boolean;
+  /** Set on a last argument that may be given several times. */
+  isRepeated?: boolean;
+  /** Makes what is meant of what was typed, e.g. the id of a name. Throws when nothing, or more than one thing, is meant. */
+  resolve?: (context: CommandContext, text: string) => Promise<string>;
 }
 
 /** Parsed flags: absent ones are undefined, booleans false, multiple ones []. */
@@ -70,6 +75,8 @@ export interface CommandContext {
 export interface Command {
   /** `noun verb`, or one word. */
   name: string;
+  /** Other names that people type. */
+  aliases?: readonly string[];
   summary: string;
   /** More than the summary, for the command's own help. */
   details?: string;
@@ -93,7 +100,9 @@ export function findCommand(
   argv: readonly string[],
 ): { command: Command; argv: readonly string[] } | undefined {
   const matches = commands
-    .map((command) => ({ command, words: command.name.split(' ') }))
+    .flatMap((command) =>
+      [command.name, ...(command.aliases ?? [])].map((name) => ({ command, words: name.split(' ') })),
+    )
     .filter(({ words }) => words.every((word, index) => argv[index] === word))
     .sort((a, b) => b.words.length - a.words.length);
   const best = matches[0];
@@ -107,14 +116,14 @@ export function parseInvocation(command: Command, argv: readonly string[]): Invo
   const own = separator < 0 ? argv : argv.slice(0, separator);
   const rest = separator < 0 ? [] : argv.slice(separator + 1);
   if (rest.length > 0 && !command.rest) throw new UsageError(`'aviary ${command.name}' takes nothing after --`);
-  const parsed = parseFlags(own, flags);
+  const parsed = parseFlags(command, own, flags);
   const values: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(parsed.values)) values[name] = readValue(name, flags[name], value);
   if (values['help'] !== true) checkArguments(command, parsed.positionals, rest);
   return { args: parsed.positionals, flags: new Flags(values), rest };
 }
 
-function parseFlags(argv: readonly string[], flags: Readonly<Record<string, Flag>>) {
+function parseFlags(command: Command, argv: readonly string[], flags: Readonly<Record<string, Flag>>) {
   const options = Object.fromEntries(
     Object.entries(flags).map(([name, flag]) => [
       name,
@@ -128,7 +137,11 @@ function parseFlags(argv: readonly string[], flags: Readonly<Record<string, Flag
   try {
     return parseArgs({ args: [...argv], options, allowPositionals: true, strict: true });
   } catch (error) {
-    throw new UsageError(error instanceof Error ? (error.message.split('. ')[0] ?? error.message) : String(error));
+    const message = error instanceof Error ? (error.message.split('. ')[0] ?? error.message) : String(error);
+    const unknown = /^Unknown option '--([^']+)'/.exec(message)?.[1];
+    const meant = unknown === undefined ? undefined : closest(unknown, Object.keys(flags));
+    const hint = meant === undefined ? `'aviary ${command.name} --help' lists them` : `did you mean --${meant}?`;
+    throw new UsageError(unknown === undefined ? message : `${message}; ${hint}`);
   }
 }
 
@@ -147,11 +160,25 @@ function checkArguments(command: Command, given: readonly string[], rest: readon
   const missing = args.slice(given.length).find((arg) => !arg.isOptional);
   if (missing) throw new UsageError(`'aviary ${command.name}' needs ${missing.name.toUpperCase()}: ${missing.summary}`);
   const extra = given[args.length];
-  if (extra !== undefined) {
+  if (extra !== undefined && !args.at(-1)?.isRepeated) {
     const hint = command.rest ? `; put the guest's command after --` : '';
     throw new UsageError(`'aviary ${command.name}' does not know what to do with ${JSON.stringify(extra)}${hint}`);
   }
   if (command.rest && rest.length === 0) throw new UsageError(`'aviary ${command.name}' needs a command after --`);
+}
+
+/** The arguments as they are meant: see {@link Argument.resolve}. */
+export async function resolveArguments(
+  { args: wanted = [] }: Command,
+  context: CommandContext,
+  given: readonly string[],
+): Promise<readonly string[]> {
+  return await Promise.all(
+    given.map(async (text, index) => {
+      const { resolve } = wanted[Math.min(index, wanted.length - 1)] ?? {};
+      return resolve ? await resolve(context, text) : text;
+    }),
+  );
 }
 
 /** Reads repeated `KEY=VALUE` flags. Throws UsageError. */

@@ -3,11 +3,14 @@ import { doctorCommand } from './doctor/doctor-command.ts';
 import { UsageError } from './exit-codes.ts';
 import { fileCommands } from './files/file-commands.ts';
 import { renderHelp, renderOverview } from './help.ts';
+import { downCommand } from './platform/down-command.ts';
+import { logsCommand } from './platform/logs-command.ts';
 import { upCommand } from './platform/up-command.ts';
 import { execCommand } from './sandboxes/exec-command.ts';
 import { runCommand } from './sandboxes/run-command.ts';
 import { sandboxCommands } from './sandboxes/sandbox-commands.ts';
 import { savedStateCommands } from './sandboxes/saved-state-commands.ts';
+import { templateCommands } from './templates/template-commands.ts';
 import { versionCommand } from './version-command.ts';
 
 const helpCommand: Command = {
@@ -20,7 +23,9 @@ const helpCommand: Command = {
   examples: ['aviary help', 'aviary help sandbox create'],
   async run({ output }, { args }) {
     const name = args.join(' ');
-    const chosen = commands.filter((command) => command.name === name || command.name.startsWith(`${name} `));
+    const chosen = commands.filter(
+      (command) => command.name === name || command.name.startsWith(`${name} `) || command.aliases?.includes(name),
+    );
     if (name && chosen.length === 0) throw new UsageError(`there is no command ${JSON.stringify(name)}`);
     const shown = name ? chosen : commands;
     const only = shown.length === 1 ? shown[0] : undefined;
@@ -34,11 +39,14 @@ const helpCommand: Command = {
 /** Every command of the program. */
 export const commands: readonly Command[] = [
   upCommand,
+  downCommand,
+  logsCommand,
   doctorCommand,
   runCommand,
   ...sandboxCommands,
   execCommand,
   ...savedStateCommands,
+  ...templateCommands,
   ...fileCommands,
   helpCommand,
   versionCommand,

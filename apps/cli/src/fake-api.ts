@@ -17,6 +17,10 @@ type Script = (socket: WebSocket, start: Record<string, unknown>) => void;
 export class FakeApi implements AsyncDisposable {
   readonly sandboxes = new Map<string, FakeSandbox>();
   readonly files = new Map<string, Buffer>();
+  readonly snapshots = new Map<
+    string,
+    { name: string; status: string; memory_mb: number; disk_size_mb: number; created_at: string }
+  >();
   readonly requests: { method: string; path: string; body: string }[] = [];
   /** Frames that clients sent on streams. */
   readonly frames: Record<string, unknown>[] = [];
@@ -61,6 +65,7 @@ export class FakeApi implements AsyncDisposable {
       template: 'minimal',
       vcpus: 1,
       memory_mb: 512,
+      metadata: {},
       created_at: '2026-01-01T00:00:00.000Z',
       ...fields,
     };
@@ -85,6 +90,11 @@ export class FakeApi implements AsyncDisposable {
     if (url.pathname === '/health') return void reply(200, { status: 'ok', version: '0' });
     if (request.headers['x-api-key'] !== fakeApiKey) return void refuse(401, 'unauthorized', 'unknown API key');
     const [, , noun, id = '', ...verbs] = url.pathname.split('/');
+    if (noun === 'snapshots') {
+      if (request.method === 'GET') return void reply(200, { items: [...this.snapshots.values()], next_cursor: null });
+      if (this.snapshots.delete(id)) return void reply(204);
+      return void refuse(404, 'not_found', `there is no snapshot ${id}`);
+    }
     if (noun !== 'sandboxes') return void refuse(404, 'not_found', 'no such route');
     if (id === '') {
       if (request.method === 'POST') return void reply(202, this.addSandbox({ ...parse(data), ...this.created }));

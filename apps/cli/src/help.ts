@@ -21,7 +21,10 @@ export function renderHelp(command: Command): string {
   const usage = [
     'aviary',
     command.name,
-    ...args.map((arg) => (arg.isOptional ? `[${arg.name.toUpperCase()}]` : arg.name.toUpperCase())),
+    ...args.map((arg) => {
+      const name = `${arg.name.toUpperCase()}${arg.isRepeated ? '…' : ''}`;
+      return arg.isOptional ? `[${name}]` : name;
+    }),
     '[FLAGS]',
     ...(command.rest ? ['-- COMMAND [ARG…]'] : []),
   ].join(' ');
@@ -41,6 +44,7 @@ export function renderHelp(command: Command): string {
       flags.map(([name, flag]) => [`  ${flagLabel(name, flag)}`, flag.summary]),
     ),
     ...(command.details ? ['', command.details] : []),
+    ...(command.aliases ? ['', `Also: ${command.aliases.map((name) => `aviary ${name}`).join(', ')}`] : []),
     '',
     'Examples:',
     ...command.examples.map((example) => `  ${example}`),

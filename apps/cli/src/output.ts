@@ -59,6 +59,24 @@ export class Output {
     this.#isProgressOpen = !isLast;
   }
 
+  /** Shows `text` with the seconds that `work` takes, on a terminal. `hint` joins it once that is longer than a moment. */
+  async whileWaiting<T>({ text, hint }: { text: string; hint?: string }, work: () => Promise<T>): Promise<T> {
+    const startedAtMs = performance.now();
+    const show = () => {
+      const seconds = Math.floor((performance.now() - startedAtMs) / 1_000);
+      this.progress(
+        [text, ...(hint && seconds >= 3 ? [hint] : []), ...(seconds > 0 ? [`${seconds} s`] : [])].join(' · '),
+      );
+    };
+    show();
+    const timer = setInterval(show, 1_000);
+    try {
+      return await work();
+    } finally {
+      clearInterval(timer);
+    }
+  }
+
   /** `text` in a colour where standard error is a terminal that wants one. */
   paint(style: Style, text: string, target: 'stdout' | 'stderr' = 'stderr'): string {
     const stream = target === 'stdout' ? this.#stdout : this.#stderr;

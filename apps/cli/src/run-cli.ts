@@ -1,7 +1,8 @@
 import { AppError, errorText } from '@aviary/core';
 import { AviaryError } from '@aviary/sdk';
 import { connectToApi } from './api-client.ts';
-import { type Command, type CommandContext, findCommand, parseInvocation } from './command.ts';
+import { closest } from './closest.ts';
+import { type Command, type CommandContext, findCommand, parseInvocation, resolveArguments } from './command.ts';
 import { commands } from './commands.ts';
 import { type CliConfig, loadConfig } from './config.ts';
 import { ExitWith, exitCodeOf, exitCodes, UsageError } from './exit-codes.ts';
@@ -30,7 +31,9 @@ export async function runCli({ argv, env, stdout, stderr }: CliProcess): Promise
       return exitCodes.ok;
     }
     const config = loadConfig(env);
-    await command.run(makeContext(config, output, interrupts.signal), invocation);
+    const context = makeContext(config, output, interrupts.signal);
+    const args = await resolveArguments(command, context, invocation.args);
+    await command.run(context, { ...invocation, args });
     return exitCodes.ok;
   } catch (error) {
     return report(error, output, interrupts.signal);
@@ -46,10 +49,15 @@ function chooseCommand(argv: readonly string[]): { command: Command; rest: reado
   if (found) return { command: found.command, rest: found.argv };
   const nouns = commands.filter((command) => command.name.startsWith(`${first} `));
   if (nouns.length > 0) {
-    const names = nouns.map((command) => command.name.split(' ')[1]).join(', ');
-    throw new UsageError(`'aviary ${first}' needs one of: ${names}`);
+    const verbs = nouns.map((command) => command.name.split(' ')[1] ?? '');
+    const meant = argv[1] === undefined ? undefined : closest(argv[1], verbs);
+    const hint = meant === undefined ? '' : `; did you mean '${first} ${meant}'?`;
+    throw new UsageError(`'aviary ${first}' needs one of: ${verbs.join(', ')}${hint}`);
   }
-  throw new UsageError(`there is no command ${JSON.stringify(first)}; 'aviary help' lists them`);
+  const names = commands.flatMap((command) => [command.name, ...(command.aliases ?? [])]);
+  const meant = closest(argv.slice(0, 2).join(' '), names) ?? closest(first ?? '', names);
+  const hint = meant === undefined ? "'aviary help' lists them" : `did you mean 'aviary ${meant}'?`;
+  throw new UsageError(`there is no command ${JSON.stringify(first)}; ${hint}`);
 }
 
 function makeContext(config: CliConfig, output: Output, signal: AbortSignal): CommandContext {
@@ -75,7 +83,7 @@ function report(error: unknown, output: Output, signal: AbortSignal): number {
   const advice = adviceFor(error);
   if (output.isJson) output.note(JSON.stringify({ error: describeError(error, advice) }));
   else {
-    output.note(`${output.paint('red', 'aviary:')} ${errorText(error)}`);
+    output.note(`${output.paint('red', 'aviary:')} ${inFlags(errorText(error))}`);
     if (advice) output.note(`  ${advice}`);
     const requestId = error instanceof AviaryError ? error.requestId : undefined;
     if (requestId) output.note(output.paint('dim', `  request id: ${requestId}`));
@@ -94,6 +102,21 @@ function describeError(error: unknown, advice: string | undefined): Record<strin
   };
 }
 
+/** Fields of the API by the flags that set them here: whoever typed a flag does not know the field. */
+const flagsOfFields: Readonly<Record<string, string>> = {
+  memory_mb: '--memory',
+  disk_size_mb: '--disk',
+  vcpus: '--vcpus',
+  timeout_sec: '--idle-timeout',
+};
+
+function inFlags(message: string): string {
+  return message.replace(
+    /^(?:body\/)?(memory_mb|disk_size_mb|vcpus|timeout_sec)\b/,
+    (field) => flagsOfFields[field] ?? field,
+  );
+}
+
 function adviceFor(error: unknown): string | undefined {
   if (!(error instanceof AviaryError)) return undefined;
   switch (error.code) {
@@ -103,6 +126,8 @@ function adviceFor(error: unknown): string | undefined {
       return 'AVIARY_API_URL must be the URL of an Aviary control plane';
     case 'unauthorized':
       return 'check AVIARY_API_KEY: it must be a key of this installation that was not revoked';
+    case 'invalid_state':
+      return error.details['status'] === 'paused' ? "resume it first: 'aviary sandbox resume ID'" : undefined;
     case 'no_capacity':
     case 'host_unavailable':
       return "no host can take it now; 'aviary doctor' looks at this machine";

@@ -6,7 +6,7 @@ import { FileLock } from '@aviary/linux/file-lock';
 import { writeDurableFile } from '@aviary/service-kit';
 
 /** Who runs the platform of a data directory; `startTicks` tells the process from a later one with its number. */
-interface Holder {
+export interface Holder {
   pid: number;
   startTicks: string;
   apiUrl: string;
@@ -45,18 +45,23 @@ export async function takePlatformLock(dataDir: string): Promise<PlatformLock> {
   };
 }
 
+/** Who runs the platform of `dataDir` now; undefined when nobody does. */
+export async function findPlatform(dataDir: string): Promise<Holder | undefined> {
+  const holder = readHolder(dataDir);
+  return holder && (await readStartTicks(holder.pid)) === holder.startTicks ? holder : undefined;
+}
+
 function holderFile(dataDir: string): string {
   return path.join(dataDir, 'up.json');
 }
 
 async function refusal(dataDir: string): Promise<AppError> {
-  const holder = readHolder(dataDir);
-  const isAlive = holder !== undefined && (await readStartTicks(holder.pid)) === holder.startTicks;
-  const who = isAlive ? ` as process ${holder.pid}, its API is ${holder.apiUrl}` : '';
+  const holder = await findPlatform(dataDir);
+  const who = holder ? ` as process ${holder.pid}, its API is ${holder.apiUrl}` : '';
   return new AppError(
     'already_exists',
     `Aviary runs on ${dataDir} already${who}; stop that one first, or set AVIARY_DATA_DIR to run another beside it`,
-    { details: isAlive ? { pid: holder.pid, api_url: holder.apiUrl } : {} },
+    { details: holder ? { pid: holder.pid, api_url: holder.apiUrl } : {} },
   );
 }
 

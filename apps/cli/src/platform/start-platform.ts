@@ -6,6 +6,7 @@ import { bootstrapFiles, type CliConfig, localUrl } from '../config.ts';
 import { answersHttp, answersHttp2 } from './liveness.ts';
 import { type Address, isListening } from './ports.ts';
 import { type PlatformReservation, reservePlatform } from './reserve-platform.ts';
+import { ServiceLogs } from './service-logs.ts';
 import { type Service, Supervisor } from './supervisor.ts';
 
 /** Both services together stop well within the 10 s that service managers give. */
@@ -18,7 +19,7 @@ export interface PlatformOptions {
   reservation?: PlatformReservation;
   /** Aborting gives up the start. */
   signal: AbortSignal;
-  /** Each line that a service writes. */
+  /** Each line that a service writes; `logs` in the data directory keeps them as well. */
   onLine: (service: string, line: string) => void;
   /** Told before each service is started. */
   onStep?: (text: string) => void;
@@ -41,7 +42,12 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
   const reservation =
     options.reservation ?? (await reservePlatform({ config: options.config, signal, onNote: onStep }));
   const { config, apiUrl } = cleanUp.use(reservation);
-  const supervisor = cleanUp.use(new Supervisor({ onLine }));
+  const logs = cleanUp.use(new ServiceLogs(config.dataDir));
+  const keepLine = (service: string, line: string) => {
+    logs.add(service, line);
+    onLine(service, line);
+  };
+  const supervisor = cleanUp.use(new Supervisor({ onLine: keepLine }));
   for (const service of options.services ?? platformServices(config)) {
     onStep(`starting ${service.name}`);
     await supervisor.start(service, signal);

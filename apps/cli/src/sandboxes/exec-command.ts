@@ -1,5 +1,6 @@
 import type { Command } from '../command.ts';
 import { ExitWith, exitCodes } from '../exit-codes.ts';
+import { sandboxIdArg } from './find-sandbox.ts';
 import { guestCommandFlags, guestCommandSummary, readGuestCommand, streamToTerminal } from './guest-command.ts';
 
 /** `aviary sandbox exec ID -- CMD`. */
@@ -8,7 +9,7 @@ export const execCommand: Command = {
   summary: 'Run a command in a sandbox',
   details:
     "Ends with the command's own exit code; 124 when --timeout passed. Ctrl-C stops the command, not the sandbox.",
-  args: [{ name: 'id', summary: "the sandbox's id, sb-…" }],
+  args: [sandboxIdArg],
   rest: { summary: guestCommandSummary },
   flags: {
     ...guestCommandFlags,

@@ -1,13 +1,15 @@
 import type { Sandbox } from '@aviary/sdk';
 import { renderTable } from '../output.ts';
+import { nameLabel } from './find-sandbox.ts';
 
 /** Sandboxes, one a line. */
 export function renderSandboxes(sandboxes: readonly Sandbox[]): string {
   if (sandboxes.length === 0) return "no sandboxes; make one with 'aviary sandbox create'";
   return renderTable(
-    ['ID', 'STATUS', 'TEMPLATE', 'VCPUS', 'MEMORY', 'CREATED'],
-    sandboxes.map(({ id, status, template, vcpus, memory_mb, created_at }) => [
+    ['ID', 'NAME', 'STATUS', 'TEMPLATE', 'VCPUS', 'MEMORY', 'CREATED'],
+    sandboxes.map(({ id, metadata, status, template, vcpus, memory_mb, created_at }) => [
       id,
+      metadata?.[nameLabel] ?? '',
       status,
       template,
       String(vcpus),

@@ -3,7 +3,7 @@ import type { Command } from '../command.ts';
 import { ExitWith, exitCodes } from '../exit-codes.ts';
 import { guestCommandFlags, guestCommandSummary, readGuestCommand, streamToTerminal } from './guest-command.ts';
 import { createFlags, defaultWaitSec, readCreateFlags, waitFlags } from './sandbox-flags.ts';
-import { createRunning, destroy } from './wait-running.ts';
+import { createRunning, creating, destroy } from './wait-running.ts';
 
 /** `aviary run -- CMD`: one command in a sandbox of its own. */
 export const runCommand: Command = {
@@ -30,8 +30,9 @@ export const runCommand: Command = {
     const request = readGuestCommand(flags, rest);
     const wanted = readCreateFlags(flags);
     const client = context.client();
-    context.output.progress('creating a sandbox …');
-    const sandbox = await createRunning(client, wanted, { waitSec, signal: context.signal });
+    const sandbox = await context.output.whileWaiting(creating, () =>
+      createRunning(client, wanted, { waitSec, signal: context.signal }),
+    );
     context.output.progress(context.output.paint('dim', `sandbox ${sandbox.id}`), true);
     let outcome: Awaited<ReturnType<typeof streamToTerminal>>;
     try {

@@ -1,12 +1,14 @@
 import { type SandboxStatus, sandboxStatuses } from '@aviary/core';
 import type { Sandbox } from '@aviary/sdk';
-import type { Argument, Command, CommandContext, Flags } from '../command.ts';
+import { type Command, type CommandContext, type Flags, parsePairs } from '../command.ts';
 import { ExitWith, exitCodes, UsageError } from '../exit-codes.ts';
+import { sandboxIdArg } from './find-sandbox.ts';
 import { renderSandbox, renderSandboxes } from './render-sandbox.ts';
 import { createFlags, defaultWaitSec, readCreateFlags, waitFlags } from './sandbox-flags.ts';
 import { showTime } from './show-time.ts';
+import { createSettled, creating, destroyAll } from './wait-running.ts';
 
-export const sandboxIdArg: Argument = { name: 'id', summary: "the sandbox's id, sb-…" };
+export { sandboxIdArg };
 
 /** `waitSec` and the signal for a call that changes a sandbox's state. */
 export function waitOptions(context: CommandContext, flags: Flags): { waitSec: number; signal: AbortSignal } {
@@ -36,14 +38,18 @@ export const sandboxCommands: readonly Command[] = [
     flags: { ...createFlags, ...waitFlags },
     examples: ['aviary sandbox create', 'aviary sandbox create --vcpus 2 --memory 1024 --metadata job=42'],
     async run(context, { flags }) {
-      const options = waitOptions(context, flags);
-      context.output.progress('creating a sandbox …');
-      const sandbox = await context.client().sandboxes.create(readCreateFlags(flags), options);
-      showSettled(context, sandbox, { expected: 'running', waitSec: options.waitSec });
+      const { waitSec, signal } = waitOptions(context, flags);
+      const wanted = readCreateFlags(flags);
+      const client = context.client();
+      const sandbox = await context.output.whileWaiting(creating, () =>
+        waitSec === 0 ? client.sandboxes.create(wanted) : createSettled(client, wanted, { waitSec, signal }),
+      );
+      showSettled(context, sandbox, { expected: 'running', waitSec });
     },
   },
   {
     name: 'sandbox list',
+    aliases: ['sandbox ls', 'ls', 'list', 'ps'],
     summary: 'List sandboxes',
     flags: {
       status: { type: 'string', isMultiple: true, placeholder: 'STATUS', summary: 'only these; may be repeated' },
@@ -75,13 +81,29 @@ export const sandboxCommands: readonly Command[] = [
   },
   {
     name: 'sandbox rm',
-    summary: 'Destroy a sandbox, its disk and its saved states',
-    args: [sandboxIdArg],
-    flags: waitFlags,
-    examples: ['aviary sandbox rm sb-…'],
-    async run(context, { args: [id = ''], flags }) {
-      const sandbox = await context.client().sandboxes.delete(id, waitOptions(context, flags));
-      context.output.result(sandbox, () => `${id} ${sandbox.status}`);
+    aliases: ['sandbox delete', 'rm'],
+    summary: 'Destroy sandboxes, their disks and their saved states',
+    args: [{ ...sandboxIdArg, isOptional: true, isRepeated: true }],
+    flags: {
+      all: { type: 'boolean', short: 'a', summary: 'every sandbox' },
+      metadata: {
+        type: 'string',
+        isMultiple: true,
+        placeholder: 'KEY=VALUE',
+        summary: 'every sandbox with this label',
+      },
+      ...waitFlags,
+    },
+    examples: ['aviary sandbox rm sb-… sb-…', 'aviary sandbox rm --metadata job=42', 'aviary sandbox rm --all'],
+    async run(context, { args, flags }) {
+      const ids = await chooseSandboxes(context, args, flags);
+      const options = waitOptions(context, flags);
+      const gone = await destroyAll(context.client(), ids, options);
+      context.output.result({ items: gone }, () =>
+        gone.length === 0
+          ? 'no sandboxes'
+          : gone.map(({ id, status }) => `${id} ${status === 'stopped' ? 'destroyed' : status}`).join('\n'),
+      );
     },
   },
   {
@@ -144,6 +166,21 @@ export const sandboxCommands: readonly Command[] = [
     },
   },
 ];
+
+/** The ids given, or those that the flags choose. Throws UsageError when neither says which. */
+async function chooseSandboxes(
+  { client, signal }: CommandContext,
+  ids: readonly string[],
+  flags: Flags,
+): Promise<readonly string[]> {
+  const labels = Object.entries(parsePairs('metadata', flags.strings('metadata')));
+  const isChosen = flags.boolean('all') || labels.length > 0;
+  if (ids.length > 0 === isChosen)
+    throw new UsageError("'aviary sandbox rm' needs either ids, or --all, or --metadata KEY=VALUE");
+  if (ids.length > 0) return ids;
+  const all = await Array.fromAsync(client().sandboxes.list({ status: listedByDefault, pageSize: 200 }, { signal }));
+  return all.filter(({ metadata }) => labels.every(([name, value]) => metadata[name] === value)).map(({ id }) => id);
+}
 
 function readStatuses(texts: readonly string[]): SandboxStatus[] {
   return texts

@@ -1,5 +1,6 @@
 import type { CreateSandbox } from '@aviary/sdk';
 import { type Flag, type Flags, parsePairs } from '../command.ts';
+import { nameLabel } from './find-sandbox.ts';
 
 /** Flags that say what a new sandbox is like. */
 export const createFlags = {
@@ -15,6 +16,7 @@ export const createFlags = {
     placeholder: 'KEY=VALUE',
     summary: 'environment of every command in it',
   },
+  name: { type: 'string', placeholder: 'NAME', summary: 'what to call it; commands take it in place of the id' },
   metadata: { type: 'string', isMultiple: true, placeholder: 'KEY=VALUE', summary: 'your own labels' },
 } as const satisfies Record<string, Flag>;
 
@@ -38,6 +40,7 @@ export function readCreateFlags(flags: Flags): CreateSandbox {
   const timeoutSec = flags.integer('idle-timeout');
   const envs = flags.strings('env');
   const metadata = flags.strings('metadata');
+  const name = flags.string('name');
   return {
     ...(template === undefined ? {} : { template }),
     ...(vcpus === undefined ? {} : { vcpus }),
@@ -45,6 +48,8 @@ export function readCreateFlags(flags: Flags): CreateSandbox {
     ...(diskMib === undefined ? {} : { disk_size_mb: diskMib }),
     ...(timeoutSec === undefined ? {} : { timeout_sec: timeoutSec }),
     ...(envs.length === 0 ? {} : { envs: parsePairs('env', envs) }),
-    ...(metadata.length === 0 ? {} : { metadata: parsePairs('metadata', metadata) }),
+    ...(metadata.length === 0 && name === undefined
+      ? {}
+      : { metadata: { ...parsePairs('metadata', metadata), ...(name === undefined ? {} : { [nameLabel]: name }) } }),
   };
 }

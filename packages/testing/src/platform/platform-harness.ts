@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import net from 'node:net';
 import os from 'node:os';
@@ -116,6 +117,7 @@ export async function startPlatformHarness({
   const apiKey = (await readFile(path.join(dataDir, 'bootstrap/api-key'), 'utf8')).trim();
   const client = new AviaryClient({ apiUrl, apiKey });
   cleanup.defer(async () => {
+    if (!existsSync(dataDir)) return;
     if (!child) await platform.up();
     await removeAll(client);
   });

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { must, newId } from '@aviary/core';
 import { openDatabase } from '@aviary/database';
@@ -357,5 +358,26 @@ describe('the platform on one machine', () => {
     expect(await Array.fromAsync(client.sandboxes.list({ status: ['running', 'paused', 'error', 'missing'] }))).toEqual(
       [],
     );
+  });
+
+  it('is stopped whole by `aviary down`, which keeps sandboxes or removes everything', async () => {
+    const { id } = await client.sandboxes.create({ metadata: { name: 'kept' } }, wait);
+    await shell(id, 'echo kept > ~/file');
+    const down = await platform.aviary('down', '--json');
+    expect(JSON.parse(down.stdout)).toEqual({ data_dir: platform.dataDir, purged: false, paused: 1, destroyed: 0 });
+    expect(await platform.vmmPids()).toEqual([]);
+    await expect(client.health({ timeoutMs: 2_000 })).rejects.toThrow();
+    await platform.down();
+    await platform.up();
+    expect((await client.sandboxes.resume(id, wait)).status).toBe('running');
+    expect(await shell(id, 'cat ~/file')).toBe('kept');
+    // What runs without its platform is found all the same.
+    await platform.down();
+    expect(await platform.vmmPids(id.slice(3))).toHaveLength(1);
+    expect((await platform.aviary('down', '--purge')).stderr).toContain('--yes');
+    const purged = await platform.aviary('down', '--purge', '--yes', '--json');
+    expect(JSON.parse(purged.stdout)).toMatchObject({ purged: true, destroyed: 1 });
+    expect(await platform.vmmPids()).toEqual([]);
+    expect(existsSync(platform.dataDir)).toBe(false);
   });
 });

@@ -1,0 +1,43 @@
+import { AppError, sandboxStatuses } from '@aviary/core';
+import type { Sandbox } from '@aviary/sdk';
+import type { Argument, CommandContext } from '../command.ts';
+
+/** An id as the API wants it: nothing has to be looked up. */
+const wholeId = /^sb-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+/** How few characters of an id may stand for it. */
+const minPartLength = 3;
+const living = sandboxStatuses.filter((status) => status !== 'stopped');
+
+/** The argument that names a sandbox: `sb-…`, a part of it, or the name that it was created with. */
+export const sandboxIdArg: Argument = {
+  name: 'id',
+  summary: "the sandbox's id, its name, or the first characters of either half of the id",
+  resolve: findSandboxId,
+};
+
+/** The label under which `--name` is kept. */
+export const nameLabel = 'name';
+
+/**
+ * The id of the one sandbox that `text` means: a whole id as it is; else, of those that are not stopped, the one of that name, or whose id or
+ * whose host name in the guest (`sb-` and the id's last group) begins with it. Throws `not_found`, or `invalid_request` when several do.
+ */
+async function findSandboxId({ client, signal }: CommandContext, text: string): Promise<string> {
+  if (wholeId.test(text)) return text;
+  const all = await Array.fromAsync(client().sandboxes.list({ status: living, pageSize: 200 }, { signal }));
+  const named = all.filter(({ metadata }) => metadata?.[nameLabel] === text);
+  const found = named.length > 0 ? named : all.filter((sandbox) => isPartOf(text, sandbox));
+  const [only, ...others] = found;
+  if (!only) throw new AppError('not_found', `there is no sandbox ${text}; 'aviary sandbox list' shows yours`);
+  if (others.length > 0) {
+    const ids = found.slice(0, 5).map(({ id }) => id);
+    throw new AppError('invalid_request', `${text} may be any of ${found.length} sandboxes: ${ids.join(', ')} …`);
+  }
+  return only.id;
+}
+
+function isPartOf(text: string, { id }: Sandbox): boolean {
+  const part = text.replace(/^sb-/, '');
+  const own = id.slice('sb-'.length);
+  return part.length >= minPartLength && (own.startsWith(part) || own.slice(own.lastIndexOf('-') + 1).startsWith(part));
+}
