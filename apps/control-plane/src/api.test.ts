@@ -82,11 +82,16 @@ describe('errors', () => {
     const wrongMethod = await platform.call('PUT', '/v1/sandboxes');
     expectError(wrongMethod, 405, 'method_not_allowed');
     expect(wrongMethod.headers.get('allow')).toBe('POST, GET, HEAD');
-    expectError(
-      await platform.call('POST', '/v1/sandboxes', { body: '<a/>', headers: { 'content-type': 'text/xml' } }),
-      415,
-      'unsupported_media_type',
-    );
+    for (const type of ['text/xml', 'text/plain', 'multipart/form-data; boundary=x']) {
+      const headers = { 'content-type': type };
+      const typed = await platform.call('POST', '/v1/sandboxes', { body: '{}', headers });
+      expectError(typed, 415, 'unsupported_media_type');
+    }
+    for (const method of ['QUERY', 'PROPFIND', 'OPTIONS', 'PATCH']) {
+      const refused = await platform.call(method, '/v1/snapshots');
+      expectError(refused, 405, 'method_not_allowed');
+      expect(refused.headers.get('allow')).toBe('POST, GET, HEAD');
+    }
     expectError(await platform.call('POST', '/v1/sandboxes', { body: '{"a":' }), 400, 'invalid_request');
     expectError(await platform.call('GET', '/v1/sandboxes/%zz'), 400, 'invalid_request');
     const huge = JSON.stringify({ metadata: { a: 'x'.repeat(17 * 1024 * 1024) } });
@@ -121,6 +126,16 @@ describe('errors', () => {
       expect(reply.body.error.details.field).toBe(query.split('=')[0]);
     },
   );
+
+  test('say what an id looks like, and what a name is', async () => {
+    const message = async (path: string, body?: object) =>
+      (await platform.call(body ? 'POST' : 'GET', path, body ? { body } : {})).body.error.message;
+    expect(await message('/v1/sandboxes/web')).toMatch(/^not a sandbox id: "web"; they look like sb-/);
+    expect(await message(`/v1/sandboxes/sb-${'-'.repeat(36)}`)).toMatch(/^not a sandbox id: "sb-/);
+    expect(await message('/v1/snapshots', { sandbox_id: sandboxId, name: '../x' })).toMatch(/^name must be 1 to 64 of/);
+    expect(await message('/v1/sandboxes', { memory_mb: 1 })).toBe('memory_mb must be at least 256');
+    expect(await message('/v1/sandboxes?status=flying')).toMatch(/^status must be of pending, starting, /);
+  });
 
   test('no body of any shape makes a 5xx', async () => {
     const posts = Object.entries<Route>(routes).filter(
@@ -199,11 +214,16 @@ describe('documents', () => {
   test('openapi.yaml and the docs are served from here', async () => {
     const document = parse((await platform.call('GET', '/openapi.yaml', { key: '' })).body);
     expect(document.openapi).toBe('3.1.0');
-    for (const route of Object.values<Route>(routes))
+    for (const route of Object.values<Route>(routes).filter(({ isInternal = false }) => !isInternal))
       expect(document.paths[route.path]).toHaveProperty(route.method.toLowerCase());
+    expect(document.paths).not.toHaveProperty('/v1/hosts/register');
+    expect((await platform.call('GET', '/openapi.json', { key: '' })).body).toEqual(document);
     const docs = await platform.call('GET', '/docs', { key: '' });
     expect(docs.status).toBe(200);
     expect(docs.body).not.toMatch(/(src|href)="https?:/);
+    expect(docs.body).toContain('<title>Aviary API</title>');
+    const root = await fetch(`${platform.controlPlane.url}/`, { redirect: 'manual' });
+    expect([root.status, root.headers.get('location')]).toEqual([302, '/docs']);
     expect((await platform.call('GET', '/health', { key: '' })).body).toMatchObject({ status: 'ok' });
   });
 

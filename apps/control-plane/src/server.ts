@@ -1,13 +1,12 @@
 import type { Socket } from 'node:net';
-import { apiVersion, buildOpenapi, type Health, healthRoutes } from '@aviary/api-contract';
+import { apiVersion, type Health, healthRoutes } from '@aviary/api-contract';
 import { AppError, fileLimits, uuidv7 } from '@aviary/core';
 import multipart from '@fastify/multipart';
-import swagger from '@fastify/swagger';
-import swaggerUi from '@fastify/swagger-ui';
 import websocket from '@fastify/websocket';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
 import { sql } from 'kysely';
 import type { ServiceContext } from './context.ts';
+import { registerDocuments } from './http/documents.ts';
 import { errorBody, sendError, unknownRoute } from './http/error-reply.ts';
 import { watchPaths } from './http/known-paths.ts';
 import { type ApiDeps, registerRoutes } from './http/register-routes.ts';
@@ -43,16 +42,18 @@ export async function createServer(
   );
   app.setSerializerCompiler(() => (data) => JSON.stringify(data));
   acceptEmptyJson(app);
+  app.removeContentTypeParser('text/plain');
+  const allowed = watchPaths(app);
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id).header('x-content-type-options', 'nosniff');
-  });
-  app.setErrorHandler((error, request, reply) => sendError(error, request, reply));
-  const allowed = watchPaths(app);
-  app.setNotFoundHandler((request, reply) => {
+    if (!request.is404) return;
+    // Before the framework looks at the body, whose rules by method it has of its own.
     const methods = allowed(request.url);
     if (methods.length > 0) reply.header('allow', methods.join(', '));
-    return sendError(unknownRoute(request.method, methods), request, reply);
+    sendError(unknownRoute(request.method, methods), request, reply);
+    return reply;
   });
+  app.setErrorHandler((error, request, reply) => sendError(error, request, reply));
   await app.register(websocket, { options: { maxPayload: maxFrameBytes, perMessageDeflate: false } });
   await app.register(multipart, {
     limits: {
@@ -80,13 +81,6 @@ export async function createServer(
     },
   });
   return app;
-}
-
-/** Documents come from the route table; the docs' assets from our own server. */
-async function registerDocuments(app: FastifyInstance): Promise<void> {
-  await app.register(swagger, { mode: 'static', specification: { document: buildOpenapi() as never } });
-  await app.register(swaggerUi, { routePrefix: '/docs' });
-  app.get('/openapi.yaml', async (_request, reply) => reply.type('application/yaml').send(app.swagger({ yaml: true })));
 }
 
 /** A POST whose body may be left out may still say that it is JSON. */

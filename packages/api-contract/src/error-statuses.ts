@@ -11,6 +11,9 @@ export function errorStatuses(route: Route): number[] {
   return [...statuses].sort((a, b) => a - b);
 }
 
+/** What an Idempotency-Key may be: visible ASCII characters. */
+export const idempotencyKeyPattern = '^[!-~]{1,255}$';
+
 /** Whether a repeat of a request to this route can be told by its key. */
 export function takesIdempotencyKey({ method, auth }: Route): boolean {
   return method === 'POST' && auth === 'api_key';

@@ -1,6 +1,7 @@
 import { execLimits } from '@aviary/core';
 import { type Static, Type } from 'typebox';
 import { component } from './component.ts';
+import { exampleSandbox } from './examples.ts';
 import { closed, envs, path, range, text, user, wireId } from './fields.ts';
 import type { RouteTable } from './route.ts';
 import { guestCall } from './sandbox-route.ts';
@@ -93,6 +94,19 @@ export const execRoutes = {
     path: '/v1/sandboxes/{id}/exec',
     summary: 'Run a command to its end',
     body: Exec,
+    example: {
+      request: { cmd: 'python3 -c "print(6 * 7)"', timeout_sec: 60 },
+      reply: {
+        sandbox_id: exampleSandbox.id,
+        cmd: 'python3 -c "print(6 * 7)"',
+        stdout: '42\n',
+        stderr: '',
+        exit_code: 0,
+        duration_ms: 31,
+        encoding: 'utf-8',
+        truncated: false,
+      },
+    },
     replies: { 200: ExecResult },
   },
 } as const satisfies RouteTable;

@@ -1,15 +1,36 @@
-import { fileLimits, type IdKind, idPrefixes, sandboxLimits } from '@aviary/core';
-import { Type } from 'typebox';
+import {
+  fileLimits,
+  type IdKind,
+  notAnId,
+  safeNameRule,
+  safeNameSource,
+  sandboxLimits,
+  wireIdSource,
+} from '@aviary/core';
+import { type TSchema, Type } from 'typebox';
 
 /** For requests: a field that the schema does not name is refused. */
 export const closed = { additionalProperties: false };
 
 export const timestamp = Type.String({ format: 'date-time' });
 
-export const nullable = <T extends ReturnType<typeof Type.String | typeof Type.Integer>>(schema: T) =>
-  Type.Union([schema, Type.Null()]);
+export const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
 
-export const wireId = (kind: IdKind) => Type.String({ pattern: `^${idPrefixes[kind]}-[0-9a-f-]{36}$` });
+const patternRules = new Map<string, (field: string, value: string) => string>();
+
+/** What to tell people about a value that is not as `pattern` says; undefined for a pattern that speaks for itself. */
+export function patternRule(pattern: string): ((field: string, value: string) => string) | undefined {
+  return patternRules.get(pattern);
+}
+
+/** A pattern, and what is told about a value that is not as it says. */
+function ruled(pattern: string, tell: (field: string, value: string) => string): string {
+  patternRules.set(pattern, tell);
+  return pattern;
+}
+
+export const wireId = (kind: IdKind) =>
+  Type.String({ pattern: ruled(`^${wireIdSource(kind)}$`, (_field, value) => notAnId(kind, value)) });
 
 /** Text that can reach a guest's C strings: no NUL. */
 export const text = (maxLength: number, minLength = 0) =>
@@ -18,7 +39,7 @@ export const text = (maxLength: number, minLength = 0) =>
 /** A whole number of one of core's ranges. */
 export const range = ({ min, max }: { min: number; max: number }) => Type.Integer({ minimum: min, maximum: max });
 
-const namePattern = '^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$';
+const namePattern = ruled(`^${safeNameSource}$`, (field) => `${field} must be ${safeNameRule}`);
 
 /** A name that is safe as one part of a path. */
 export const safeName = Type.String({ pattern: namePattern });
@@ -38,6 +59,23 @@ export const path = text(fileLimits.maxPathBytes, 1);
 /** A user of a guest. */
 export const user = Type.Optional(text(64, 1));
 
-export const cursor = Type.Optional(Type.String({ maxLength: 512 }));
+/** Where a page begins: the `next_cursor` of the page before, whose parts have these patterns (without anchors). */
+export const cursor = (...parts: string[]) =>
+  Type.Optional(
+    Type.String({
+      pattern: ruled(`^${parts.join('~')}$`, () => 'the cursor is not one that this list gave; start without one'),
+      description: 'The `next_cursor` of the page before. Take it as it is: what it holds may change.',
+    }),
+  );
+
+/** Members of a closed set, separated by commas. */
+export const listOf = (members: readonly string[], options: { description: string }) => {
+  const one = `(${members.join('|')})`;
+  const pattern = ruled(
+    `^${one}(,${one})*$`,
+    (field) => `${field} must be of ${members.join(', ')}, separated by commas`,
+  );
+  return Type.Optional(Type.String({ pattern, ...options }));
+};
 
 export const limit = Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50 }));

@@ -1,6 +1,7 @@
 import { fileLimits } from '@aviary/core';
 import { type Static, Type } from 'typebox';
 import { component } from './component.ts';
+import { exampleEntry } from './examples.ts';
 import { closed, nullable, path, user } from './fields.ts';
 import type { RouteTable } from './route.ts';
 import { guestCall } from './sandbox-route.ts';
@@ -76,6 +77,7 @@ export const fileRoutes = {
     path: '/v1/sandboxes/{id}/files/read',
     summary: 'Download a file',
     body: FilePath,
+    example: { request: { path: '/home/user/hello.txt' } },
     replies: { 200: 'application/octet-stream' },
   },
   listFiles: {
@@ -85,6 +87,7 @@ export const fileRoutes = {
     path: '/v1/sandboxes/{id}/files/list',
     summary: 'List a directory',
     body: ListFiles,
+    example: { request: { path: '/home/user' }, reply: { entries: [exampleEntry] } },
     replies: { 200: FileEntries },
   },
   makeDirectory: {

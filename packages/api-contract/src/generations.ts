@@ -1,5 +1,7 @@
+import { generationCauses } from '@aviary/core';
 import { type Static, Type } from 'typebox';
 import { component } from './component.ts';
+import { exampleGeneration, exampleSandbox } from './examples.ts';
 import { closed, nullable, safeName, timestamp, wireId } from './fields.ts';
 import type { RouteTable } from './route.ts';
 import { hostErrors, ofSandbox, sandboxCommand } from './sandbox-route.ts';
@@ -12,7 +14,9 @@ export const Generation = component(
     parent_id: nullable(wireId('generation')),
     name: nullable(Type.String()),
     pinned: Type.Boolean(),
-    cause: Type.String(),
+    cause: Type.Enum([...generationCauses, 'other'], {
+      description: 'Why it was saved; `other` from hosts of a newer version.',
+    }),
     current: Type.Boolean(),
     has_memory: Type.Boolean(),
     memory_bytes: Type.Integer(),
@@ -70,6 +74,7 @@ export const generationRoutes = {
     method: 'GET',
     path: '/v1/sandboxes/{id}/generations',
     summary: 'List saved states',
+    example: { reply: { items: [exampleGeneration] } },
     replies: { 200: GenerationItems },
   },
   updateGeneration: {
@@ -80,6 +85,7 @@ export const generationRoutes = {
     summary: 'Name or pin a saved state',
     params: GenerationParams,
     body: UpdateGeneration,
+    example: { request: { name: 'clean', pinned: true }, reply: exampleGeneration },
     replies: { 200: Generation },
     errors: hostErrors,
   },
@@ -91,6 +97,7 @@ export const generationRoutes = {
     summary: 'Bring a paused sandbox back',
     body: Resume,
     isBodyOptional: true,
+    example: { request: {}, reply: exampleSandbox },
     replies: { 202: Sandbox, 200: Sandbox },
   },
   rewindSandbox: {
@@ -100,6 +107,7 @@ export const generationRoutes = {
     path: '/v1/sandboxes/{id}/rewind',
     summary: 'Go back to a saved state',
     body: Rewind,
+    example: { request: { generation: 'clean' }, reply: exampleSandbox },
     replies: { 202: Sandbox, 200: Sandbox },
   },
 } as const satisfies RouteTable;

@@ -43,6 +43,7 @@ export type SandboxEvents = Static<typeof SandboxEvents>;
 /** What host agents tell on their own. */
 export const hostEventRoutes = {
   sandboxEvents: {
+    isInternal: true,
     tag: 'hosts',
     auth: 'host',
     method: 'POST',

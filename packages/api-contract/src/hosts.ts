@@ -84,6 +84,7 @@ export const hostRoutes = {
     replies: { 200: HostItems },
   },
   registerHost: {
+    isInternal: true,
     tag,
     auth: 'none',
     method: 'POST',
@@ -94,6 +95,7 @@ export const hostRoutes = {
     errors: [401],
   },
   refreshHost: {
+    isInternal: true,
     tag,
     auth: 'none',
     method: 'POST',
@@ -104,6 +106,7 @@ export const hostRoutes = {
     errors: [401],
   },
   heartbeat: {
+    isInternal: true,
     tag,
     auth: 'host',
     method: 'POST',

@@ -1,7 +1,8 @@
 export * from './activity.ts';
-export { errorStatuses } from './error-statuses.ts';
+export { errorStatuses, idempotencyKeyPattern } from './error-statuses.ts';
 export * from './errors.ts';
 export * from './exec.ts';
+export { patternRule } from './fields.ts';
 export * from './files.ts';
 export * from './generations.ts';
 export * from './health.ts';

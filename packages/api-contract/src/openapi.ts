@@ -1,7 +1,7 @@
 import { errorCodes } from '@aviary/core';
 import type { TSchema } from 'typebox';
 import { componentName, componentSchema } from './component.ts';
-import { errorStatuses, takesIdempotencyKey } from './error-statuses.ts';
+import { errorStatuses, idempotencyKeyPattern, takesIdempotencyKey } from './error-statuses.ts';
 import { ErrorReply } from './errors.ts';
 import type { Route } from './route.ts';
 import { routes } from './routes.ts';
@@ -13,35 +13,61 @@ type Json = Record<string, unknown>;
 
 const componentPrefix = '#/components/schemas/';
 
-/** The OpenAPI 3.1 document of {@link routes}, as plain JSON data. */
-export function buildOpenapi(): Json {
+/** The OpenAPI 3.1 document of {@link routes} for users, or of the ones between the platform's own parts, as plain JSON data. */
+export function buildOpenapi(audience: 'users' | 'hosts' = 'users'): Json {
+  const listed = Object.entries<Route>(routes).filter(
+    ([, { isInternal = false }]) => isInternal === (audience === 'hosts'),
+  );
   const paths: Record<string, Json> = {};
-  for (const [operationId, route] of Object.entries<Route>(routes)) {
+  for (const [operationId, route] of listed) {
     paths[route.path] = { ...paths[route.path], [route.method.toLowerCase()]: buildOperation(operationId, route) };
   }
+  const securitySchemes = {
+    users: { api_key: { type: 'apiKey', in: 'header', name: 'X-API-Key' } },
+    hosts: { host: { type: 'apiKey', in: 'header', name: 'X-Host-Token' } },
+  };
   return {
     openapi: '3.1.0',
     info: {
-      title: 'Aviary',
+      title: audience === 'users' ? 'Aviary API' : 'Aviary API for host agents',
       version: apiVersion,
-      description: 'Sandboxes in microVMs: create, run code, pause, resume, fork. Sizes ending in _mb are MiB.',
+      description:
+        audience === 'users' ? introduction : 'How host agents register, stay known and report. Not for users.',
       license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
     },
     servers: [{ url: '/' }],
-    tags: [...new Set(Object.values<Route>(routes).map((route) => route.tag))].map((name) => ({ name })),
+    tags: [...new Set(listed.map(([, { tag }]) => tag))].map((name) => ({ name, description: tagWords[name] })),
     paths,
     components: {
       schemas: usedComponents(paths),
-      securitySchemes: {
-        api_key: { type: 'apiKey', in: 'header', name: 'X-API-Key' },
-        host: { type: 'apiKey', in: 'header', name: 'X-Host-Token' },
-      },
+      securitySchemes: securitySchemes[audience],
     },
   };
 }
 
+const introduction = [
+  'Sandboxes in microVMs: create, run code, pause with memory, resume, fork, go back.',
+  'Send your key in `X-API-Key`. A start: `POST /v1/sandboxes` with `Prefer: wait=60`, then `POST /v1/sandboxes/{id}/exec`',
+  'with `{"cmd": "python3 --version"}`, then `DELETE /v1/sandboxes/{id}`.',
+  'Units are in names: `_mb` is MiB (1,048,576 bytes), `_sec` seconds, `_ms` milliseconds, `_bytes` bytes; times are RFC 3339.',
+  'Every error has one shape, and its message says what to do next; answers 429 and 503 with `Retry-After` did nothing and may be repeated.',
+].join('\n');
+
+const tagWords = {
+  sandboxes: 'The life of a sandbox.',
+  data: 'Commands and files in a running sandbox, and what keeps it awake.',
+  generations: 'Saved states of a sandbox: a tree to name, keep and go back to.',
+  snapshots:
+    'Templates: those of the platform, and those made of a sandbox. A snapshot is a template that a team made.',
+  hosts: 'The machines that run sandboxes.',
+  service: 'The API itself.',
+} as const satisfies Record<Route['tag'], string>;
+
 function buildOperation(operationId: string, route: Route): Json {
-  const replies = Object.entries(route.replies).map(([status, reply]) => [status, buildReply(Number(status), reply)]);
+  const replies = Object.entries(route.replies).map(([status, reply]) => [
+    status,
+    buildReply(Number(status), reply, route.example?.reply),
+  ]);
   return {
     operationId,
     summary: route.summary,
@@ -54,17 +80,19 @@ function buildOperation(operationId: string, route: Route): Json {
   };
 }
 
-function buildReply(status: number, reply: TSchema | string | null): Json {
+function buildReply(status: number, reply: TSchema | string | null, example: unknown): Json {
   const description = { 101: 'Switching to WebSocket', 201: 'Settled', 202: 'Accepted', 204: 'Done' }[status] ?? 'OK';
   if (reply === null) return { description };
   if (typeof reply === 'string')
     return { description, content: { [reply]: { schema: { type: 'string', format: 'binary' } } } };
-  return { description, content: { 'application/json': { schema: refer(reply) } } };
+  return { description, content: { 'application/json': { schema: refer(reply), ...shown(example) } } };
 }
 
-function requestBody(body: TSchema, { bodyType = 'application/json', isBodyOptional = false }: Route): Json {
-  return { required: !isBodyOptional, content: { [bodyType]: { schema: refer(body) } } };
+function requestBody(body: TSchema, { bodyType = 'application/json', isBodyOptional = false, example }: Route): Json {
+  return { required: !isBodyOptional, content: { [bodyType]: { schema: refer(body), ...shown(example?.request) } } };
 }
+
+const shown = (example: unknown): Json => (example === undefined ? {} : { example });
 
 function errorReplies(route: Route): Json {
   const content = { 'application/json': { schema: refer(ErrorReply) } };
@@ -85,7 +113,7 @@ function parameters(route: Route): Json[] {
       name: 'Idempotency-Key',
       in: 'header',
       description,
-      schema: { type: 'string', minLength: 1, maxLength: 255 },
+      schema: { type: 'string', pattern: idempotencyKeyPattern },
     });
   }
   if (route.canWait) {

@@ -9,6 +9,10 @@ export interface Route {
   /** With `{name}` for parameters, as OpenAPI writes them. */
   path: string;
   summary: string;
+  /** Between the parts of the platform: not in the public document. */
+  isInternal?: boolean;
+  /** A request body and an answer as they may look. */
+  example?: { request?: unknown; reply?: unknown };
   /** What the summary leaves open: limits, order, what happens meanwhile. */
   description?: string;
   tag: 'sandboxes' | 'data' | 'generations' | 'snapshots' | 'hosts' | 'service';

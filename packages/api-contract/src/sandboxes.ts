@@ -1,7 +1,20 @@
-import { sandboxLimits, sandboxStatuses } from '@aviary/core';
+import { sandboxLimits, sandboxStatuses, startPaths, wireIdSource } from '@aviary/core';
 import { type Static, Type } from 'typebox';
 import { component } from './component.ts';
-import { closed, cursor, envs, limit, nullable, range, templateName, text, timestamp, wireId } from './fields.ts';
+import { examplePaused, exampleSandbox } from './examples.ts';
+import {
+  closed,
+  cursor,
+  envs,
+  limit,
+  listOf,
+  nullable,
+  range,
+  templateName,
+  text,
+  timestamp,
+  wireId,
+} from './fields.ts';
 import type { RouteTable } from './route.ts';
 import { hostErrors, ofSandbox, sandboxCommand } from './sandbox-route.ts';
 
@@ -17,7 +30,9 @@ export const Sandbox = component(
     disk_size_mb: Type.Integer(),
     timeout_sec: Type.Integer(),
     metadata: Type.Record(Type.String(), Type.String()),
-    start_path: nullable(Type.String()),
+    start_path: nullable(
+      Type.Enum([...startPaths, 'other'], { description: 'How it came to run; null before its first start.' }),
+    ),
     host_id: wireId('host'),
     generation_id: nullable(wireId('generation')),
     created_at: timestamp,
@@ -60,8 +75,8 @@ export type CreateSandbox = Static<typeof CreateSandbox>;
 
 export const ListQuery = Type.Object({
   limit,
-  cursor,
-  status: Type.Optional(Type.String({ maxLength: 256, description: 'Statuses separated by commas.' })),
+  cursor: cursor(wireIdSource('sandbox')),
+  status: listOf(sandboxStatuses, { description: 'Statuses separated by commas; all but `stopped` when absent.' }),
 });
 
 export const Pause = component(
@@ -104,6 +119,7 @@ export const sandboxRoutes = {
     summary: 'Create a sandbox',
     body: CreateSandbox,
     isBodyOptional: true,
+    example: { request: { memory_mb: 512, timeout_sec: 300, metadata: { job: 'report-17' } }, reply: exampleSandbox },
     replies: { 202: Sandbox, 201: Sandbox },
     errors: [404, ...hostErrors],
     canWait: true,
@@ -115,6 +131,7 @@ export const sandboxRoutes = {
     path: '/v1/sandboxes',
     summary: 'List sandboxes, newest first',
     query: ListQuery,
+    example: { reply: { items: [exampleSandbox], next_cursor: null } },
     replies: { 200: SandboxPage },
   },
   getSandbox: {
@@ -123,6 +140,7 @@ export const sandboxRoutes = {
     method: 'GET',
     path: '/v1/sandboxes/{id}',
     summary: 'Get a sandbox',
+    example: { reply: exampleSandbox },
     replies: { 200: Sandbox },
   },
   deleteSandbox: {
@@ -141,6 +159,7 @@ export const sandboxRoutes = {
     summary: 'Save a sandbox and free its memory',
     body: Pause,
     isBodyOptional: true,
+    example: { reply: examplePaused },
     replies: { 202: Sandbox, 200: Sandbox },
   },
   forkSandbox: {
@@ -151,6 +170,7 @@ export const sandboxRoutes = {
     summary: 'Start copies of a sandbox from its state',
     body: Fork,
     isBodyOptional: true,
+    example: { request: { count: 1 }, reply: { items: [exampleSandbox] } },
     replies: { 202: SandboxItems, 201: SandboxItems },
   },
 } as const satisfies RouteTable;

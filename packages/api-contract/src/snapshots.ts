@@ -1,5 +1,7 @@
+import { safeNameSource, wireIdSource } from '@aviary/core';
 import { type Static, Type } from 'typebox';
 import { component } from './component.ts';
+import { exampleSandbox, exampleSnapshot } from './examples.ts';
 import { closed, cursor, limit, nullable, safeName, timestamp, wireId } from './fields.ts';
 import type { RouteTable } from './route.ts';
 import { hostErrors } from './sandbox-route.ts';
@@ -36,7 +38,11 @@ export const SnapshotPage = component(
   Type.Object({ items: Type.Array(Snapshot), next_cursor: nullable(Type.String()) }),
 );
 
-export const SnapshotQuery = Type.Object({ limit, cursor, type: Type.Optional(Type.Enum(['base', 'snapshot'])) });
+export const SnapshotQuery = Type.Object({
+  limit,
+  cursor: cursor(safeNameSource, wireIdSource('template')),
+  type: Type.Optional(Type.Enum(['base', 'snapshot'])),
+});
 
 export const NameParams = Type.Object({ name: safeName });
 
@@ -51,6 +57,7 @@ export const snapshotRoutes = {
     path: '/v1/snapshots',
     summary: 'Make a template from a sandbox',
     body: CreateSnapshot,
+    example: { request: { sandbox_id: exampleSandbox.id, name: 'with-tools' }, reply: exampleSnapshot },
     replies: { 202: Snapshot, 201: Snapshot },
     errors: [404, ...hostErrors],
     canWait: true,
@@ -62,6 +69,7 @@ export const snapshotRoutes = {
     path: '/v1/snapshots',
     summary: 'List templates of the team and the platform',
     query: SnapshotQuery,
+    example: { reply: { items: [exampleSnapshot], next_cursor: null } },
     replies: { 200: SnapshotPage },
   },
   deleteSnapshot: {

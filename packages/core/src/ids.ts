@@ -30,7 +30,8 @@ export type GenerationId = Id<'generation'>;
 export type OperationId = Id<'operation'>;
 export type EventId = Id<'event'>;
 
-const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+const uuidSource = '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}';
+const uuidPattern = new RegExp(`^${uuidSource}$`);
 
 /** The all-zero UUID: the platform's own team, and the built-in template `minimal`. */
 export const nilUuid = '00000000-0000-0000-0000-000000000000';
@@ -60,14 +61,37 @@ export function formatId<K extends IdKind>(kind: K, id: Id<K>): string {
   return `${idPrefixes[kind]}-${id}`;
 }
 
+/** A regular expression of the wire ids of one kind, without anchors: what the API's document says is what {@link parseId} takes. */
+export function wireIdSource(kind: IdKind): string {
+  return `${idPrefixes[kind]}-${uuidSource}`;
+}
+
+const kindWords = {
+  sandbox: 'a sandbox id',
+  team: 'a team id',
+  user: 'a user id',
+  apiKey: "an API key's id",
+  host: 'a host id',
+  template: "a snapshot's id",
+  generation: 'a generation id',
+  operation: 'an operation id',
+  event: 'an event id',
+  hostToken: "a host token's id",
+  refreshToken: "a refresh token's id",
+} as const satisfies Record<IdKind, string>;
+
+/** Says that `text` is no id of `kind`, and how one looks. */
+export function notAnId(kind: IdKind, text: string): string {
+  const shown = JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text);
+  return `not ${kindWords[kind]}: ${shown}; they look like ${idPrefixes[kind]}-0190c2d4-7a1b-7c3d-8e5f-0123456789ab`;
+}
+
 /** Reads a wire id. Throws `invalid_request` naming the expected form. */
 export function parseId<K extends IdKind>(kind: K, text: string, field = `${kind}_id`): Id<K> {
   const prefix = `${idPrefixes[kind]}-`;
   const uuid = text.slice(prefix.length);
   if (!text.startsWith(prefix) || !uuidPattern.test(uuid)) {
-    throw new AppError('invalid_request', `${field} must look like ${prefix}xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`, {
-      details: { field },
-    });
+    throw new AppError('invalid_request', notAnId(kind, text), { details: { field } });
   }
   return uuid as Id<K>;
 }

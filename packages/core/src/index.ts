@@ -5,3 +5,4 @@ export * from './must.ts';
 export * from './names.ts';
 export * from './sandbox-actions.ts';
 export * from './sandbox-status.ts';
+export * from './saved-states.ts';

@@ -1,6 +1,11 @@
 import { AppError } from './errors.ts';
 
-const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$/;
+/** A regular expression of safe names, without anchors. */
+export const safeNameSource = '[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}';
+const namePattern = new RegExp(`^${safeNameSource}$`);
+
+/** The rule of safe names, as in "name must be …". */
+export const safeNameRule = "1 to 64 of letters, digits, '.', '_' and '-', and start with a letter or digit";
 
 /** True for a name that is safe as one part of a path: templates, snapshots, generations. */
 export function isSafeName(text: string): boolean {
@@ -10,13 +15,7 @@ export function isSafeName(text: string): boolean {
 /** Returns `text`, or throws `invalid_request` for `field` with the rule. */
 export function parseSafeName(text: string, field = 'name'): string {
   if (!isSafeName(text)) {
-    throw new AppError(
-      'invalid_request',
-      `${field} must be 1 to 64 of letters, digits, '.', '_' and '-', and start with a letter or digit`,
-      {
-        details: { field },
-      },
-    );
+    throw new AppError('invalid_request', `${field} must be ${safeNameRule}`, { details: { field } });
   }
   return text;
 }

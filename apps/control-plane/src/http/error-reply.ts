@@ -1,7 +1,8 @@
-import type { ErrorReply } from '@aviary/api-contract';
+import { type ErrorReply, patternRule } from '@aviary/api-contract';
 import { AppError, type ErrorCode, errorCodes, toAppError } from '@aviary/core';
 import { postgresErrorCode } from '@aviary/database';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifySchemaValidationError } from 'fastify/types/schema.js';
 
 /** How an API tells an error: the body of its answer. */
 export type ErrorBody = (error: AppError, requestId: string) => unknown;
@@ -69,13 +70,34 @@ function validationError(error: FastifyError): AppError {
   const named = parameters['missingProperty'] ?? parameters['additionalProperty'] ?? parameters['propertyName'];
   const inside = (first?.instancePath ?? '').split('/').filter(Boolean);
   const field = [...inside, ...(typeof named === 'string' ? [named] : [])].join('.').slice(0, 200);
-  const problem = first?.keyword === 'additionalProperties' ? 'is not a field that this route knows' : first?.message;
   const place = { body: 'body', querystring: 'query', params: 'path', headers: 'headers' }[
     error.validationContext ?? 'body'
   ];
-  return new AppError('invalid_request', `${field || place} ${problem ?? 'is not valid'}`, {
-    details: { field: field || place },
+  const name = field || place;
+  return new AppError('invalid_request', first ? describeFault(name, first) : `${name} is not valid`, {
+    details: { field: name },
   });
+}
+
+/** What is wrong with `field`, for people. */
+function describeFault(field: string, fault: FastifySchemaValidationError & { data?: unknown }): string {
+  const { keyword, params } = fault;
+  switch (keyword) {
+    case 'additionalProperties':
+      return `${field} is not a field that this route knows`;
+    case 'pattern': {
+      const tell = patternRule(String(params['pattern']));
+      return tell ? tell(field, String(fault.data)) : `${field} ${fault.message}`;
+    }
+    case 'minimum':
+      return `${field} must be at least ${params['limit']}`;
+    case 'maximum':
+      return `${field} must be at most ${params['limit']}`;
+    case 'enum':
+      return `${field} must be one of ${[params['allowedValues']].flat().join(', ')}`;
+    default:
+      return `${field} ${fault.message ?? 'is not valid'}`;
+  }
 }
 
 /** The error of a route or method that does not exist. */

@@ -1,3 +1,4 @@
+import { idempotencyKeyPattern } from '@aviary/api-contract';
 import { AppError, must, type TeamId } from '@aviary/core';
 import type { FastifyRequest } from 'fastify';
 import type { ServiceContext } from '../context.ts';
@@ -5,7 +6,7 @@ import { claimKey, hashRequest, type KeyedRequest, releaseKey, storeReply } from
 import { onlyStatus } from './answer.ts';
 import type { Call, TeamCaller } from './register-routes.ts';
 
-const keyPattern = /^[\x21-\x7e]{1,255}$/;
+const keyPattern = new RegExp(idempotencyKeyPattern);
 /** Larger answers are not kept: a repeat is refused instead of being run again. */
 const maxStoredBytes = 1024 * 1024;
 

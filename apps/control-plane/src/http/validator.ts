@@ -4,6 +4,8 @@ const options = {
   allErrors: false,
   useDefaults: true,
   strict: false,
+  // Errors carry the value at fault, for messages.
+  verbose: true,
   formats: { 'date-time': /^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$/, binary: true },
 } as const;
 

@@ -1,5 +1,5 @@
 import { type Generation, generationRoutes } from '@aviary/api-contract';
-import { AppError, asId, formatId, type GenerationId, parseId } from '@aviary/core';
+import { AppError, asId, formatId, type GenerationId, isGenerationCause, parseId } from '@aviary/core';
 import { isUniqueViolation } from '@aviary/database';
 import type { FastifyInstance } from 'fastify';
 import type { Db } from '../context.ts';
@@ -150,7 +150,7 @@ function viewGeneration(row: GenerationRow, sandbox: SandboxRow): Generation {
     parent_id: row.parent_id && formatId('generation', row.parent_id),
     name: row.name,
     pinned: row.pinned,
-    cause: row.cause,
+    cause: isGenerationCause(row.cause) ? row.cause : 'other',
     current: row.id === sandbox.generation_id,
     has_memory: row.has_memory,
     memory_bytes: row.memory_bytes,

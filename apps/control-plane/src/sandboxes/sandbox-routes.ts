@@ -1,17 +1,9 @@
 import { type Sandbox, sandboxRoutes } from '@aviary/api-contract';
-import {
-  AppError,
-  type ErrorCode,
-  parseId,
-  type SandboxId,
-  type SandboxStatus,
-  sandboxStatuses,
-  sandboxStatusTraits,
-} from '@aviary/core';
+import { AppError, type ErrorCode, formatId, parseId, type SandboxStatus, sandboxStatusTraits } from '@aviary/core';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { ServiceContext } from '../context.ts';
 import type { PlacementOptions } from '../hosts/placement.ts';
-import { decodeCursor, encodeCursor, uuidPattern } from '../http/cursor.ts';
+import { joinCursor, splitCursor } from '../http/cursor.ts';
 import { disconnectSignal } from '../http/disconnect-signal.ts';
 import { readKeyed } from '../http/idempotent.ts';
 import { readWaitMs } from '../http/prefer-wait.ts';
@@ -40,16 +32,16 @@ export function registerSandboxRoutes(app: FastifyInstance, deps: SandboxRouteDe
       },
       listSandboxes: async ({ caller, query }) => {
         const limit = query.limit ?? 50;
-        const [before] = query.cursor === undefined ? [] : decodeCursor(query.cursor, [uuidPattern]);
+        const [before] = splitCursor(query.cursor);
         const rows = await listSandboxes(deps.database.db, {
           teamId: caller.teamId,
           limit: limit + 1,
-          ...(query.status === undefined ? {} : { statuses: parseStatuses(query.status) }),
-          ...(before === undefined ? {} : { before: before as SandboxId }),
+          ...(query.status === undefined ? {} : { statuses: query.status.split(',') as SandboxStatus[] }),
+          ...(before === undefined ? {} : { before: parseId('sandbox', before, 'cursor') }),
         });
         const page = rows.slice(0, limit);
         const last = rows.length > limit ? page.at(-1) : undefined;
-        return { items: page.map(viewSandbox), next_cursor: last ? encodeCursor([last.id]) : null };
+        return { items: page.map(viewSandbox), next_cursor: last ? joinCursor(formatId('sandbox', last.id)) : null };
       },
       getSandbox: async ({ caller, params }) =>
         viewSandbox(await getSandbox(deps.database.db, caller.teamId, parseId('sandbox', params.id, 'id'))),
@@ -162,12 +154,4 @@ function settledOtherwise(row: SandboxRow, { wants, failure }: { wants: SandboxS
 
 function markReplay(reply: FastifyReply, isReplay: boolean): void {
   if (isReplay) reply.header('idempotency-replayed', 'true');
-}
-
-function parseStatuses(text: string): SandboxStatus[] {
-  const known: readonly string[] = sandboxStatuses;
-  return text.split(',').map((part) => {
-    if (known.includes(part)) return part as SandboxStatus;
-    throw new AppError('invalid_request', `status must be of ${known.join(', ')}`, { details: { field: 'status' } });
-  });
 }

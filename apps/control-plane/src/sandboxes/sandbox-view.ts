@@ -1,5 +1,5 @@
 import type { Sandbox } from '@aviary/api-contract';
-import { formatId } from '@aviary/core';
+import { formatId, isStartPath } from '@aviary/core';
 import type { SandboxRow } from './sandbox-store.ts';
 
 /** A sandbox as the API shows it. */
@@ -14,7 +14,7 @@ export function viewSandbox(row: SandboxRow): Sandbox {
     disk_size_mb: row.disk_mib,
     timeout_sec: row.timeout_sec,
     metadata: row.metadata,
-    start_path: row.start_path,
+    start_path: row.start_path === null || isStartPath(row.start_path) ? row.start_path : 'other',
     host_id: formatId('host', row.host_id),
     generation_id: row.generation_id && formatId('generation', row.generation_id),
     created_at: row.created_at.toISOString(),

@@ -1,9 +1,9 @@
 import { snapshotRoutes } from '@aviary/api-contract';
-import { AppError, parseId, type TeamId, type TemplateId } from '@aviary/core';
+import { AppError, formatId, parseId, type TeamId, type TemplateId } from '@aviary/core';
 import { waitFor } from '@aviary/service-kit';
 import type { FastifyInstance } from 'fastify';
 import type { Db, ServiceContext } from '../context.ts';
-import { decodeCursor, encodeCursor, namePattern, uuidPattern } from '../http/cursor.ts';
+import { joinCursor, splitCursor } from '../http/cursor.ts';
 import { disconnectSignal } from '../http/disconnect-signal.ts';
 import { readWaitMs } from '../http/prefer-wait.ts';
 import { type ApiDeps, registerRoutes } from '../http/register-routes.ts';
@@ -43,16 +43,19 @@ export function registerSnapshotRoutes(
       },
       listSnapshots: async ({ caller, query }) => {
         const limit = query.limit ?? 50;
-        const [name, id] = query.cursor === undefined ? [] : decodeCursor(query.cursor, [namePattern, uuidPattern]);
+        const [name, id] = splitCursor(query.cursor);
         const rows = await listTemplates(db, {
           teamId: caller.teamId,
           limit: limit + 1,
           ...(query.type === undefined ? {} : { kind: query.type }),
-          ...(name === undefined || id === undefined ? {} : { after: { name, id: id as TemplateId } }),
+          ...(name === undefined || id === undefined ? {} : { after: { name, id: parseId('template', id, 'cursor') } }),
         });
         const page = rows.slice(0, limit);
         const last = rows.length > limit ? page.at(-1) : undefined;
-        return { items: page.map(viewSnapshot), next_cursor: last ? encodeCursor([last.name, last.id]) : null };
+        return {
+          items: page.map(viewSnapshot),
+          next_cursor: last ? joinCursor(last.name, formatId('template', last.id)) : null,
+        };
       },
       deleteSnapshot: async ({ caller, params, request }) =>
         (await deleteSnapshot(deps, commandContext(caller, request), params.name)).body,

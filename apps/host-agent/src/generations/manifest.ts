@@ -1,19 +1,7 @@
 import { createHash } from 'node:crypto';
-import { AppError, isSafeName } from '@aviary/core';
+import { AppError, type GenerationCause, generationCauses, isSafeName } from '@aviary/core';
 import type { VmmIdentity } from '../vmm/vmm.ts';
 import { JsonFields } from './json-fields.ts';
-
-/** Why a generation was made. */
-export const generationCauses = [
-  'pause',
-  'auto_pause',
-  'host_shutdown',
-  'checkpoint',
-  'fork',
-  'template',
-  'boot',
-] as const;
-export type GenerationCause = (typeof generationCauses)[number];
 
 /** A file of a generation. `sha256` as `hashFile` computes it. */
 export interface PartFacts {

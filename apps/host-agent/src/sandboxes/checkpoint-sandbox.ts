@@ -1,8 +1,8 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
-import { AppError, asId, errorText } from '@aviary/core';
+import { AppError, asId, errorText, type GenerationCause } from '@aviary/core';
 import type { DiskLayer } from '../disk/disk-store.ts';
-import type { GenerationCause, GenerationManifest } from '../generations/manifest.ts';
+import type { GenerationManifest } from '../generations/manifest.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { RunningParts, Sandbox } from './sandbox-registry.ts';
 import { beginGeneration, diskPartName, saveGeneration } from './save-generation.ts';

@@ -1,11 +1,10 @@
-import { AppError, asId, checkSandboxSizes, errorText, type GenerationId } from '@aviary/core';
+import { AppError, asId, checkSandboxSizes, errorText, type GenerationId, type StartPath } from '@aviary/core';
 import type { HostTemplate } from '../templates/host-template.ts';
 import { resolveTemplate } from '../templates/resolve-template.ts';
 import { releaseSandbox } from './destroy-sandbox.ts';
 import { type NewSandbox, newRecord } from './new-record.ts';
 import { openForRestore } from './resume-sandbox.ts';
 import type { SandboxContext } from './sandbox-context.ts';
-import type { StartPath } from './sandbox-record.ts';
 import type { RunningParts, Sandbox } from './sandbox-registry.ts';
 import { bootMicroVm, guestIdentity, restoreMicroVm } from './start-micro-vm.ts';
 import { watchExit } from './watch-exit.ts';

@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises';
-import { asId, errorText, type SandboxId } from '@aviary/core';
+import { asId, errorText, type GenerationCause, type SandboxId } from '@aviary/core';
 import { waitFor } from '@aviary/service-kit';
-import { fullMemoryPart, type GenerationCause, type GenerationManifest } from '../generations/manifest.ts';
+import { fullMemoryPart, type GenerationManifest } from '../generations/manifest.ts';
 import type { VmExit } from '../vmm/vmm.ts';
 import { failureReason } from './failure-reason.ts';
 import { releaseMicroVm } from './release-micro-vm.ts';

@@ -1,12 +1,9 @@
-import type { GenerationId, SandboxId, TeamId, TemplateId } from '@aviary/core';
+import type { GenerationId, SandboxId, StartPath, TeamId, TemplateId } from '@aviary/core';
 import type { DiskLayer } from '../disk/disk-store.ts';
 import type { MemorySource } from '../generations/generation-draft.ts';
 import type { VmmRecord } from '../vmm/vmm.ts';
 
 export type HostSandboxState = 'starting' | 'running' | 'pausing' | 'paused' | 'resuming' | 'stopping' | 'error';
-
-/** How the current run began. */
-export type StartPath = 'cold_boot' | 'restore' | 'warm_pool' | 'resume' | 'cold_fallback';
 
 /** A command under way, written before its first effect, so that a later agent can finish or undo it. */
 export interface SandboxIntent {
@@ -55,6 +52,7 @@ export interface SandboxRecord {
   diskGenerationId?: GenerationId;
   /** The latest committed generation. */
   generationId?: GenerationId;
+  /** How the current run began. */
   startPath?: StartPath;
   metadata: Record<string, string>;
   createdAtMs: number;

@@ -1,13 +1,7 @@
-import { AppError } from '@aviary/core';
+import { AppError, type GenerationCause } from '@aviary/core';
 import type { DiskLayer } from '../disk/disk-store.ts';
 import type { GenerationDraft } from '../generations/generation-draft.ts';
-import {
-  type BackingLayer,
-  fullMemoryPart,
-  type GenerationCause,
-  type GenerationManifest,
-  statePart,
-} from '../generations/manifest.ts';
+import { type BackingLayer, fullMemoryPart, type GenerationManifest, statePart } from '../generations/manifest.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { Sandbox } from './sandbox-registry.ts';
 import type { GuestStop } from './stopped-guest.ts';
