@@ -1,6 +1,7 @@
 import { newId, type SandboxId } from '@aviary/core';
 import { SandboxState } from '@aviary/proto/hostagent';
 import { waitFor } from '@aviary/service-kit';
+import { readAppError } from '@aviary/service-kit/connect-errors';
 import { ConnectError } from '@connectrpc/connect';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type AgentHarness, minimalRequest, startAgentHarness } from './testing/agent-harness.ts';
@@ -29,7 +30,7 @@ async function codeOf(call: Promise<unknown>): Promise<string | null> {
     () => undefined,
     (reason: unknown) => ConnectError.from(reason),
   );
-  return error?.metadata.get('x-aviary-code') ?? null;
+  return (error && readAppError(error)?.code) ?? null;
 }
 
 async function expectNothingHeld(): Promise<void> {

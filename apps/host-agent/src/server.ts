@@ -1,12 +1,12 @@
 import http2 from 'node:http2';
 import { AppError, errorText } from '@aviary/core';
 import { HostAgent } from '@aviary/proto/hostagent';
-import type { Logger } from '@aviary/service-kit';
+import { fromNodeError, type Logger } from '@aviary/service-kit';
+import { toConnectError } from '@aviary/service-kit/connect-errors';
 import type { ConnectRouter, Interceptor } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { guestRoutes } from './routes/guest-routes.ts';
 import { sandboxRoutes } from './routes/sandbox-routes.ts';
-import { toConnectError } from './rpc-errors.ts';
 import type { SandboxContext } from './sandboxes/sandbox-context.ts';
 
 /** Checks that a call comes from this host's control plane, now. Throws `unauthorized` or `stale_epoch`. */
@@ -31,7 +31,7 @@ export function createServer({ context, checkCaller, logger }: ServerDeps): http
       return { ...response, message: translateStream(response.message) };
     } catch (error) {
       logIfInternal(logger, request.method.name, error);
-      throw toConnectError(error);
+      throw toConnectError(fromNodeError(error));
     }
   };
   const handler = connectNodeAdapter({
@@ -48,7 +48,7 @@ async function* translateStream<T>(messages: AsyncIterable<T>): AsyncIterable<T>
   try {
     yield* messages;
   } catch (error) {
-    throw toConnectError(error);
+    throw toConnectError(fromNodeError(error));
   }
 }
 

@@ -7,6 +7,7 @@ import {
   type TemplateId,
 } from '@aviary/core';
 import { type HostAgent, SandboxState } from '@aviary/proto/hostagent';
+import { readAppError } from '@aviary/service-kit/connect-errors';
 import { type Client, ConnectError } from '@connectrpc/connect';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
@@ -258,6 +259,6 @@ async function failureOf(call: Promise<unknown>): Promise<{ code: string | null;
     },
     (reason: unknown) => ConnectError.from(reason),
   );
-  const details: unknown = JSON.parse(error.metadata.get('x-aviary-details') ?? '{}');
-  return { code: error.metadata.get('x-aviary-code'), details };
+  const named = readAppError(error);
+  return { code: named?.code ?? null, details: named?.details };
 }

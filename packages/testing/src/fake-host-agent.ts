@@ -1,8 +1,9 @@
 import http2 from 'node:http2';
 import type { AddressInfo } from 'node:net';
-import { type AppError, errorCodes, toAppError } from '@aviary/core';
+import type { AppError } from '@aviary/core';
 import { HostAgent } from '@aviary/proto/hostagent';
-import { Code, ConnectError, type ConnectRouter, type ServiceImpl } from '@connectrpc/connect';
+import { toConnectError } from '@aviary/service-kit/connect-errors';
+import type { ConnectRouter, ServiceImpl } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { FakeSandboxes } from './fake-sandboxes.ts';
 
@@ -103,22 +104,4 @@ export class FakeHostAgent implements AsyncDisposable {
       }
     };
   }
-}
-
-/** An error as host agents send it: our code and details in the metadata. */
-function toConnectError(error: unknown): ConnectError {
-  if (error instanceof ConnectError) return error;
-  const { code, message, details } = toAppError(error);
-  const connectName = errorCodes[code].connect.replaceAll('_', '').toLowerCase();
-  const connectCode = Object.entries(Code).find(([name]) => name.toLowerCase() === connectName)?.[1];
-  const metadata = { 'x-aviary-code': code, 'x-aviary-details': asciiJson(details) };
-  return new ConnectError(message, typeof connectCode === 'number' ? connectCode : Code.Internal, metadata);
-}
-
-/** JSON without characters that a header cannot hold. */
-function asciiJson(value: unknown): string {
-  return JSON.stringify(value).replace(
-    /[\u007f-\uffff]/g,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
 }

@@ -1,5 +1,4 @@
 import type { HostId } from '@aviary/core';
-import { fromConnectError } from './from-connect-error.ts';
 import type { HostClient, HostClients } from './host-clients.ts';
 
 export interface AgentDeps {
@@ -12,9 +11,5 @@ export async function callAgent<T>(
   hostId: HostId,
   call: (client: HostClient) => Promise<T>,
 ): Promise<T> {
-  try {
-    return await call(await hostClients.get(hostId));
-  } catch (error) {
-    throw fromConnectError(error);
-  }
+  return await call(await hostClients.get(hostId));
 }

@@ -1,4 +1,5 @@
-import { AppError, isErrorCode } from '@aviary/core';
+import { AppError } from '@aviary/core';
+import { readAppError } from '@aviary/service-kit/connect-errors';
 import { Code, ConnectError } from '@connectrpc/connect';
 
 const messages = {
@@ -11,10 +12,8 @@ const messages = {
 export function fromConnectError(error: unknown): AppError {
   if (error instanceof AppError) return error;
   const connect = ConnectError.from(error);
-  const named = connect.metadata.get('x-aviary-code');
-  if (named && isErrorCode(named)) {
-    return new AppError(named, connect.rawMessage, { details: readDetails(connect), cause: error });
-  }
+  const named = readAppError(connect);
+  if (named) return named;
   switch (connect.code) {
     case Code.Unavailable:
       return new AppError('host_unavailable', messages.unavailable, { cause: error });
@@ -30,14 +29,5 @@ export function fromConnectError(error: unknown): AppError {
       return new AppError('internal', "the sandbox's host failed; give the request id when you report it", {
         cause: error,
       });
-  }
-}
-
-function readDetails(error: ConnectError): Record<string, unknown> {
-  try {
-    const details: unknown = JSON.parse(error.metadata.get('x-aviary-details') ?? '{}');
-    return typeof details === 'object' && details !== null && !Array.isArray(details) ? { ...details } : {};
-  } catch {
-    return {}; // the code and message stand by themselves
   }
 }

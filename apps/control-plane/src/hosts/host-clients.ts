@@ -1,8 +1,10 @@
 import type { HostId } from '@aviary/core';
 import { HostAgent } from '@aviary/proto/hostagent';
+import { withTranslatedErrors } from '@aviary/service-kit/connect-errors';
 import { type Client, createClient, type Interceptor, type Transport } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
 import type { ServiceContext } from '../context.ts';
+import { fromConnectError } from './from-connect-error.ts';
 import { HostSessions } from './host-sessions.ts';
 import { getHost, type HostRow } from './host-store.ts';
 import type { SigningKey } from './signing-key.ts';
@@ -25,7 +27,7 @@ interface Entry {
   close: () => void;
 }
 
-/** One lazily made Connect client per host, over HTTP/2. */
+/** One lazily made Connect client per host, over HTTP/2. Its calls throw AppError. */
 export class HostClients implements Disposable {
   readonly #deps: Pick<ServiceContext, 'database' | 'clock'> & { signingKey: SigningKey };
   readonly #entries = new Map<HostId, Entry>();
@@ -46,7 +48,8 @@ export class HostClients implements Disposable {
     if (known?.identity === identity) return known.client;
     this.evict(host.id);
     const { transport, close } = connect(host, this.#authorize(host));
-    const entry = { client: createClient(HostAgent, transport), identity, close };
+    const client = withTranslatedErrors(HostAgent, createClient(HostAgent, transport), fromConnectError);
+    const entry = { client, identity, close };
     this.#entries.set(host.id, entry);
     return entry.client;
   }

@@ -2,7 +2,6 @@ import { activityRoutes } from '@aviary/api-contract';
 import { canSandbox, parseId } from '@aviary/core';
 import type { FastifyInstance } from 'fastify';
 import { sql } from 'kysely';
-import { fromConnectError } from '../hosts/from-connect-error.ts';
 import { runOnceByKey } from '../http/idempotent.ts';
 import { type ApiDeps, registerRoutes } from '../http/register-routes.ts';
 import { type DataDeps, openRunning } from './running-sandbox.ts';
@@ -18,7 +17,7 @@ export function registerActivityRoutes(app: FastifyInstance, deps: DataDeps & Ap
       pingSandbox: async ({ caller: { teamId }, params }) => {
         const id = parseId('sandbox', params.id, 'id');
         const client = await openRunning(deps, { teamId, id, action: 'ping' });
-        await client.pingSandbox({ sandboxId: id }).catch(rethrow);
+        await client.pingSandbox({ sandboxId: id });
         await database.db
           .updateTable('sandboxes')
           .set({ last_active_at: sql<Date>`now()`, last_activity: 'ping' })
@@ -38,7 +37,7 @@ export function registerActivityRoutes(app: FastifyInstance, deps: DataDeps & Ap
           // The host counts the idle time, so a running sandbox is told first; a resume hands the stored value over.
           if (row.status === 'running') {
             const client = await hostClients.get(row.host_id);
-            await client.setTimeout({ sandboxId: id, timeoutSec: body.timeout_sec }).catch(rethrow);
+            await client.setTimeout({ sandboxId: id, timeoutSec: body.timeout_sec });
           }
           const updated = await database.db
             .updateTable('sandboxes')
@@ -50,8 +49,4 @@ export function registerActivityRoutes(app: FastifyInstance, deps: DataDeps & Ap
         }),
     },
   });
-}
-
-function rethrow(error: unknown): never {
-  throw fromConnectError(error);
 }

@@ -4,7 +4,6 @@ import { isUniqueViolation } from '@aviary/database';
 import type { FastifyInstance } from 'fastify';
 import type { Db } from '../context.ts';
 import { recordAudit } from '../events.ts';
-import { fromConnectError } from '../hosts/from-connect-error.ts';
 import { type ApiDeps, registerRoutes } from '../http/register-routes.ts';
 import {
   findGeneration,
@@ -46,16 +45,12 @@ export function registerGenerationRoutes(app: FastifyInstance, deps: Deps): void
         // The host first: it prunes, and must not drop what was answered as pinned.
         const client = await deps.hostClients.get(row.host_id);
         const { name, pinned } = changes;
-        await client
-          .updateGeneration({
-            sandboxId: row.id,
-            generationId: known.id,
-            ...(name === undefined ? {} : { name: name ?? '' }),
-            ...(pinned === undefined ? {} : { pinned }),
-          })
-          .catch((error: unknown) => {
-            throw fromConnectError(error);
-          });
+        await client.updateGeneration({
+          sandboxId: row.id,
+          generationId: known.id,
+          ...(name === undefined ? {} : { name: name ?? '' }),
+          ...(pinned === undefined ? {} : { pinned }),
+        });
         const updated = await db.transaction().execute(async (transaction) => {
           await recordAudit(transaction, {
             teamId: caller.teamId,

@@ -1,34 +1,28 @@
 import { AppError, type ErrorCode, errorCodes, errorText } from '@aviary/core';
-import { Code, ConnectError } from '@connectrpc/connect';
+import { readAppError } from '@aviary/service-kit/connect-errors';
+import { ConnectError } from '@connectrpc/connect';
 
-const codes: Partial<Record<Code, ErrorCode>> = {
-  [Code.InvalidArgument]: 'invalid_request',
-  [Code.NotFound]: 'not_found',
-  [Code.AlreadyExists]: 'already_exists',
-  [Code.PermissionDenied]: 'forbidden',
-  [Code.FailedPrecondition]: 'invalid_state',
-  [Code.DeadlineExceeded]: 'deadline_exceeded',
-  [Code.Canceled]: 'cancelled',
-  [Code.ResourceExhausted]: 'disk_full',
-  [Code.Unimplemented]: 'not_implemented',
-  // The host's own token always fits, so what the guest refuses is the user that was asked for.
-  [Code.Unauthenticated]: 'invalid_request',
-};
+/** Codes that a guest may give as the reason of a failed call; the rest are the host's or the control plane's to say. */
+const guestCodes: ReadonlySet<ErrorCode> = new Set([
+  'invalid_request',
+  'forbidden',
+  'not_found',
+  'already_exists',
+  'invalid_state',
+  'payload_too_large',
+  'cancelled',
+  'not_implemented',
+  'no_capacity',
+  'deadline_exceeded',
+  'disk_full',
+] satisfies ErrorCode[]);
 
 /** What the guest names as the cause, and the field of our request that it came from. */
 const fields = { cwd: 'cwd', command: 'cmd', path: 'path', field: undefined } as const;
 
-function readDetails(error: ConnectError): Record<string, unknown> {
-  if (error.code === Code.Unauthenticated) return { field: 'user' };
-  let named: unknown;
-  try {
-    named = JSON.parse(error.metadata.get('x-aviary-details') ?? '{}');
-  } catch {
-    return {}; // the code and message stand by themselves
-  }
-  if (typeof named !== 'object' || named === null) return {};
+function fieldOf(details: Record<string, unknown>): { field?: string } {
   for (const [name, field = undefined] of Object.entries(fields)) {
-    const value = (named as Record<string, unknown>)[name];
+    const value = details[name];
     if (typeof value === 'string') return { field: (field ?? value).slice(0, 64) };
   }
   return {};
@@ -40,12 +34,18 @@ function readDetails(error: ConnectError): Record<string, unknown> {
  */
 export function fromGuestError(error: unknown, what: string, { field }: { field?: string } = {}): AppError {
   if (error instanceof AppError) return error;
-  if (error instanceof ConnectError) {
-    const code = codes[error.code];
-    if (code) {
+  const named = error instanceof ConnectError ? readAppError(error) : undefined;
+  if (named) {
+    const { code, message } = named;
+    // The host's own token always fits, so what the guest refuses is the user that was asked for.
+    if (code === 'unauthorized') return refusal('invalid_request', message, { field: 'user', cause: error });
+    if (guestCodes.has(code)) {
       const isRequest = errorCodes[code].http < 500;
-      const details = { ...(isRequest && field ? { field } : {}), ...readDetails(error) };
-      return new AppError(code, error.rawMessage.slice(0, 1_000), { cause: error, details });
+      return refusal(code, message, {
+        ...(isRequest && field ? { field } : {}),
+        ...fieldOf(named.details),
+        cause: error,
+      });
     }
   }
   return new AppError(
@@ -56,4 +56,12 @@ export function fromGuestError(error: unknown, what: string, { field }: { field?
       details: { reason: errorText(error).slice(0, 200) },
     },
   );
+}
+
+function refusal(
+  code: ErrorCode,
+  message: string,
+  { cause, ...details }: { field?: string; cause: unknown },
+): AppError {
+  return new AppError(code, message.slice(0, 1_000), { details, cause });
 }

@@ -3,6 +3,7 @@ import path from 'node:path';
 import { newId, type SandboxId, type TeamId, type TemplateId } from '@aviary/core';
 import { type ForkResult, type GenerationInfo, type SandboxInfo, SandboxState } from '@aviary/proto/hostagent';
 import { waitFor } from '@aviary/service-kit';
+import { readAppError } from '@aviary/service-kit/connect-errors';
 import { ConnectError } from '@connectrpc/connect';
 import { type AgentHarness, minimalRequest } from './agent-harness.ts';
 
@@ -130,12 +131,8 @@ export class SandboxDriver {
       (reason: unknown) => ConnectError.from(reason),
     );
     if (!error) throw new Error('the call succeeded, though it must not');
-    const details: unknown = JSON.parse(error.metadata.get('x-aviary-details') ?? '{}');
-    return {
-      code: error.metadata.get('x-aviary-code'),
-      message: error.rawMessage,
-      details: details as Record<string, unknown>,
-    };
+    const named = readAppError(error);
+    return { code: named?.code ?? null, message: error.rawMessage, details: named?.details ?? {} };
   }
 
   /** Starts the agent with a fault, runs `command`, waits until the agent dies of it, then or soon after, and starts it anew without. */
