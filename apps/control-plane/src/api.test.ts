@@ -1,6 +1,6 @@
 import { connect } from 'node:net';
 import { type Route, routes } from '@aviary/api-contract';
-import { uuidv7 } from '@aviary/core';
+import { newId, platformTeamId, uuidv7 } from '@aviary/core';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
@@ -135,6 +135,42 @@ describe('errors', () => {
     expect(await message('/v1/snapshots', { sandbox_id: sandboxId, name: '../x' })).toMatch(/^name must be 1 to 64 of/);
     expect(await message('/v1/sandboxes', { memory_mb: 1 })).toBe('memory_mb must be at least 256');
     expect(await message('/v1/sandboxes?status=flying')).toMatch(/^status must be of pending, starting, /);
+  });
+
+  test.each([
+    ['disk_size_mb', { disk_size_mb: 1_024 }, 'disk_size_mb must be at least 5120'],
+    [
+      'disk_size_mb',
+      { template: 'large', disk_size_mb: 6_000 },
+      'disk_size_mb must be at least 8192, the disk of the te',
+    ],
+    ['memory_mb', { memory_mb: 65_536 }, 'it needs 65536 MiB of memory (the most is 900)'],
+  ])('a size that cannot be is refused by %s, and leaves no sandbox behind', async (field, body, sentence) => {
+    const { db } = platform.database;
+    const large = { name: 'large', kind: 'base', status: 'ready', vcpus: 1, memory_mib: 512, disk_mib: 8_192 } as const;
+    await db
+      .insertInto('templates')
+      .values({ id: newId('template'), team_id: platformTeamId, ...large })
+      .execute();
+    await db.updateTable('hosts').set({ memory_mib: 1_000 }).execute();
+    const count = async () => (await platform.call('GET', '/v1/sandboxes')).body.items.length;
+    const before = await count();
+    const reply = await platform.call('POST', '/v1/sandboxes', { body });
+    expectError(reply, 400, 'invalid_request');
+    expect(reply.body.error.details.field).toBe(field);
+    expect(reply.body.error.message).toContain(sentence);
+    expect(await count()).toBe(before);
+    await db.updateTable('hosts').set({ memory_mib: 1_000_000 }).execute();
+    await db.deleteFrom('templates').where('name', '=', 'large').execute();
+  });
+
+  test('what has no place now says when to ask again', async () => {
+    const { db } = platform.database;
+    await db.updateTable('hosts').set({ status: 'unreachable' }).execute();
+    const reply = await platform.call('POST', '/v1/sandboxes');
+    await db.updateTable('hosts').set({ status: 'online' }).execute();
+    expectError(reply, 503, 'no_capacity');
+    expect(reply.headers.get('retry-after')).toBe('2');
   });
 
   test('no body of any shape makes a 5xx', async () => {

@@ -8,7 +8,7 @@ import { Sandbox } from './sandboxes.ts';
 
 export const SetTimeout = component(
   'SetTimeout',
-  Type.Object({ timeout_sec: range(sandboxLimits.timeoutSec) }, closed),
+  Type.Object({ timeout_sec: range(sandboxLimits.timeoutSec, 'Idle seconds before auto-pause; 0 is never.') }, closed),
 );
 export type SetTimeout = Static<typeof SetTimeout>;
 

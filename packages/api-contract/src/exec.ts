@@ -12,7 +12,12 @@ const command = {
   envs: Type.Optional(envs),
   cwd: Type.Optional(path),
   user,
-  timeout_sec: Type.Optional(range(execLimits.timeoutSec)),
+  timeout_sec: Type.Optional(
+    range(
+      execLimits.timeoutSec,
+      `Seconds until the command is killed; 0 is never, ${execLimits.timeoutSec.default} the default.`,
+    ),
+  ),
 };
 
 export const Exec = component(

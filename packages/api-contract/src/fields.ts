@@ -37,7 +37,8 @@ export const text = (maxLength: number, minLength = 0) =>
   Type.String({ minLength, maxLength, pattern: '^[^\\u0000]*$' });
 
 /** A whole number of one of core's ranges. */
-export const range = ({ min, max }: { min: number; max: number }) => Type.Integer({ minimum: min, maximum: max });
+export const range = ({ min, max }: { min: number; max: number }, description?: string) =>
+  Type.Integer({ minimum: min, maximum: max, ...(description === undefined ? {} : { description }) });
 
 const namePattern = ruled(`^${safeNameSource}$`, (field) => `${field} must be ${safeNameRule}`);
 

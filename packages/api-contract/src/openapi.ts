@@ -101,8 +101,18 @@ function errorReplies(route: Route): Json {
       .flatMap(([code, { http }]) => (http === status ? [code] : []))
       .join(', ');
   return Object.fromEntries(
-    errorStatuses(route).map((status) => [status, { description: `Error: ${codes(status)}`, content }]),
+    errorStatuses(route).map((status) => [
+      status,
+      { description: `Error: ${codes(status)}`, ...retryHeader(status), content },
+    ]),
   );
+}
+
+/** Only what was not begun may be repeated as it is. */
+function retryHeader(status: number): Json {
+  if (status !== 429 && status !== 503) return {};
+  const description = 'When present, nothing was done: ask again after so many seconds.';
+  return { headers: { 'Retry-After': { description, schema: { type: 'integer' } } } };
 }
 
 function parameters(route: Route): Json[] {

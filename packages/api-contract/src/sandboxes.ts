@@ -18,17 +18,21 @@ import {
 import type { RouteTable } from './route.ts';
 import { hostErrors, ofSandbox, sandboxCommand } from './sandbox-route.ts';
 
+const idleWords = 'Idle seconds before auto-pause; 0 is never.';
+
 export const Sandbox = component(
   'Sandbox',
   Type.Object({
     id: wireId('sandbox'),
     status: Type.Enum([...sandboxStatuses]),
-    status_reason: nullable(Type.String()),
+    status_reason: nullable(
+      Type.String({ description: 'Why it is in this status, for people; null when there is nothing to say.' }),
+    ),
     template: Type.String(),
     vcpus: Type.Integer(),
-    memory_mb: Type.Integer(),
-    disk_size_mb: Type.Integer(),
-    timeout_sec: Type.Integer(),
+    memory_mb: Type.Integer({ description: 'MiB.' }),
+    disk_size_mb: Type.Integer({ description: 'MiB.' }),
+    timeout_sec: Type.Integer({ description: idleWords }),
     metadata: Type.Record(Type.String(), Type.String()),
     start_path: nullable(
       Type.Enum([...startPaths, 'other'], { description: 'How it came to run; null before its first start.' }),
@@ -56,9 +60,11 @@ export const CreateSandbox = component(
     {
       template: Type.Optional(templateName),
       vcpus: Type.Optional(range(sandboxLimits.vcpus)),
-      memory_mb: Type.Optional(range(sandboxLimits.memoryMib)),
-      disk_size_mb: Type.Optional(range(sandboxLimits.diskMib)),
-      timeout_sec: Type.Optional(range(sandboxLimits.timeoutSec)),
+      memory_mb: Type.Optional(range(sandboxLimits.memoryMib, 'MiB of memory; those of the template when absent.')),
+      disk_size_mb: Type.Optional(
+        range(sandboxLimits.diskMib, 'MiB of disk, at least those of the template, which are the default.'),
+      ),
+      timeout_sec: Type.Optional(range(sandboxLimits.timeoutSec, idleWords)),
       metadata: Type.Optional(
         Type.Record(Type.String(), text(sandboxLimits.metadataBytes), {
           propertyNames: { pattern: '^[^\\u0000]+$', maxLength: 256 },
@@ -100,7 +106,7 @@ export const Fork = component(
   Type.Object(
     {
       count: Type.Optional(range(sandboxLimits.forkCount)),
-      timeout_sec: Type.Optional(range(sandboxLimits.timeoutSec)),
+      timeout_sec: Type.Optional(range(sandboxLimits.timeoutSec, idleWords)),
     },
     closed,
   ),

@@ -37,6 +37,8 @@ export interface AppErrorOptions {
   details?: Record<string, unknown>;
   /** What went wrong underneath: for logs, never for the caller. */
   cause?: unknown;
+  /** Nothing was done, and asking the same again after so many seconds may help: clients do so by themselves. */
+  retryAfterSec?: number;
 }
 
 /** The one error that crosses module boundaries. `message` names the verb, the object and what to do next. */
@@ -44,11 +46,13 @@ export class AppError extends Error {
   override readonly name = 'AppError';
   readonly code: ErrorCode;
   readonly details: Record<string, unknown>;
+  readonly retryAfterSec: number | undefined;
 
   constructor(code: ErrorCode, message: string, options: AppErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.details = options.details ?? {};
+    this.retryAfterSec = options.retryAfterSec;
   }
 }
 

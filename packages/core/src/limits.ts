@@ -4,7 +4,8 @@ import { AppError } from './errors.ts';
 export const sandboxLimits = {
   vcpus: { min: 1, max: 16, default: 1 },
   memoryMib: { min: 256, max: 65_536, default: 512 },
-  diskMib: { min: 1_024, max: 1_048_576, default: 5_120 },
+  /** The least is the smallest disk of a template; a sandbox's is at least as large as its own template's. */
+  diskMib: { min: 5_120, max: 1_048_576, default: 5_120 },
   /** Idle time before auto-pause; 0 means never. */
   timeoutSec: { min: 0, max: 30 * 24 * 3600, default: 0 },
   forkCount: { min: 1, max: 100, default: 1 },

@@ -1,19 +1,9 @@
-import {
-  AppError,
-  type HostId,
-  type SandboxStatus,
-  sandboxStatuses,
-  sandboxStatusTraits,
-  type TeamId,
-} from '@aviary/core';
+import { type HostId, type SandboxStatus, sandboxStatuses, sandboxStatusTraits, type TeamId } from '@aviary/core';
 import type { Db } from '../context.ts';
 import { type HostRow, hostColumns } from './host-store.ts';
+import { type Room, refusePlacement, type Size } from './placement-refusal.ts';
 
-export interface SandboxSize {
-  vcpus: number;
-  memoryMib: number;
-  diskMib: number;
-}
+export type SandboxSize = Size;
 
 export interface HostLoad extends SandboxSize {
   host: HostRow;
@@ -52,7 +42,7 @@ const computeStatuses = sandboxStatuses.filter((status) => sandboxStatusTraits[s
 
 /**
  * Picks a host for `count` sandboxes of one size and locks its row, so that what the caller's transaction inserts is
- * reserved: of two that compete for the last place, one sees the other's row. Throws `no_capacity`.
+ * reserved: of two that compete for the last place, one sees the other's row. Throws as {@link refusePlacement} says.
  */
 export async function placeSandboxes(
   db: Db,
@@ -60,13 +50,8 @@ export async function placeSandboxes(
   options: PlacementOptions = defaultPlacement,
 ): Promise<HostId> {
   const { teamId, size, count = 1, onlyHost } = request;
-  let hosts = db
-    .selectFrom('hosts')
-    .select(hostColumns)
-    .where('status', '=', 'online')
-    .where((where) => where.or([where('team_id', 'is', null), where('team_id', '=', teamId)]));
-  if (onlyHost) hosts = hosts.where('id', '=', onlyHost);
-  const loads = await measureLoads(db, await hosts.execute());
+  const online = await visibleHosts(db, teamId, onlyHost).where('status', '=', 'online').execute();
+  const loads = await measureLoads(db, online);
   const wanted = { vcpus: size.vcpus * count, memoryMib: size.memoryMib * count, diskMib: size.diskMib * count };
   const fitting = loads.filter((load) => hasRoom(load, wanted, options));
   for (const { host } of options.policy(fitting)) {
@@ -81,9 +66,13 @@ export async function placeSandboxes(
     const [load] = await measureLoads(db, [locked]);
     if (load && hasRoom(load, wanted, options)) return host.id;
   }
-  throw new AppError('no_capacity', explainRefusal(loads.length, wanted, Boolean(onlyHost)), {
-    details: { hosts_online: loads.length, vcpus: wanted.vcpus, memory_mb: wanted.memoryMib },
+  const known = await visibleHosts(db, teamId, onlyHost).execute();
+  const rooms = known.map((host): Room => {
+    const capacity = capacityOf(host, options);
+    const load = loads.find((one) => one.host.id === host.id);
+    return { isOnline: load !== undefined, capacity, free: load ? remaining(capacity, load) : capacity };
   });
+  throw refusePlacement({ size, count, isBound: Boolean(onlyHost), rooms });
 }
 
 /** What the sandboxes of each host are promised. Paused ones hold disk only. */
@@ -120,17 +109,32 @@ async function measureLoads(db: Db, hosts: HostRow[]): Promise<HostLoad[]> {
   });
 }
 
-function hasRoom(load: HostLoad, wanted: SandboxSize, options: PlacementOptions): boolean {
-  const { host } = load;
-  return (
-    load.vcpus + wanted.vcpus <= host.cpu_cores * options.vcpusPerCore &&
-    load.memoryMib + wanted.memoryMib <= host.memory_mib * options.memoryShare &&
-    load.diskMib + wanted.diskMib <= host.disk_gib * 1024 * options.diskOvercommit
-  );
+function visibleHosts(db: Db, teamId: TeamId, onlyHost: HostId | null | undefined) {
+  const hosts = db
+    .selectFrom('hosts')
+    .select(hostColumns)
+    .where((where) => where.or([where('team_id', 'is', null), where('team_id', '=', teamId)]));
+  return onlyHost ? hosts.where('id', '=', onlyHost) : hosts;
 }
 
-function explainRefusal(onlineHosts: number, wanted: SandboxSize, isBound: boolean): string {
-  if (isBound) return 'the host that holds this state is not online or has no room; stop something there and try again';
-  if (onlineHosts === 0) return 'no host is online; start a host agent, or look at GET /v1/hosts';
-  return `no host has room for ${wanted.vcpus} vCPUs and ${wanted.memoryMib} MiB; stop a sandbox or add a host`;
+/** What sandboxes on an empty host may be promised. */
+function capacityOf(host: HostRow, options: PlacementOptions): SandboxSize {
+  return {
+    vcpus: host.cpu_cores * options.vcpusPerCore,
+    memoryMib: Math.floor(host.memory_mib * options.memoryShare),
+    diskMib: host.disk_gib * 1024 * options.diskOvercommit,
+  };
+}
+
+function remaining(capacity: SandboxSize, taken: SandboxSize): SandboxSize {
+  return {
+    vcpus: capacity.vcpus - taken.vcpus,
+    memoryMib: capacity.memoryMib - taken.memoryMib,
+    diskMib: capacity.diskMib - taken.diskMib,
+  };
+}
+
+function hasRoom(load: HostLoad, wanted: SandboxSize, options: PlacementOptions): boolean {
+  const free = remaining(capacityOf(load.host, options), load);
+  return wanted.vcpus <= free.vcpus && wanted.memoryMib <= free.memoryMib && wanted.diskMib <= free.diskMib;
 }

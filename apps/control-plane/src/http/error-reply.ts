@@ -18,6 +18,9 @@ export interface ErrorOptions {
   isAllowed?: (status: number) => boolean;
 }
 
+/** Statuses that clients repeat by themselves when told to. */
+const mayRetry: readonly number[] = [429, 503];
+
 /** Answers with an error; what we did not expect is logged whole and told in general words. */
 export function sendError(
   error: unknown,
@@ -30,6 +33,8 @@ export function sendError(
   // Ours by name (a host that is away, no room) is an answer; what nobody foresaw is a fault of ours, told with its stack.
   if (known.code === 'internal') request.log.error({ err: error, code: known.code }, 'request failed');
   else if (status >= 500) request.log.warn({ code: known.code, reason: known.message }, 'request failed');
+  const { retryAfterSec } = known;
+  if (retryAfterSec !== undefined && mayRetry.includes(status)) reply.header('retry-after', String(retryAfterSec));
   return reply.status(status).header('x-request-id', request.id).type('application/json').send(tell(known, request.id));
 }
 

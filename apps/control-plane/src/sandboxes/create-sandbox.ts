@@ -60,7 +60,14 @@ function chooseSize(template: TemplateRow, request: CreateSandbox): SandboxSize 
   for (const field of ['vcpus', 'memory_mb', 'disk_size_mb'] as const) {
     const value = asked[field];
     if (value === undefined || value === own[field]) continue;
-    if (template.kind !== 'snapshot') continue;
+    if (template.kind !== 'snapshot') {
+      // A base's memory and cores are the sandbox's to choose; its disk is there already.
+      if (field !== 'disk_size_mb' || value > own[field]) continue;
+      const smallest = `disk_size_mb must be at least ${own[field]}, the disk of the template ${template.name}`;
+      throw new AppError('invalid_request', smallest, {
+        details: { field, template: template.name, value: own[field] },
+      });
+    }
     const message = `${field} must be ${own[field]}, as in the snapshot ${template.name}: leave it out`;
     throw new AppError('invalid_request', message, { details: { field, template: template.name, value: own[field] } });
   }
