@@ -22,9 +22,20 @@ export function sendError(response: ServerResponse, error: unknown): void {
     return;
   }
   const status = errorCodes[appError.code].http;
+  // Several codes have one status: the host reads the code itself.
+  response.setHeader('x-aviary-code', appError.code);
   // The rest of an upload that was refused is not read, so the connection cannot carry another request.
   response.setHeader('connection', 'close');
   sendJson(response, status, { code: status, message: appError.message });
+}
+
+/** Aborts when the client goes before its answer is out. */
+export function clientSignal(response: ServerResponse): AbortSignal {
+  const gone = new AbortController();
+  response.once('close', () => {
+    if (!response.writableFinished) gone.abort();
+  });
+  return gone.signal;
 }
 
 /** The JSON object a request carries; an empty body is an empty object. Throws `invalid_request`, `payload_too_large`. */

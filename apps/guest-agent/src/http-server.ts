@@ -2,6 +2,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { AppError } from '@aviary/core';
 import type { AccessTokens } from './access/access-tokens.ts';
 import { refuseSignature } from './access/file-signature.ts';
+import type { FileAccess } from './files/file-access.ts';
 import { readJsonObject, sendEmpty, sendError, sendJson } from './http-response.ts';
 import { parseInitRequest } from './lifecycle/init-request.ts';
 import { freezeGuest, initializeGuest, type LifecycleDeps, thawGuest } from './lifecycle/lifecycle.ts';
@@ -14,6 +15,7 @@ export type RpcHandler = (request: IncomingMessage, response: ServerResponse) =>
 export interface HttpServerDeps {
   tokens: AccessTokens;
   users: UserDatabase;
+  files: FileAccess;
   settings: SandboxSettings;
   lifecycle: LifecycleDeps;
   metrics: MetricsReader;
@@ -77,23 +79,26 @@ export function createHttpServer(deps: HttpServerDeps): Server {
   return server;
 }
 
-function publicRoutes({ users, settings, metrics }: HttpServerDeps): Record<string, Route> {
+function publicRoutes({ users, files, settings, metrics }: HttpServerDeps): Record<string, Route> {
   const resolveUser = (name: string | undefined): GuestUser => users.user(name || settings.defaultUser);
-  const fileRoutes = () => import('./files/file-routes.ts');
   return {
     'GET /files': async (request, response, url) => {
       const path = url.searchParams.get('path');
       if (!path) throw new AppError('invalid_request', 'name the file in the `path` parameter');
       const user = resolveUser(url.searchParams.get('username') ?? undefined);
-      await (await fileRoutes()).downloadFile({ path, user }, request, response);
+      const { downloadFile } = await import('./files/download.ts');
+      await downloadFile(files, { path, user }, { request, response });
     },
     'POST /files': async (request, response, url) => {
       const user = resolveUser(url.searchParams.get('username') ?? undefined);
       const path = url.searchParams.get('path') || undefined;
-      await (await fileRoutes()).uploadFiles({ path, user }, request, response);
+      const { uploadFiles } = await import('./files/upload.ts');
+      await uploadFiles(files, { path, user }, { request, response });
     },
-    'POST /files/compose': async (request, response) =>
-      (await fileRoutes()).composeFiles(resolveUser, request, response),
+    'POST /files/compose': async (request, response) => {
+      const { composeFiles } = await import('./files/compose-files.ts');
+      await composeFiles(files, resolveUser, { request, response });
+    },
     'GET /metrics': async (_request, response) => sendJson(response, 200, await metrics.read(Date.now())),
     'GET /envs': (_request, response) => sendJson(response, 200, settings.envVars),
     'GET /version': (_request, response) => sendJson(response, 200, { version: agentVersion, envdVersion }),

@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { loadForeignFunctions } from '@aviary/linux';
 import { AccessTokens } from './access/access-tokens.ts';
 import type { GuestAgentConfig } from './config.ts';
+import { FileAccess } from './files/file-access.ts';
 import type { DirectoryWatcher } from './files/watch-directory.ts';
 import { createHttpServer, type RpcHandler } from './http-server.ts';
 import { type GuestMachine, linuxGuest } from './lifecycle/guest-machine.ts';
@@ -33,17 +34,18 @@ export async function startGuestAgent(
   const settings = initialSettings();
   const groups = config.cgroupRoot === undefined ? undefined : new UserCgroup(config.cgroupRoot);
   const registry = new ProcessRegistry({ shell: config.launcherShell, groups, ...(retention ? { retention } : {}) });
+  const files = new FileAccess();
   const watchers = new Map<string, DirectoryWatcher>();
   let rpcHandler: Promise<RpcHandler> | undefined;
   // Loading the services takes longer than all else here: the server listens first.
   const rpc = () => {
     rpcHandler ??= import('./rpc/rpc-handler.ts').then(({ createRpcHandler }) =>
-      createRpcHandler({ registry, users, settings, watchers }),
+      createRpcHandler({ registry, users, files, settings, watchers }),
     );
     return rpcHandler;
   };
   const lifecycle = { machine, tokens, settings, groups };
-  const server = createHttpServer({ tokens, users, settings, lifecycle, metrics: new MetricsReader(), rpc });
+  const server = createHttpServer({ tokens, users, files, settings, lifecycle, metrics: new MetricsReader(), rpc });
   server.listen(config.port, config.host);
   await once(server, 'listening');
   await Promise.all([rpc(), loadForeignFunctions()]);
@@ -57,6 +59,7 @@ export async function startGuestAgent(
       server.close();
       server.closeAllConnections();
       await closed;
+      await files[Symbol.asyncDispose]();
     },
   };
 }

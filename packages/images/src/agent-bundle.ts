@@ -14,10 +14,21 @@ const nativePackages = ['koffi', '@koromix/*', '@lydell/*'];
 const requireBanner =
   "import { createRequire as aviaryCreateRequire } from 'node:module';const require = aviaryCreateRequire(import.meta.url);";
 
-/** The guest agent as one file, `agent/main.mjs`, and beside it the native packages that it imports, for this architecture only. */
+/**
+ * The guest agent as one file, `agent/main.mjs`. Beside it one file for each of its threads, whose sources are named `*-thread.ts`, and the native
+ * packages that they import, for this architecture only.
+ */
 export async function bundleAgent(entry: string): Promise<readonly ToolboxFile[]> {
+  const threads = (await readdir(path.dirname(entry), { recursive: true })).filter((name) =>
+    name.endsWith('-thread.ts'),
+  );
   const result = await build({
-    entryPoints: [entry],
+    entryPoints: [
+      { in: entry, out: 'main' },
+      ...threads.map((name) => ({ in: path.join(path.dirname(entry), name), out: path.basename(name, '.ts') })),
+    ],
+    outdir: 'agent',
+    outExtension: { '.js': '.mjs' },
     absWorkingDir: path.dirname(entry),
     bundle: true,
     platform: 'node',
@@ -34,8 +45,6 @@ export async function bundleAgent(entry: string): Promise<readonly ToolboxFile[]
   }).catch((error: unknown) => {
     throw new AppError('invalid_request', `cannot bundle the guest agent ${entry}`, { cause: error });
   });
-  const [output] = result.outputFiles;
-  if (output === undefined) throw new AppError('internal', `bundling ${entry} gave no file`);
   const packages = new Map<string, string>();
   for (const [importer, { imports }] of Object.entries(result.metafile.inputs)) {
     for (const imported of imports) {
@@ -46,7 +55,11 @@ export async function bundleAgent(entry: string): Promise<readonly ToolboxFile[]
       }
     }
   }
-  const files: ToolboxFile[] = [{ target: 'agent/main.mjs', content: output.text, mode: 0o644 }];
+  const files: ToolboxFile[] = result.outputFiles.map((output) => ({
+    target: path.join('agent', path.basename(output.path)),
+    content: output.text,
+    mode: 0o644,
+  }));
   for (const [name, directory] of packages) files.push(...(await packageFiles(name, directory)));
   return files;
 }

@@ -38,3 +38,19 @@ export function readExtendedAttributes(path: string, prefix: string): Record<str
     throw error;
   }
 }
+
+/** Copies the attributes that `isWanted` names from one file to another, as bytes. Those that the file system does not take are left out. */
+export function copyExtendedAttributes(from: string, to: string, isWanted: (name: string) => boolean): void {
+  const listxattr = libcFunction('long listxattr(const char*, void*, size_t)');
+  const getxattr = libcFunction('long getxattr(const char*, const char*, void*, size_t)');
+  const setxattr = libcFunction('int setxattr(const char*, const char*, const void*, size_t, int)');
+  const list = Buffer.alloc(maxBytes);
+  const used = Number(listxattr(from, list, list.length));
+  if (used <= 0) return;
+  const value = Buffer.alloc(maxBytes);
+  for (const name of list.toString('utf8', 0, used).split('\0')) {
+    if (name === '' || !isWanted(name)) continue;
+    const length = Number(getxattr(from, name, value, value.length));
+    if (length >= 0) setxattr(to, name, value, length, 0);
+  }
+}

@@ -1,11 +1,13 @@
 export * from './credentials.ts';
 export * from './entropy.ts';
 export * from './extended-attributes.ts';
+export * from './file-credentials.ts';
 export * from './file-extents.ts';
 export * from './file-lock.ts';
 export * from './host-name.ts';
 export * from './inotify.ts';
 export { loadForeignFunctions, SystemCallError } from './libc.ts';
+export * from './link-open-file.ts';
 export * from './malloc-trim.ts';
 export * from './neighbours.ts';
 export * from './pidfd.ts';

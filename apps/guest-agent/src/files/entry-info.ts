@@ -1,15 +1,26 @@
-import type { BigIntStats } from 'node:fs';
-import { lstat, readlink, stat } from 'node:fs/promises';
+import { type BigIntStats, lstatSync, readlinkSync, statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { readExtendedAttributes } from '@aviary/linux';
-import { type EntryInfoSchema, FileType } from '@aviary/proto/filesystem';
-import type { MessageInitShape } from '@bufbuild/protobuf';
-import type { UserDatabase } from '../users/user-database.ts';
-
-export type EntryInfoInit = MessageInitShape<typeof EntryInfoSchema>;
+import type { OperationContext } from './operation-context.ts';
 
 /** User metadata of a file lives in extended attributes under this prefix. */
 export const metadataPrefix = 'user.e2b.';
+
+/** What a path is, as the kernel tells it. */
+export interface Entry {
+  name: string;
+  path: string;
+  type: 'file' | 'directory' | 'symlink' | 'special';
+  size: bigint;
+  /** Permission bits. */
+  mode: number;
+  permissions: string;
+  uid: number;
+  gid: number;
+  modifiedNs: bigint;
+  symlinkTarget?: string;
+  metadata: Record<string, string>;
+}
 
 const S_IFMT = 0o170000n;
 const typeLetters = new Map<bigint, string>([
@@ -22,41 +33,41 @@ const typeLetters = new Map<bigint, string>([
 ]);
 
 /** What a path is. A link describes itself, with the type of what it leads to. Throws `ENOENT` when nothing is there. */
-export async function readEntry(path: string, users: UserDatabase): Promise<EntryInfoInit> {
-  const stats = await lstat(path, { bigint: true });
+export function readEntry(_context: OperationContext, { path }: { path: string }): Entry {
+  const stats = lstatSync(path, { bigint: true });
   const isLink = stats.isSymbolicLink();
   return {
     name: basename(path) || '/',
     path,
-    type: isLink ? await linkType(path) : entryType(stats),
+    type: isLink ? linkType(path) : entryType(stats),
     size: stats.size,
     mode: Number(stats.mode & 0o7777n),
     permissions: permissionText(stats.mode),
-    owner: users.userName(Number(stats.uid)),
-    group: users.groupName(Number(stats.gid)),
-    modifiedTime: { seconds: stats.mtimeNs / 1_000_000_000n, nanos: Number(stats.mtimeNs % 1_000_000_000n) },
-    ...(isLink ? { symlinkTarget: await readlink(path) } : {}),
+    uid: Number(stats.uid),
+    gid: Number(stats.gid),
+    modifiedNs: stats.mtimeNs,
+    ...(isLink ? { symlinkTarget: readlinkSync(path) } : {}),
     metadata: readMetadata(path),
   };
 }
 
 /** The user metadata of a file, by the names it was uploaded with. */
-export function readMetadata(path: string): Record<string, string> {
+function readMetadata(path: string): Record<string, string> {
   const attributes = Object.entries(readExtendedAttributes(path, metadataPrefix));
   return Object.fromEntries(attributes.map(([name, value]) => [name.slice(metadataPrefix.length), value]));
 }
 
-function entryType(stats: BigIntStats): FileType {
-  if (stats.isDirectory()) return FileType.DIRECTORY;
-  return stats.isFile() ? FileType.FILE : FileType.UNSPECIFIED;
+function entryType(stats: BigIntStats): Entry['type'] {
+  if (stats.isDirectory()) return 'directory';
+  return stats.isFile() ? 'file' : 'special';
 }
 
-async function linkType(path: string): Promise<FileType> {
+function linkType(path: string): Entry['type'] {
   try {
-    const type = entryType(await stat(path, { bigint: true }));
-    return type === FileType.UNSPECIFIED ? FileType.SYMLINK : type;
+    const type = entryType(statSync(path, { bigint: true }));
+    return type === 'special' ? 'symlink' : type;
   } catch {
-    return FileType.SYMLINK; // leads nowhere, or in circles
+    return 'symlink'; // leads nowhere, in circles, or where the user may not look
   }
 }
 

@@ -1,6 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { lstat, readdir, rename, rm, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
 import { AppError, fileLimits } from '@aviary/core';
 import type { Filesystem, WatchDirRequest } from '@aviary/proto/filesystem';
 import type { HandlerContext, ServiceImpl } from '@connectrpc/connect';
@@ -8,85 +6,96 @@ import { serverStream, unary } from '../rpc/connect-error.ts';
 import { callUser, keepaliveMs } from '../rpc/request-context.ts';
 import type { SandboxSettings } from '../sandbox-settings.ts';
 import type { UserDatabase } from '../users/user-database.ts';
-import { type EntryInfoInit, readEntry } from './entry-info.ts';
-import { makeDirectories } from './make-directories.ts';
+import { describeEntry } from './describe-entry.ts';
+import type { FileAccess } from './file-access.ts';
+import { readListCursor, writeListCursor } from './list-cursor.ts';
 import { resolvePath } from './resolve-path.ts';
 import { type DirectoryWatcher, watchDirectory } from './watch-directory.ts';
 
 export interface FilesystemServiceDeps {
   users: UserDatabase;
+  files: FileAccess;
   settings: SandboxSettings;
   /** Watchers of clients that poll, by id. */
   watchers: Map<string, DirectoryWatcher>;
 }
 
 const maxPolledWatchers = 256;
+const maxPageEntries = fileLimits.maxListEntries;
 
-/** The `filesystem.Filesystem` service (reference e2b-wire 2.3). */
+/** The `filesystem.Filesystem` service (reference e2b-wire 2.3). Every call has the rights of the user it names. */
 export function createFilesystemService({
   users,
+  files,
   settings,
   watchers,
 }: FilesystemServiceDeps): ServiceImpl<typeof Filesystem> {
-  const userOf = (context: HandlerContext) => callUser(context.requestHeader, users, settings);
-  const pathOf = (path: string, context: HandlerContext) => resolvePath(path, userOf(context));
+  const callOf = ({ requestHeader, signal }: HandlerContext) => ({
+    user: callUser(requestHeader, users, settings),
+    signal,
+  });
+  const entryOf = async (path: string, call: ReturnType<typeof callOf>) =>
+    describeEntry(await files.threads.run('readEntry', { ...call, input: { path } }), users.names());
   const openWatcher = async (
     request: Pick<WatchDirRequest, 'path' | 'recursive' | 'includeEntry' | 'allowNetworkMounts'>,
     context: HandlerContext,
-  ) =>
-    watchDirectory(
-      {
-        path: pathOf(request.path, context),
-        isRecursive: request.recursive,
-        includesEntry: request.includeEntry,
-        allowsNetworkMounts: request.allowNetworkMounts,
-      },
-      users,
-    );
+  ) => {
+    const { user } = callOf(context);
+    const options = {
+      path: resolvePath(request.path, user),
+      user,
+      isRecursive: request.recursive,
+      includesEntry: request.includeEntry,
+      allowsNetworkMounts: request.allowNetworkMounts,
+    };
+    return watchDirectory(options, { files, users });
+  };
   return {
-    stat: unary(async (request, context) => ({ entry: await readEntry(pathOf(request.path, context), users) })),
+    stat: unary(async (request, context) => {
+      const call = callOf(context);
+      return { entry: await entryOf(resolvePath(request.path, call.user), call) };
+    }),
 
     makeDir: unary(async (request, context) => {
-      const user = userOf(context);
-      const path = resolvePath(request.path, user);
-      const present = await stat(path).catch(() => undefined);
-      if (present) {
-        const what = present.isDirectory() ? 'directory' : 'file';
-        throw new AppError(
-          present.isDirectory() ? 'already_exists' : 'invalid_request',
-          `cannot create the directory ${JSON.stringify(path)}: a ${what} is there`,
-        );
-      }
-      await makeDirectories(path, user);
-      return { entry: await readEntry(path, users) };
+      const call = callOf(context);
+      const path = resolvePath(request.path, call.user);
+      await files.threads.run('makeDirectory', { ...call, input: { path } });
+      return { entry: await entryOf(path, call) };
     }),
 
     move: unary(async (request, context) => {
-      const user = userOf(context);
-      const source = resolvePath(request.source, user);
-      const destination = resolvePath(request.destination, user);
-      await lstat(source);
-      await makeDirectories(dirname(destination), user);
-      await rename(source, destination);
-      return { entry: await readEntry(destination, users) };
+      const call = callOf(context);
+      const source = resolvePath(request.source, call.user);
+      const destination = resolvePath(request.destination, call.user);
+      await files.threads.run('movePath', { ...call, input: { source, destination } });
+      return { entry: await entryOf(destination, call) };
     }),
 
     listDir: unary(async (request, context) => {
-      const path = pathOf(request.path, context);
-      const depth = request.depth || 1;
-      if (depth > fileLimits.maxListDepth) {
-        throw new AppError('invalid_request', `depth is at most ${fileLimits.maxListDepth}, not ${depth}`);
+      const call = callOf(context);
+      const path = resolvePath(request.path, call.user);
+      const { depth, isPaged, limit } = listBounds(request);
+      const after = request.cursor === '' ? {} : { after: readListCursor(request.cursor) };
+      const input = { path, depth, limit, ...after };
+      const { entries, next } = await files.threads.run('listDirectory', { ...call, input });
+      if (next && !isPaged) {
+        throw new AppError(
+          'payload_too_large',
+          `${JSON.stringify(path)} has more than ${limit} entries; list it in pages (\`page_size\`), or a part of it`,
+        );
       }
-      if (!(await stat(path)).isDirectory()) {
-        throw new AppError('invalid_request', `cannot list ${JSON.stringify(path)}: it is not a directory`);
-      }
-      return { entries: await listEntries(path, depth, users) };
+      const names = users.names();
+      return {
+        entries: entries.map((entry) => describeEntry(entry, names)),
+        nextCursor: next ? writeListCursor(next) : '',
+      };
     }),
 
     remove: unary(async (request, context) => {
-      const path = pathOf(request.path, context);
+      const call = callOf(context);
+      const path = resolvePath(request.path, call.user);
       if (path === '/') throw new AppError('invalid_request', 'cannot remove the root directory');
-      await rm(path, { recursive: true, force: true });
+      await files.threads.run('removePath', { ...call, input: { path } });
       return {};
     }),
 
@@ -125,30 +134,11 @@ function findWatcher(watchers: Map<string, DirectoryWatcher>, id: string): Direc
   return found;
 }
 
-/** Entries below `root`, parents before children, names in order. Throws `payload_too_large` beyond the limit. */
-async function listEntries(root: string, depth: number, users: UserDatabase): Promise<EntryInfoInit[]> {
-  const found: EntryInfoInit[] = [];
-  const walk = async (directory: string, levels: number): Promise<void> => {
-    const names = (await readdir(directory, { withFileTypes: true })).sort((a, b) => (a.name < b.name ? -1 : 1));
-    for (const entry of names) {
-      if (found.length >= fileLimits.maxListEntries) {
-        throw new AppError(
-          'payload_too_large',
-          `${JSON.stringify(root)} has more than ${fileLimits.maxListEntries} entries; list a part of it`,
-        );
-      }
-      const path = join(directory, entry.name);
-      const info = await readEntry(path, users).catch(ignoreGone);
-      if (!info) continue;
-      found.push(info);
-      if (entry.isDirectory() && levels > 1) await walk(path, levels - 1);
-    }
-  };
-  await walk(root, depth);
-  return found;
-}
-
-/** An entry may go away while its directory is read. */
-function ignoreGone(error: unknown): undefined {
-  if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+/** A client that does not ask for pages gets all at once, up to a bound. */
+function listBounds({ depth, pageSize }: { depth: number; pageSize: number }) {
+  if (depth > fileLimits.maxListDepth) {
+    throw new AppError('invalid_request', `depth is at most ${fileLimits.maxListDepth}, not ${depth}`);
+  }
+  const isPaged = pageSize > 0;
+  return { depth: depth || 1, isPaged, limit: isPaged ? Math.min(pageSize, maxPageEntries) : maxPageEntries };
 }

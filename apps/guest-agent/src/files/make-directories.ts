@@ -1,13 +1,32 @@
-import { chown, lchown, mkdir } from 'node:fs/promises';
+import { mkdirSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { AppError } from '@aviary/core';
-import type { GuestUser } from '../users/user-database.ts';
+import { failedTo, type OperationContext } from './operation-context.ts';
 
-/** Creates `path` and its missing parents, all of them the user's. Those that exist keep their owner. */
-export async function makeDirectories(path: string, user: GuestUser): Promise<void> {
-  let firstMade: string | undefined;
+const directoryMode = 0o755;
+
+/** Makes a directory and its missing parents, all of them the user's. Throws `already_exists`, `invalid_request` for what else is there. */
+export function makeDirectory(_context: OperationContext, { path }: { path: string }): void {
+  const present = statSync(path, { throwIfNoEntry: false });
+  if (present) {
+    const what = present.isDirectory() ? 'directory' : 'file';
+    throw new AppError(
+      present.isDirectory() ? 'already_exists' : 'invalid_request',
+      `cannot create the directory ${JSON.stringify(path)}: a ${what} is there`,
+    );
+  }
+  makeAll(path);
+}
+
+/** Makes the directories above `path` that are missing. */
+export function makeParents(_context: OperationContext, path: string): void {
+  const parent = dirname(path);
+  if (!statSync(parent, { throwIfNoEntry: false })) makeAll(parent);
+}
+
+function makeAll(path: string): void {
   try {
-    firstMade = await mkdir(path, { recursive: true, mode: 0o755 });
+    mkdirSync(path, { recursive: true, mode: directoryMode });
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'EEXIST' || code === 'ENOTDIR') {
@@ -16,16 +35,6 @@ export async function makeDirectories(path: string, user: GuestUser): Promise<vo
         `cannot create the directory ${JSON.stringify(path)}: a file is in its way`,
       );
     }
-    throw error;
+    throw failedTo('create the directory', path, error);
   }
-  if (firstMade === undefined) return;
-  for (let made = path; ; made = dirname(made)) {
-    await chown(made, user.uid, user.gid);
-    if (made === firstMade || made === '/') return;
-  }
-}
-
-/** Gives a path that was just made to the user. Does not follow a link. */
-export async function giveTo(path: string, user: GuestUser): Promise<void> {
-  await lchown(path, user.uid, user.gid);
 }

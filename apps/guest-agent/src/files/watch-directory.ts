@@ -1,17 +1,19 @@
 import { type FSWatcher, watch } from 'node:fs';
-import { readdir, stat, statfs } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { AppError } from '@aviary/core';
 import { Inotify, type InotifyEvent, inotifyMask } from '@aviary/linux';
 import { EventType, type FilesystemEventSchema } from '@aviary/proto/filesystem';
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import type { UserDatabase } from '../users/user-database.ts';
-import { readEntry } from './entry-info.ts';
+import type { GuestUser, UserDatabase } from '../users/user-database.ts';
+import { describeEntry } from './describe-entry.ts';
+import type { FileAccess } from './file-access.ts';
 
 export type WatchEvent = MessageInitShape<typeof FilesystemEventSchema>;
 
 export interface WatchOptions {
   path: string;
+  /** What this user may not list or look at is not watched. */
+  user: GuestUser;
   isRecursive: boolean;
   /** Adds what the entry is at the time the event is read. */
   includesEntry: boolean;
@@ -19,9 +21,12 @@ export interface WatchOptions {
 }
 
 const watchLimits = { maxQueuedEvents: 8_192, maxDirectories: 4_096 } as const;
+const listedAtOnce = 1_000;
 
-/** Magic numbers of statfs(2): NFS, SMB, SMB2, CIFS, Ceph, 9p, FUSE. Changes made elsewhere raise no events there. */
-const networkFileSystems = new Set([0x6969, 0x517b, 0xfe534d42, 0xff534d42, 0x00c36400, 0x01021997, 0x65735546]);
+interface WatchDeps {
+  files: FileAccess;
+  users: UserDatabase;
+}
 
 const watchedChanges =
   inotifyMask.create |
@@ -32,19 +37,10 @@ const watchedChanges =
   inotifyMask.movedTo |
   inotifyMask.onlyDirectory;
 
-/** Starts to watch a directory. Throws `not_found`, and `invalid_request` for what is not a local directory. */
-export async function watchDirectory(options: WatchOptions, users: UserDatabase): Promise<DirectoryWatcher> {
-  const { path, allowsNetworkMounts } = options;
-  if (!(await stat(path)).isDirectory()) {
-    throw new AppError('invalid_request', `cannot watch ${JSON.stringify(path)}: it is not a directory`);
-  }
-  if (!allowsNetworkMounts && networkFileSystems.has((await statfs(path)).type)) {
-    throw new AppError(
-      'invalid_request',
-      `cannot watch ${JSON.stringify(path)}: it is a network mount, which hides changes`,
-    );
-  }
-  const watcher = new DirectoryWatcher(options, users);
+/** Starts to watch a directory. Throws `not_found`, `forbidden`, and `invalid_request` for what is not a local directory. */
+export async function watchDirectory(options: WatchOptions, deps: WatchDeps): Promise<DirectoryWatcher> {
+  const { path } = options;
+  const watcher = new DirectoryWatcher(options, deps);
   try {
     await watcher.addDirectory(path);
     return watcher;
@@ -60,7 +56,8 @@ export async function watchDirectory(options: WatchOptions, users: UserDatabase)
  */
 export class DirectoryWatcher {
   readonly #options: WatchOptions;
-  readonly #users: UserDatabase;
+  readonly #deps: WatchDeps;
+  readonly #ended = new AbortController();
   readonly #inotify = new Inotify();
   readonly #directories = new Map<number, { path: string; alarm: FSWatcher }>();
   #events: WatchEvent[] = [];
@@ -68,9 +65,9 @@ export class DirectoryWatcher {
   #work: Promise<void> = Promise.resolve();
   #wake: () => void = () => undefined;
 
-  constructor(options: WatchOptions, users: UserDatabase) {
+  constructor(options: WatchOptions, deps: WatchDeps) {
     this.#options = options;
-    this.#users = users;
+    this.#deps = deps;
   }
 
   /** The events so far, and an empty list when none came within `idleMs`. Throws when the watch failed or was aborted. */
@@ -106,20 +103,40 @@ export class DirectoryWatcher {
     if (this.#directories.size >= watchLimits.maxDirectories) {
       throw new AppError('quota_exceeded', `cannot watch more than ${watchLimits.maxDirectories} directories at once`);
     }
-    const number = this.#inotify.add(path, watchedChanges);
-    this.#directories.get(number)?.alarm.close();
-    const alarm = watch(path, { persistent: false }, () => this.#drain());
-    alarm.on('error', () => alarm.close());
-    this.#directories.set(number, { path, alarm });
-    if (!this.#options.isRecursive) return;
-    for (const entry of await readdir(path, { withFileTypes: true })) {
-      const child = join(path, entry.name);
-      if (isNew) await this.#push(child, EventType.CREATE);
-      if (entry.isDirectory()) await this.addDirectory(child, isNew);
+    const { files } = this.#deps;
+    const { user, allowsNetworkMounts, isRecursive } = this.#options;
+    const signal = this.#ended.signal;
+    const release = (opened: { fd: number }) => void files.io.close(opened.fd);
+    const input = { path, allowsNetworkMounts };
+    const { fd } = await files.threads.run('openDirectory', { user, input, signal, release });
+    try {
+      // By its descriptor: what the user may list is watched, whatever has its name by now.
+      const opened = `/proc/self/fd/${fd}`;
+      const number = this.#inotify.add(opened, watchedChanges);
+      this.#directories.get(number)?.alarm.close();
+      const alarm = watch(opened, { persistent: false }, () => this.#drain());
+      alarm.on('error', () => alarm.close());
+      this.#directories.set(number, { path, alarm });
+    } finally {
+      await files.io.close(fd);
     }
+    if (!isRecursive) return;
+    let after: readonly string[] | undefined;
+    do {
+      const list = { path, depth: 1, limit: listedAtOnce, ...(after ? { after } : {}) };
+      const page = await files.threads.run('listDirectory', { user, input: list, signal });
+      for (const entry of page.entries) {
+        if (isNew) await this.#push(entry.path, EventType.CREATE);
+        if (entry.type === 'directory' && entry.symlinkTarget === undefined) {
+          await this.addDirectory(entry.path, isNew).catch(ignoreGone);
+        }
+      }
+      after = page.next;
+    } while (after);
   }
 
   [Symbol.dispose](): void {
+    this.#ended.abort();
     for (const { alarm } of this.#directories.values()) alarm.close();
     this.#directories.clear();
     this.#inotify.close();
@@ -162,9 +179,16 @@ export class DirectoryWatcher {
     // A program that writes in small pieces raises an event for each; in a row they say the same.
     if (type === EventType.WRITE && last?.name === name && last.type === type) return;
     if (this.#events.length >= watchLimits.maxQueuedEvents) throw tooManyEvents();
-    const entry = this.#options.includesEntry ? await readEntry(path, this.#users).catch(ignoreGone) : undefined;
+    const entry = this.#options.includesEntry ? await this.#describe(path).catch(ignoreGone) : undefined;
     this.#events.push({ name, type, ...(entry ? { entry } : {}) });
     this.#wake();
+  }
+
+  async #describe(path: string) {
+    const { files, users } = this.#deps;
+    const { user } = this.#options;
+    const entry = await files.threads.run('readEntry', { user, input: { path }, signal: this.#ended.signal });
+    return describeEntry(entry, users.names());
   }
 
   /** A directory that was moved away would go on reporting under its old name. */
@@ -197,7 +221,8 @@ function eventType(mask: number): EventType | undefined {
   return undefined;
 }
 
+/** Gone since, something else by now, or not for this user. */
 function ignoreGone(error: unknown): undefined {
-  const { code } = error as NodeJS.ErrnoException;
-  if (code !== 'ENOENT' && code !== 'ENOTDIR') throw error;
+  const isExpected = error instanceof AppError && ['not_found', 'forbidden', 'invalid_request'].includes(error.code);
+  if (!isExpected) throw error;
 }

@@ -195,6 +195,20 @@ export declare type ListDirRequest = Message<"filesystem.ListDirRequest"> & {
    * @generated from field: uint32 depth = 2;
    */
   depth: number;
+
+  /**
+   * From 100 on: not of E2B. Without a page size all entries come at once, at most 10,000; with more than that the call fails.
+   *
+   * @generated from field: uint32 page_size = 100;
+   */
+  pageSize: number;
+
+  /**
+   * The page after the one that gave it; empty for the first.
+   *
+   * @generated from field: string cursor = 101;
+   */
+  cursor: string;
 };
 
 /**
@@ -211,6 +225,13 @@ export declare type ListDirResponse = Message<"filesystem.ListDirResponse"> & {
    * @generated from field: repeated filesystem.EntryInfo entries = 1;
    */
   entries: EntryInfo[];
+
+  /**
+   * Empty when there is nothing more.
+   *
+   * @generated from field: string next_cursor = 100;
+   */
+  nextCursor: string;
 };
 
 /**
