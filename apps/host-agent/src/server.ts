@@ -5,6 +5,7 @@ import { fromNodeError, type Logger } from '@aviary/service-kit';
 import { toConnectError } from '@aviary/service-kit/connect-errors';
 import type { ConnectRouter, Interceptor } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
+import { fileRoutes } from './routes/file-routes.ts';
 import { guestRoutes } from './routes/guest-routes.ts';
 import { sandboxRoutes } from './routes/sandbox-routes.ts';
 import type { SandboxContext } from './sandboxes/sandbox-context.ts';
@@ -36,7 +37,7 @@ export function createServer({ context, checkCaller, logger }: ServerDeps): http
   };
   const handler = connectNodeAdapter({
     routes: (router: ConnectRouter) =>
-      router.service(HostAgent, { ...sandboxRoutes(context), ...guestRoutes(context) }),
+      router.service(HostAgent, { ...sandboxRoutes(context), ...guestRoutes(context), ...fileRoutes(context) }),
     interceptors: [translateErrors, authenticate],
     readMaxBytes: 16 * 1024 * 1024,
     // A client that leaves cancels nothing that it started: handlers of commands do not look at the request's signal.

@@ -29,11 +29,14 @@ export const execLimits = {
 } as const;
 
 export const fileLimits = {
-  /** Buffered multipart upload; streams have no limit. */
+  /** A file's content in one upload. */
   maxUploadBytes: 100 * 1024 * 1024,
   maxPathBytes: 4_095,
   maxListDepth: 16,
+  /** Entries of one page, and of a listing that does not ask for pages. */
   maxListEntries: 10_000,
+  /** A path in base64. */
+  maxListCursorBytes: 8_192,
   chunkBytes: 64 * 1024,
 } as const;
 

@@ -23,6 +23,7 @@ import { join } from 'node:path';
 import { buffer, text } from 'node:stream/consumers';
 import { setExtendedAttribute } from '@aviary/linux';
 import { Filesystem } from '@aviary/proto/filesystem';
+import { readAppError } from '@aviary/service-kit/connect-errors';
 import { waitFor } from '@aviary/service-kit/deadline';
 import { Code, ConnectError, createClient, type Interceptor } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
@@ -301,7 +302,11 @@ describe('a listing', () => {
       } while (cursor !== '');
       expect(found).toEqual(whole);
     }
-    expect(await codeOf(client.listDir({ path: directory, pageSize: 1, cursor: 'WyIuLiJd' }))).toBe('InvalidArgument');
+    expect(
+      await codeOf(
+        client.listDir({ path: directory, pageSize: 1, depth: 2, cursor: Buffer.from('../etc').toString('base64url') }),
+      ),
+    ).toBe('InvalidArgument');
   });
 
   it('of more than fits at once is refused without pages, with its own code', async () => {
@@ -311,7 +316,7 @@ describe('a listing', () => {
       for (let index = 0; index < 10_001; index++) closeSync(openSync(join(many, String(index)), 'w'));
       const error = await filesystem().listDir({ path: many }).catch(ConnectError.from);
       expect(error).toBeInstanceOf(ConnectError);
-      expect((error as ConnectError).metadata.get('x-aviary-code')).toBe('payload_too_large');
+      expect(readAppError(error as ConnectError)?.code).toBe('payload_too_large');
       const { entries, nextCursor } = await filesystem().listDir({ path: many, pageSize: 10 });
       expect([entries.length, nextCursor !== '']).toEqual([10, true]);
     } finally {

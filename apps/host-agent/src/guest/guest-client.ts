@@ -1,13 +1,13 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import http from 'node:http';
-import { pipeline } from 'node:stream/promises';
-import { AppError, type ErrorCode, errorCodes, isErrorCode } from '@aviary/core';
+import { AppError, type ErrorCode, errorCodes } from '@aviary/core';
 import { Filesystem } from '@aviary/proto/filesystem';
 import { Process } from '@aviary/proto/process';
 import { systemClock, waitFor, withDeadline } from '@aviary/service-kit';
 import { type Client, createClient } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
-import { fromGuestError } from './guest-errors.ts';
+import { fromGuestError, namedGuestCode } from './guest-errors.ts';
 
 /** First and longest wait for one answer to `init`, and the pause between two tries. */
 const initTryMs = 1_000;
@@ -145,15 +145,20 @@ export class GuestClient implements Disposable {
     return { cpu_used_pct: typeof parsed.cpu_used_pct === 'number' ? parsed.cpu_used_pct : 0 };
   }
 
-  /** Streams `content` into a file in the guest and resolves with its size. Throws `disk_full`, `invalid_request`, … */
+  /**
+   * Streams `content` into a file in the guest and resolves with its size. The file is replaced once `content` has ended: when it throws, or
+   * `signal` aborts, the guest keeps the one it had. Throws `disk_full`, `invalid_request`, …
+   */
   async writeFile({
     path,
     user,
     content,
+    signal,
   }: {
     path: string;
     user: string;
     content: AsyncIterable<Uint8Array>;
+    signal: AbortSignal;
   }): Promise<number> {
     const request = http.request({
       host: this.#address,
@@ -162,35 +167,27 @@ export class GuestClient implements Disposable {
       path: `/files?${fileQuery(path, user)}`,
       agent: this.#agent,
       headers: { 'X-Access-Token': this.#tokens.accessToken, 'Content-Type': 'application/octet-stream' },
+      signal,
     });
-    let size = 0;
     const answered = new Promise<http.IncomingMessage>((resolve, reject) => {
       request.on('response', resolve);
       request.on('error', reject);
     });
-    answered.catch(() => undefined); // awaited below, after the body is sent
+    const sent = sendBody(request, content, signal);
+    sent.catch((error: Error) => request.destroy(error));
     try {
-      await pipeline(async function* () {
-        for await (const chunk of content) {
-          size += chunk.byteLength;
-          yield chunk;
-        }
-      }, request);
+      // A guest that refuses answers before the body ends, and then nobody may send any more of it.
+      const response = await answered;
+      await throwForFile(response);
+      response.resume();
+      return await sent;
     } catch (error) {
-      // A guest that refuses early answers before the body ends: its answer is the better news.
-      const early = await Promise.race([answered.catch(() => undefined), systemClock.sleep(200).then(() => undefined)]);
-      if (early) await throwForFile(early);
+      request.destroy();
       throw fromGuestError(error, 'write the file');
     }
-    const response = await answered.catch((error: unknown) => {
-      throw fromGuestError(error, 'write the file');
-    });
-    await throwForFile(response);
-    response.resume();
-    return size;
   }
 
-  /** Opens a file in the guest for reading. */
+  /** Opens a file in the guest for reading. What is read ends with `signal`, whatever the guest does. */
   async readFile({
     path,
     user,
@@ -198,14 +195,19 @@ export class GuestClient implements Disposable {
   }: {
     path: string;
     user: string;
-    signal?: AbortSignal;
+    signal: AbortSignal;
   }): Promise<AsyncIterable<Buffer>> {
     const response = await this.#request({
       method: 'GET',
       path: `/files?${fileQuery(path, user)}`,
+      // The guest may end a file earlier than it told its size.
+      headers: { TE: 'trailers' },
       timeoutMs: 30_000,
-      ...(signal ? { signal } : {}),
+      signal,
     });
+    const onAbort = () => response.destroy(new Error('aborted'));
+    signal.addEventListener('abort', onAbort, { once: true });
+    response.once('close', () => signal.removeEventListener('abort', onAbort));
     await throwForFile(response);
     return response;
   }
@@ -284,6 +286,21 @@ export function sha256Hex(text: string): string {
   return createHash('sha256').update(text).digest('hex');
 }
 
+/** Sends a body piece by piece and resolves with its size. */
+async function sendBody(
+  request: http.ClientRequest,
+  content: AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+): Promise<number> {
+  let size = 0;
+  for await (const chunk of content) {
+    size += chunk.byteLength;
+    if (!request.write(chunk)) await once(request, 'drain', { signal });
+  }
+  request.end();
+  return size;
+}
+
 function fileQuery(path: string, user: string): string {
   return new URLSearchParams({ path, ...(user ? { username: user } : {}) }).toString();
 }
@@ -328,11 +345,11 @@ async function throwForStatus(response: http.IncomingMessage): Promise<void> {
   const text = await readBody(response, 65_536).catch(() => '');
   let message = `the guest agent answered ${status}`;
   try {
-    const parsed = JSON.parse(text) as { message?: unknown; code?: unknown };
+    const parsed = JSON.parse(text) as { message?: unknown };
     if (typeof parsed.message === 'string') message = parsed.message.slice(0, 1_000);
-    if (typeof parsed.code === 'string' && isErrorCode(parsed.code)) throw new AppError(parsed.code, message);
-  } catch (error) {
-    if (error instanceof AppError) throw error;
+  } catch {
+    // the status stands by itself
   }
-  throw new AppError(httpCodes[status] ?? 'guest_unavailable', message);
+  const code = namedGuestCode(response.headers['x-aviary-code']) ?? httpCodes[status] ?? 'guest_unavailable';
+  throw new AppError(code, message);
 }

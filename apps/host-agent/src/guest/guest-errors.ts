@@ -1,4 +1,4 @@
-import { AppError, type ErrorCode, errorCodes, errorText } from '@aviary/core';
+import { AppError, type ErrorCode, errorCodes, errorText, isErrorCode } from '@aviary/core';
 import { readAppError } from '@aviary/service-kit/connect-errors';
 import { ConnectError } from '@connectrpc/connect';
 
@@ -9,13 +9,22 @@ const guestCodes: ReadonlySet<ErrorCode> = new Set([
   'not_found',
   'already_exists',
   'invalid_state',
+  'conflict',
   'payload_too_large',
+  'unsupported_media_type',
+  'rate_limited',
+  'quota_exceeded',
   'cancelled',
   'not_implemented',
   'no_capacity',
   'deadline_exceeded',
   'disk_full',
 ] satisfies ErrorCode[]);
+
+/** The code that a guest's HTTP answer names, which says more than its status. Undefined for one that is not the guest's to say. */
+export function namedGuestCode(name: unknown): ErrorCode | undefined {
+  return typeof name === 'string' && isErrorCode(name) && guestCodes.has(name) ? name : undefined;
+}
 
 /** What the guest names as the cause, and the field of our request that it came from. */
 const fields = { cwd: 'cwd', command: 'cmd', path: 'path', field: undefined } as const;

@@ -1250,6 +1250,20 @@ export declare type ListDirRequest = Message<"hostagent.v1.ListDirRequest"> & {
    * @generated from field: string user = 4;
    */
   user: string;
+
+  /**
+   * 0: as many as a page may have.
+   *
+   * @generated from field: uint32 page_size = 5;
+   */
+  pageSize: number;
+
+  /**
+   * The page after the one that gave it; empty for the first.
+   *
+   * @generated from field: string cursor = 6;
+   */
+  cursor: string;
 };
 
 /**
@@ -1266,6 +1280,13 @@ export declare type ListDirResponse = Message<"hostagent.v1.ListDirResponse"> & 
    * @generated from field: repeated hostagent.v1.FileEntry entries = 1;
    */
   entries: FileEntry[];
+
+  /**
+   * Empty when there is nothing more.
+   *
+   * @generated from field: string next_cursor = 2;
+   */
+  nextCursor: string;
 };
 
 /**
