@@ -79,6 +79,7 @@ describe('a sandbox on its host', () => {
       yield { content: { case: 'meta' as const, value: { sandboxId, path: '/home/user/deep/er/blob', user: '' } } };
       for (let at = 0; at < content.length; at += 65_536)
         yield { content: { case: 'chunk' as const, value: content.subarray(at, at + 65_536) } };
+      yield { content: { case: 'end' as const, value: true } };
     })();
     expect((await agent.client.writeFile(messages)).size).toBe(BigInt(content.length));
     const parts: Uint8Array[] = [];

@@ -12,7 +12,22 @@ export type FilePath = Static<typeof FilePath>;
 export const ListFiles = component(
   'ListFiles',
   Type.Object(
-    { path, user, depth: Type.Optional(Type.Integer({ minimum: 1, maximum: fileLimits.maxListDepth, default: 1 })) },
+    {
+      path,
+      user,
+      depth: Type.Optional(Type.Integer({ minimum: 1, maximum: fileLimits.maxListDepth, default: 1 })),
+      limit: Type.Optional(
+        Type.Integer({
+          minimum: 1,
+          maximum: fileLimits.maxListEntries,
+          default: fileLimits.maxListEntries,
+          description: 'Entries of a page.',
+        }),
+      ),
+      cursor: Type.Optional(
+        Type.String({ maxLength: fileLimits.maxListCursorBytes, description: '`next_cursor` of the page before.' }),
+      ),
+    },
     closed,
   ),
 );
@@ -35,7 +50,16 @@ export const FileEntry = component(
 );
 export type FileEntry = Static<typeof FileEntry>;
 
-export const FileEntries = component('FileEntries', Type.Object({ entries: Type.Array(FileEntry) }));
+export const FileEntries = component(
+  'FileEntries',
+  Type.Object({
+    entries: Type.Array(FileEntry, {
+      description:
+        'Directories before what is in them, names in the order of their UTF-16 code units. What comes or goes while pages are read may be in none or two.',
+    }),
+    next_cursor: nullable(Type.String({ description: 'Of the page that follows; null when this is the last.' })),
+  }),
+);
 export const FileEntryReply = component('FileEntryReply', Type.Object({ entry: FileEntry }));
 
 export const FileUploadQuery = Type.Object({
@@ -51,13 +75,16 @@ export const FileUpload = component(
   Type.Object({
     path: Type.Optional(Type.String({ description: 'Must come before `file`. Required unless it is in the query.' })),
     user: Type.Optional(Type.String()),
-    file: Type.String({ format: 'binary' }),
+    file: Type.String({
+      format: 'binary',
+      description: `The last part, of at most ${fileLimits.maxUploadBytes} bytes (${fileLimits.maxUploadBytes / 1024 / 1024} MiB): more is \`payload_too_large\`. The file that was there is replaced once all has arrived, and else stays.`,
+    }),
   }),
 );
 
 const tag = 'data';
 
-/** The files of a running sandbox. */
+/** The files of a running sandbox, with the rights of the user who is named: the sandbox's default user else. */
 export const fileRoutes = {
   writeFile: {
     ...guestCall,

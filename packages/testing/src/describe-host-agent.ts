@@ -48,10 +48,11 @@ export function describeHostAgent(name: string, start: () => Promise<StartedHost
       const chunks = await Array.fromAsync(client.readFile({ sandboxId: from, path }), ({ chunk }) => chunk);
       return Buffer.concat(chunks).toString();
     };
-    const write = (path: string, text: string) => {
+    const write = (path: string, text: string, { isWhole = true } = {}) => {
       const messages = (async function* () {
         yield { content: { case: 'meta' as const, value: { sandboxId, path, user: '' } } };
         yield { content: { case: 'chunk' as const, value: Buffer.from(text) } };
+        if (isWhole) yield { content: { case: 'end' as const, value: true } };
       })();
       return client.writeFile(messages);
     };
@@ -127,6 +128,14 @@ export function describeHostAgent(name: string, start: () => Promise<StartedHost
         ['/home/user/conformance/ü', 'directory'],
         [file, 'file'],
       ]);
+      const listed = { sandboxId, path: '/home/user/conformance', depth: 2, pageSize: 1 };
+      const firstPage = await client.listDir(listed);
+      const lastPage = await client.listDir({ ...listed, cursor: firstPage.nextCursor });
+      expect([firstPage, lastPage].map((page) => page.entries.map(({ path }) => path))).toEqual([
+        ['/home/user/conformance/ü'],
+        [file],
+      ]);
+      expect(lastPage.nextCursor).toBe('');
       const directory = { sandboxId, path: '/home/user/conformance/made/deep' };
       expect((await client.makeDir(directory)).entry).toMatchObject({ name: 'deep', type: 'directory' });
       const at = (code: string) => ({ code, details: { field: 'path' } });
@@ -138,6 +147,8 @@ export function describeHostAgent(name: string, start: () => Promise<StartedHost
       expect(await failureOf(read('/home/user/conformance/none'))).toEqual(at('not_found'));
       expect(await failureOf(read('/home/user/conformance'))).toEqual(at('invalid_request'));
       expect(await failureOf(client.makeDir({ sandboxId, path: '/tmp/a\0b' }))).toEqual(at('invalid_request'));
+      await write(file, 'cut off', { isWhole: false }).catch(() => undefined);
+      expect(await read(file)).toBe('first');
       const headless = (async function* () {
         yield { content: { case: 'chunk' as const, value: Buffer.from('x') } };
       })();

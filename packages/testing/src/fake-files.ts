@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { AppError } from '@aviary/core';
+import { AppError, fileLimits } from '@aviary/core';
 
 interface FakeEntry {
   name: string;
@@ -33,7 +33,17 @@ export class FakeFiles {
     throw missing(name);
   }
 
-  list(directory: string, depth: number): FakeEntry[] {
+  /** A page of what is below a directory; `next` when there is more. */
+  page(
+    directory: string,
+    { depth, pageSize, cursor }: { depth: number; pageSize: number; cursor: string },
+  ): { entries: FakeEntry[]; next: string } {
+    const all = this.#list(directory, depth).filter(({ path: entry }) => entry > cursor);
+    const entries = all.slice(0, pageSize || fileLimits.maxListEntries);
+    return { entries, next: entries.length < all.length ? (entries.at(-1)?.path ?? '') : '' };
+  }
+
+  #list(directory: string, depth: number): FakeEntry[] {
     const top = checkPath(directory).replace(/(.)\/+$/, '$1');
     if (this.#files.has(top)) throw pathError('invalid_request', `cannot list ${top}: it is not a directory`);
     if (!this.#directories.has(top)) throw missing(top);

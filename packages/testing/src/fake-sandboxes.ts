@@ -49,6 +49,8 @@ export class FakeSandboxes {
   });
   /** Ids of sandboxes whose guest does not answer: they can only be stopped by force. */
   readonly hung = new Set<string>();
+  /** Told how far uploads came. */
+  readonly observe = { writeFile: (_progress: 'begun' | 'broken' | 'whole'): unknown => undefined };
   /** Times that work was done rather than answered from a known operation id. */
   readonly work: string[] = [];
 
@@ -242,18 +244,29 @@ export class FakeSandboxes {
       writeFile: async (messages) => {
         let target: { sandboxId: string; path: string } | undefined;
         const chunks: Uint8Array[] = [];
-        for await (const { content } of messages) {
-          if (content.case === 'meta') target = content.value;
-          else if (!target) break;
-          else if (content.case === 'chunk') chunks.push(content.value);
+        let isWhole = false;
+        try {
+          for await (const { content } of messages) {
+            if (content.case === 'meta') target = content.value;
+            else if (!target) break;
+            else if (content.case === 'chunk') chunks.push(content.value);
+            isWhole = content.case === 'end' && content.value;
+            this.observe.writeFile('begun');
+          }
+        } finally {
+          this.observe.writeFile(isWhole ? 'whole' : 'broken');
         }
         if (!target) throw new AppError('invalid_request', 'the first message must be `meta`');
+        if (!isWhole) throw new AppError('cancelled', 'the upload broke off before its end');
         const bytes = Buffer.concat(chunks);
         this.#running(target.sandboxId).files.write(target.path, bytes);
         return { size: BigInt(bytes.length) };
       },
       readFile: (request) => this.#read(request),
-      listDir: ({ sandboxId, path, depth }) => ({ entries: this.#running(sandboxId).files.list(path, depth) }),
+      listDir: ({ sandboxId, path, ...page }) => {
+        const { entries, next } = this.#running(sandboxId).files.page(path, page);
+        return { entries, nextCursor: next };
+      },
       makeDir: ({ sandboxId, path }) => {
         const entry = this.#running(sandboxId).files.makeDirectory(path);
         this.work.push('mkdir');

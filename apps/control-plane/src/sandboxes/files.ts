@@ -1,15 +1,15 @@
-import { once } from 'node:events';
 import { Readable } from 'node:stream';
 import { type FileEntry, fileRoutes } from '@aviary/api-contract';
-import { AppError, fileLimits, parseId, type SandboxId, type TeamId } from '@aviary/core';
+import { AppError, parseId, type SandboxId, type TeamId } from '@aviary/core';
 import type { FileEntry as GuestEntry } from '@aviary/proto/hostagent';
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyInstance } from 'fastify';
 import { fromConnectError } from '../hosts/from-connect-error.ts';
 import type { HostClient } from '../hosts/host-clients.ts';
 import { disconnectSignal } from '../http/disconnect-signal.ts';
 import { runOnceByKey } from '../http/idempotent.ts';
 import { type ApiDeps, registerRoutes } from '../http/register-routes.ts';
 import { type DataDeps, openRunning } from './running-sandbox.ts';
+import { readUploadForm, type UploadForm } from './upload-form.ts';
 
 const transferTimeoutMs = 30 * 60_000;
 
@@ -23,8 +23,8 @@ export function registerFileRoutes(app: FastifyInstance, deps: DataDeps & ApiDep
       writeFile: async ({ caller, params, query, request, reply }) => {
         const id = parseId('sandbox', params.id, 'id');
         const client = await open(caller.teamId, id);
-        const signal = disconnectSignal(reply);
-        await agentErrors(() => upload(client, id, { request, signal, path: query.path }));
+        const form = await readUploadForm(request, query);
+        await agentErrors(() => upload(client, id, form, disconnectSignal(reply)));
       },
       readFile: async ({ caller, params, body, reply }) => {
         const id = parseId('sandbox', params.id, 'id');
@@ -36,12 +36,14 @@ export function registerFileRoutes(app: FastifyInstance, deps: DataDeps & ApiDep
         const first = await agentErrors(() => iterator.next());
         return Readable.from(remaining(first, iterator), { objectMode: false });
       },
-      listFiles: async ({ caller, params, body }) => {
+      listFiles: async ({ caller, params, body, reply }) => {
         const id = parseId('sandbox', params.id, 'id');
         const client = await open(caller.teamId, id);
-        const { path, user = '', depth = 1 } = body;
-        const { entries } = await agentErrors(() => client.listDir({ sandboxId: id, path, user, depth }));
-        return { entries: entries.map(viewEntry) };
+        const { path, user = '', depth = 1, limit: pageSize = 0, cursor = '' } = body;
+        const { entries, nextCursor } = await agentErrors(() =>
+          client.listDir({ sandboxId: id, path, user, depth, pageSize, cursor }, { signal: disconnectSignal(reply) }),
+        );
+        return { entries: entries.map(viewEntry), next_cursor: nextCursor === '' ? null : nextCursor };
       },
       makeDirectory: (call) =>
         runOnceByKey(deps, call, async () => {
@@ -65,64 +67,26 @@ export function registerFileRoutes(app: FastifyInstance, deps: DataDeps & ApiDep
   });
 }
 
-/** Streams the `file` part to the guest as it arrives; `path` and `user` must come before it. */
-async function upload(
-  client: HostClient,
-  sandboxId: SandboxId,
-  { request, signal, path: queryPath }: { request: FastifyRequest; signal: AbortSignal; path: string | undefined },
-): Promise<void> {
-  if (!request.isMultipart()) {
-    throw new AppError('unsupported_media_type', 'send the file as multipart/form-data with the parts path and file');
-  }
-  const fields = new Map<string, string>();
-  for await (const part of request.parts()) {
-    if (part.type === 'field') {
-      if (part.fieldname !== 'path' && part.fieldname !== 'user') throw unknownPart(part.fieldname);
-      fields.set(part.fieldname, String(part.value));
-      continue;
-    }
-    const { file } = part;
-    if (part.fieldname !== 'file') throw unknownPart(part.fieldname);
-    const path = checkPath(queryPath ?? fields.get('path'));
-    const content = async function* () {
-      yield { content: { case: 'meta' as const, value: { sandboxId, path, user: fields.get('user') ?? '' } } };
-      for await (const chunk of file) yield { content: { case: 'chunk' as const, value: chunk as Buffer } };
-      if (file.truncated) throw tooLarge();
-    };
+/** Streams a form's file to the guest as it arrives. The guest replaces its file when all of it, and the form around it, was there. */
+async function upload(client: HostClient, sandboxId: SandboxId, form: UploadForm, signal: AbortSignal): Promise<void> {
+  let failure: unknown;
+  const messages = async function* () {
+    yield { content: { case: 'meta' as const, value: { sandboxId, path: form.path, user: form.user } } };
     try {
-      await client.writeFile(content(), { signal, timeoutMs: transferTimeoutMs });
+      for await (const chunk of form.content) yield { content: { case: 'chunk' as const, value: chunk } };
     } catch (error) {
-      file.resume();
-      if (!file.readableEnded && !file.destroyed) await once(file, 'close').catch(() => undefined);
-      throw file.truncated ? tooLarge() : error;
+      failure = error;
+      throw error;
     }
-    return;
+    yield { content: { case: 'end' as const, value: true } };
+  };
+  try {
+    await client.writeFile(messages(), { signal, timeoutMs: transferTimeoutMs });
+  } catch (error) {
+    await form.drain(signal);
+    throw failure ?? error;
   }
-  throw new AppError('invalid_request', 'the part `file` is missing', { details: { field: 'file' } });
 }
-
-function checkPath(path: string | undefined): string {
-  const problem =
-    path === undefined || path === ''
-      ? 'is missing; send it before `file`'
-      : path.includes('\0')
-        ? 'must not hold a NUL byte'
-        : Buffer.byteLength(path) > fileLimits.maxPathBytes
-          ? `must be at most ${fileLimits.maxPathBytes} bytes`
-          : undefined;
-  if (problem !== undefined || path === undefined) {
-    throw new AppError('invalid_request', `path ${problem}`, { details: { field: 'path' } });
-  }
-  return path;
-}
-
-const unknownPart = (name: string) =>
-  new AppError('invalid_request', `there is no part ${JSON.stringify(name.slice(0, 64))}; send path, user and file`, {
-    details: { field: name.slice(0, 64) },
-  });
-
-const tooLarge = () =>
-  new AppError('payload_too_large', `a file may have ${fileLimits.maxUploadBytes} bytes; copy larger ones in parts`);
 
 async function* remaining(
   first: IteratorResult<{ chunk: Uint8Array }, unknown>,

@@ -60,10 +60,12 @@ export function fileRoutes({ registry }: Pick<SandboxContext, 'registry'>): Rout
       try {
         const content = (async function* () {
           for (let next = await iterator.next(); !next.done; next = await iterator.next()) {
+            if (next.value.content.case === 'end') return;
             if (next.value.content.case !== 'chunk') continue;
             use.moved();
             yield next.value.content.value;
           }
+          throw new AppError('cancelled', 'the upload broke off before its end; the file stays as it was');
         })();
         const { guest } = sandbox.running;
         const size = await guest.writeFile({ path: meta.path, user: userOf(meta, sandbox), content, signal });

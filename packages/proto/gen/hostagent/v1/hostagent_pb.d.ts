@@ -1071,6 +1071,12 @@ export declare type WriteFileRequest = Message<"hostagent.v1.WriteFileRequest"> 
      */
     value: Uint8Array;
     case: "chunk";
+  } | {
+    /**
+     * @generated from field: bool end = 3;
+     */
+    value: boolean;
+    case: "end";
   } | { case: undefined; value?: undefined };
 };
 
@@ -1568,7 +1574,8 @@ export declare const HostAgent: GenService<{
     output: typeof ExecStreamResponseSchema;
   },
   /**
-   * The first message is `meta`, then chunks.
+   * The first message is `meta`, then chunks, then `end`: without it the upload broke off, and the file stays as it was. (A caller that
+   * breaks a stream off may end it as if it were whole.)
    *
    * @generated from rpc hostagent.v1.HostAgent.WriteFile
    */
