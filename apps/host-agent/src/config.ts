@@ -19,6 +19,8 @@ export interface HostAgentConfig {
   warmPoolSize: number;
   /** Time between looks for idle sandboxes. */
   reaperIntervalMs: number;
+  /** QEMU's name of a processor model for guests under KVM; undefined for the host's own. Hosts between which saved states move share one. */
+  cpuModel: string | undefined;
   logLevel: string;
   fault: string | undefined;
   exitWithParent: boolean;
@@ -46,6 +48,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): H
     readySlots: reader.integer('AVIARY_READY_SLOTS', { fallback: 4, min: 0, max: 256 }),
     warmPoolSize: reader.integer('AVIARY_WARM_POOL', { fallback: 1, min: 0, max: 64 }),
     reaperIntervalMs: reader.integer('AVIARY_REAPER_INTERVAL_MS', { fallback: 2_000, min: 50, max: 600_000 }),
+    cpuModel: reader.optional('AVIARY_CPU_MODEL'),
     logLevel: reader.string('AVIARY_LOG_LEVEL', 'info'),
     fault: reader.optional('AVIARY_FAULT'),
     exitWithParent: reader.boolean('AVIARY_EXIT_WITH_PARENT'),

@@ -74,7 +74,8 @@ export async function startHostAgent(
   await events.open();
   await journal.open();
   const registry = new SandboxRegistry({ journal, clock: systemClock, events });
-  const vmm = createVmm({ layout, images, cgroupParent: `aviary-${claim.prefix}` });
+  const { cpuModel } = config;
+  const vmm = createVmm({ layout, images, cgroupParent: `aviary-${claim.prefix}`, cpuModel });
   const identity = await vmm.probe(AbortSignal.timeout(60_000));
   logger.info(identity, 'VMM ready');
   const disks = new Qcow2DiskStore({ dataDir: config.dataDir });

@@ -5,6 +5,8 @@ import type { Machine } from './machine.ts';
 export interface Finding {
   status: 'ok' | 'warn' | 'fail';
   detail: string;
+  /** Everything that was said about it, where `detail` is one line of it; for `--json`. */
+  more?: string;
   /** What to do about it; absent when nothing is to be done. */
   fix?: string;
 }
@@ -120,7 +122,7 @@ async function checkAccelerator(machine: Machine, { dataDir }: CliConfig): Promi
   const tried = await readProbe(machine, dataDir);
   const slow = 'use a machine with KVM; in a cloud, one with nested virtualization';
   if (tried && tried.note === null) return ok('KVM, tried by the host agent with a guest');
-  if (tried) return warn(`software CPU, which works, and is slow. The host agent's finding: ${tried.note}`, slow);
+  if (tried) return { ...warn(`software CPU, slow: ${tried.note}`, slow), ...(tried.detail && { more: tried.detail }) };
   const later = 'the host agent tries it with a guest at its first start';
   const code = await machine.openError('/dev/kvm');
   if (code === undefined) return ok(`/dev/kvm can be opened; ${later}`);
@@ -131,13 +133,17 @@ async function checkAccelerator(machine: Machine, { dataDir }: CliConfig): Promi
 }
 
 /** What the host agent found when it tried KVM: a null note means that it works. Undefined before its first start. */
-async function readProbe(machine: Machine, dataDir: string): Promise<{ note: string | null } | undefined> {
+async function readProbe(
+  machine: Machine,
+  dataDir: string,
+): Promise<{ note: string | null; detail?: string } | undefined> {
   const text = await machine.readText(path.join(dataDir, 'host', 'accelerator.json'));
   if (text === undefined) return undefined;
   try {
-    const { note } = JSON.parse(text) as { note?: unknown };
+    const { note, detail } = JSON.parse(text) as { note?: unknown; detail?: unknown };
     if (note === null) return { note };
-    return typeof note === 'string' ? { note: note.replaceAll(/\s+/g, ' ').trim() } : undefined;
+    if (typeof note !== 'string') return undefined;
+    return { note: note.replaceAll(/\s+/g, ' ').trim(), ...(typeof detail === 'string' ? { detail } : {}) };
   } catch {
     return undefined; // damaged: the host agent tries again and writes it anew
   }

@@ -83,6 +83,11 @@ describe('doctor', () => {
     const texts = (text: string) => ({ texts: { [file]: text }, openError: async () => 'EACCES' });
     expect(await diagnose('accelerator', texts('{"key":"k","note":null}'))).toMatchObject({ status: 'ok' });
     expect((await diagnose('accelerator', texts('{"key":"k","note":"it\\nfailed"}')))?.detail).toContain('it failed');
+    const failed = await diagnose(
+      'accelerator',
+      texts('{"key":"k","note":"no guest","detail":"no guest\\nfailed\\nfailed"}'),
+    );
+    expect(failed).toMatchObject({ detail: 'software CPU, slow: no guest', more: 'no guest\nfailed\nfailed' });
     expect((await diagnose('accelerator', texts('{')))?.detail).toContain('EACCES');
   });
 

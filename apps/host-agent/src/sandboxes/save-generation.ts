@@ -34,7 +34,7 @@ export async function saveGeneration(
   await using draft = begun;
   const { images, identity, faults, disks } = context;
   const { record, running } = sandbox;
-  const { accelerationNote: _note, ...machine } = identity;
+  const { accelerationNote: _note, accelerationDetail: _detail, ...machine } = identity;
   const { memory, disk } = record;
   if (!running || !memory || !disk) throw new AppError('invalid_state', 'only a sandbox with a microVM can be saved');
   await faults.hit('pause.before-state');

@@ -10,13 +10,16 @@ export function createVmm({
   layout,
   images,
   cgroupParent,
+  cpuModel,
 }: {
   layout: HostLayout;
   images: ImageSet;
   cgroupParent: string;
+  cpuModel: string | undefined;
 }): Vmm {
   return new QemuVmm({
     cgroupParent,
+    ...(cpuModel === undefined ? {} : { cpuModel }),
     probe: {
       kernelPath: images.kernel.path,
       initramfsPath: images.initramfs.path,

@@ -19,11 +19,14 @@ export interface VmmIdentity {
   vmm: VmmName;
   version: string;
   machineType: string;
+  /** The processor that guests see: two of one name are alike in all that a guest may use. */
   cpuModel: string;
   /** `kvm` only after a probe guest really booted with it. */
   accelerator: 'kvm' | 'tcg' | 'none';
-  /** Why hardware virtualisation is not used, for people; undefined when it is. */
+  /** Why hardware virtualisation is not used, in one line for people; undefined when it is. */
   accelerationNote?: string;
+  /** All that was said about it. */
+  accelerationDetail?: string;
 }
 
 /** Everything a microVM is started with. Paths are absolute. */

@@ -1,6 +1,8 @@
 import type { MachineSpec } from '../vmm.ts';
+import { type Accelerator, cpuArgument } from './cpu-model.ts';
 
-export type Accelerator = 'kvm' | 'tcg';
+export type { Accelerator };
+
 export type Architecture = 'x64' | 'arm64';
 
 /** What differs by the host's architecture. */
@@ -11,9 +13,6 @@ export const architectures = {
   Architecture,
   { program: string; machineType: string; machineOptions: string; console: string }
 >;
-
-/** CPU model by accelerator: everything the host has, or everything that QEMU can emulate. */
-export const cpuModels = { kvm: 'host', tcg: 'max' } as const satisfies Record<Accelerator, string>;
 
 /** Memory for translated code, per microVM, under software emulation. */
 export const translationCacheMib = 64;
@@ -31,6 +30,8 @@ export type Machine = Pick<
 export interface ArgumentOptions {
   architecture: Architecture;
   accelerator: Accelerator;
+  /** QEMU's name of a processor model for guests under KVM. Undefined: the host's own. */
+  cpuModel: string | undefined;
   /** `shared` when booting, `private` when restoring. */
   mapping: 'shared' | 'private';
   isIncoming: boolean;
@@ -44,7 +45,7 @@ export interface ArgumentOptions {
  * confined. The console goes to a ring in QEMU's own memory: a guest that prints for ever fills no disk.
  */
 export function qemuArguments(machine: Machine, options: ArgumentOptions): string[] {
-  const { architecture, accelerator, mapping, isIncoming, socketPath } = options;
+  const { architecture, accelerator, cpuModel, mapping, isIncoming, socketPath } = options;
   const { machineType, machineOptions } = architectures[architecture];
   const sizeMib = machine.memoryMib;
   const acceleration = accelerator === 'kvm' ? 'kvm' : `tcg,thread=multi,tb-size=${translationCacheMib}`;
@@ -57,7 +58,16 @@ export function qemuArguments(machine: Machine, options: ArgumentOptions): strin
     // Without the description the stream of `saveDeviceState` is complete as it is; see save-state.ts.
     ...['-machine', `${machineType},${machineOptions},memory-backend=ram,suppress-vmdesc=on`],
     ...['-global', 'migration.send-configuration=off'],
-    ...['-accel', acceleration, '-cpu', cpuModels[accelerator], '-smp', String(machine.vcpus), '-m', `${sizeMib}M`],
+    ...[
+      '-accel',
+      acceleration,
+      '-cpu',
+      cpuArgument(accelerator, cpuModel),
+      '-smp',
+      String(machine.vcpus),
+      '-m',
+      `${sizeMib}M`,
+    ],
     ...[
       '-object',
       `memory-backend-file,id=ram,size=${sizeMib}M,mem-path=${escapeOption(machine.memoryPath)},share=${share}`,

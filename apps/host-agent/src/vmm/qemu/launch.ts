@@ -27,6 +27,8 @@ export interface LaunchSettings {
   /** Longest time from the start of the process to its control socket's greeting. */
   startTimeoutMs: number;
   tscKhz: number | undefined;
+  /** See `ArgumentOptions`. */
+  cpuModel: string | undefined;
 }
 
 export interface LaunchRequest {

@@ -4,7 +4,8 @@ import path from 'node:path';
 import { errorText } from '@aviary/core';
 import { runProgram, waitFor, writeDurableFile } from '@aviary/service-kit';
 import type { VmmIdentity } from '../vmm.ts';
-import { architectures, cpuModels } from './arguments.ts';
+import { architectures } from './arguments.ts';
+import { cpuModelName, readCpuInfo } from './cpu-model.ts';
 import { type LaunchSettings, launchQemu } from './launch.ts';
 import { QemuMicroVm } from './qemu-micro-vm.ts';
 
@@ -16,7 +17,7 @@ export interface ProbeOptions {
   cachePath: string;
   /** Unprivileged identity of the probe's VMM. */
   uid: number;
-  /** Longest life of the probe guest. Default 10 000. */
+  /** Longest life of the probe guest. Default 30 000: a machine that is itself a guest needs many times what others do. */
   timeoutMs?: number;
 }
 
@@ -37,13 +38,25 @@ export async function probeQemu(
   const { program, machineType } = architectures[settings.architecture];
   const version = parseVersion((await runProgram(program, ['--version'], { signal })).stdout);
   const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
-  const key = JSON.stringify([bootId, version, program, options.kernelPath, options.initramfsPath]);
-  const identity = { vmm: 'qemu', version, machineType } as const;
+  const { cpuModel: fixed } = settings;
+  const key = JSON.stringify([bootId, version, program, options.kernelPath, options.initramfsPath, fixed]);
   const cached = await readCache(options.cachePath, key);
-  const note = cached ? cached.note : await whyNotKvm(settings, options, signal);
-  if (!cached) await writeDurableFile(options.cachePath, JSON.stringify({ key, note }));
-  if (note === null) return { ...identity, accelerator: 'kvm', cpuModel: cpuModels.kvm };
-  return { ...identity, accelerator: 'tcg', cpuModel: cpuModels.tcg, accelerationNote: note };
+  const finding = cached ?? (await whyNotKvm(settings, options, signal));
+  if (!cached) await writeDurableFile(options.cachePath, JSON.stringify({ key, ...finding }));
+  const { note, detail } = finding;
+  const accelerator = note === null ? 'kvm' : 'tcg';
+  const cpuModel = cpuModelName(accelerator, { ...(fixed ? { fixed } : {}), cpuInfo: await readCpuInfo() });
+  return {
+    ...{ vmm: 'qemu', version, machineType, accelerator, cpuModel },
+    ...(note === null ? {} : { accelerationNote: note }),
+    ...(detail === undefined ? {} : { accelerationDetail: detail }),
+  };
+}
+
+/** Why KVM is not used, in one line, and all that was said about it; a null note means that it works. */
+interface Finding {
+  note: string | null;
+  detail?: string;
 }
 
 /** The version in the first line of `qemu-system-… --version`. */
@@ -51,25 +64,25 @@ export function parseVersion(text: string): string {
   return /version (\S+)/.exec(text)?.[1] ?? 'unknown';
 }
 
-async function readCache(file: string, key: string): Promise<{ note: string | null } | undefined> {
+async function readCache(file: string, key: string): Promise<Finding | undefined> {
   try {
     const cached: unknown = JSON.parse(await readFile(file, 'utf8'));
     if (typeof cached !== 'object' || cached === null || !('key' in cached) || cached.key !== key) return undefined;
-    if (!('note' in cached)) return undefined;
-    return cached.note === null || typeof cached.note === 'string' ? { note: cached.note } : undefined;
+    if (!('note' in cached) || !(cached.note === null || typeof cached.note === 'string')) return undefined;
+    const detail = 'detail' in cached && typeof cached.detail === 'string' ? { detail: cached.detail } : {};
+    return { note: cached.note, ...detail };
   } catch {
     return undefined; // Missing or damaged: the probe writes it anew.
   }
 }
 
-/** Null when a guest boots with KVM. */
-async function whyNotKvm(settings: LaunchSettings, options: ProbeOptions, signal: AbortSignal): Promise<string | null> {
+async function whyNotKvm(settings: LaunchSettings, options: ProbeOptions, signal: AbortSignal): Promise<Finding> {
   try {
     await access('/dev/kvm', constants.R_OK | constants.W_OK);
   } catch {
-    return '/dev/kvm is missing or closed to the host agent, so guests run on software CPUs';
+    return { note: 'there is no /dev/kvm, or it is closed to the host agent' };
   }
-  const { timeoutMs = 10_000, uid } = options;
+  const { timeoutMs = 30_000, uid } = options;
   const runDirectory = await mkdtemp(path.join(tmpdir(), 'aviary-probe-'));
   try {
     await chown(runDirectory, uid, uid);
@@ -103,14 +116,23 @@ async function whyNotKvm(settings: LaunchSettings, options: ProbeOptions, signal
         if (reason !== undefined) throw new Error(reason);
         return (await vm.consoleTail()).includes(marker);
       });
-      return null;
+      return { note: null };
     } finally {
       await vm.kill();
     }
   } catch (error) {
     signal.throwIfAborted();
-    return `/dev/kvm opens but cannot run a guest (${errorText(error)}), so guests run on software CPUs`;
+    const detail = errorText(error);
+    return { note: noGuestNote(detail), detail };
   } finally {
     await rm(runDirectory, { recursive: true, force: true });
   }
+}
+
+const maxNoteLength = 160;
+
+/** The first line of what went wrong. A VMM that refuses to start says much after it. */
+export function noGuestNote(detail: string): string {
+  const [first = ''] = detail.split('\n');
+  return `/dev/kvm runs no guest: ${first.trim()}`.slice(0, maxNoteLength);
 }

@@ -17,6 +17,8 @@ export interface QemuVmmOptions {
   probe: ProbeOptions;
   /** Name of the cgroup that holds all microVMs. Default `aviary`. */
   cgroupParent?: string;
+  /** QEMU's name of a processor model for guests under KVM, e.g. `EPYC`. Default: the host's own processor. */
+  cpuModel?: string;
   /** Longest start of a VMM process. Default 10 000. */
   startTimeoutMs?: number;
 }
@@ -143,10 +145,10 @@ export class QemuVmm implements Vmm {
   }
 
   async #readSettings(): Promise<LaunchSettings> {
-    const { cgroupParent = 'aviary', startTimeoutMs = 10_000 } = this.#options;
+    const { cgroupParent = 'aviary', startTimeoutMs = 10_000, cpuModel } = this.#options;
     const architecture = hostArchitecture();
     const tscKhz = architecture === 'x64' ? await readTscKhz() : undefined;
-    return { architecture, cgroupLayout: await readCgroupLayout(), cgroupParent, startTimeoutMs, tscKhz };
+    return { architecture, cgroupLayout: await readCgroupLayout(), cgroupParent, startTimeoutMs, tscKhz, cpuModel };
   }
 }
 

@@ -1,0 +1,2 @@
+// The conformance suite of the driver, with KVM: the same harness, on the lab's machine.
+import './qemu-vmm.vm.test.ts';
