@@ -119,6 +119,22 @@ describe('against the real control plane', () => {
     expect((await aviaryJson('sandbox', 'list')).items).toEqual([]);
   });
 
+  it('waits as the API says and asks again, where there was no room', async () => {
+    const options = { apiUrl: platform.apiUrl, apiKey: await readApiKey(platform) };
+    const first = await new AviaryClient(options).sandboxes.create({ memory_mb: 6_000 }, { waitSec: 20 });
+    const delays: number[] = [];
+    const client = new AviaryClient({
+      ...options,
+      sleep: async (ms) => {
+        delays.push(ms);
+        await new AviaryClient(options).sandboxes.delete(first.id, { waitSec: 20 });
+      },
+    });
+    const { id, status } = await client.sandboxes.create({ memory_mb: 6_000 }, { waitSec: 20 });
+    expect([status, delays]).toEqual(['running', [2_000]]);
+    await client.sandboxes.delete(id, { waitSec: 20 });
+  });
+
   it('reports what the API refuses', async () => {
     expect(await aviary('sandbox', 'get', 'sb-00000000-0000-7000-8000-000000000000')).toMatchObject({
       code: 3,

@@ -1,6 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { AviaryClient, AviaryError } from './index.ts';
 
 interface Seen {
@@ -136,6 +136,17 @@ describe('requests', () => {
     answers = [json(200, {})];
     await client.sandboxes.get('../keys?x=1');
     expect(seen[0]?.url).toBe('/v1/sandboxes/..%2Fkeys%3Fx%3D1');
+  });
+
+  it('takes URL and key from the environment when it is given none', async () => {
+    vi.stubEnv('AVIARY_API_URL', client.apiUrl);
+    vi.stubEnv('AVIARY_API_KEY', 'avy_environment');
+    answers = [json(200, {}), json(200, {})];
+    await new AviaryClient().sandboxes.get('sb-1');
+    await new AviaryClient({ apiKey: 'avy_given' }).sandboxes.get('sb-1');
+    vi.unstubAllEnvs();
+    expect(seen.map(({ headers }) => headers['x-api-key'])).toEqual(['avy_environment', 'avy_given']);
+    expect(new AviaryClient().apiUrl).toBe('http://127.0.0.1:7070');
   });
 
   it('refuses a URL that is none', () => {

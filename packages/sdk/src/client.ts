@@ -1,4 +1,5 @@
 import { AviaryError } from './aviary-error.ts';
+import { readEnvironment } from './environment.ts';
 import { Files } from './files.ts';
 import { Hosts } from './hosts.ts';
 import { defaultRetryPolicy, type RetryPolicy } from './retry-policy.ts';
@@ -7,9 +8,9 @@ import { Generations, Snapshots } from './saved-states.ts';
 import { type CallOptions, Transport } from './transport.ts';
 
 export interface AviaryClientOptions {
-  /** Default `http://127.0.0.1:7070`. */
+  /** Default: the variable AVIARY_API_URL, else `http://127.0.0.1:7070`. */
   apiUrl?: string;
-  /** `avy_…`. Without one only `health` works. */
+  /** `avy_…`. Default: the variable AVIARY_API_KEY. Without one only `health` works. */
   apiKey?: string;
   /** Replaces the global fetch, e.g. to go through a proxy. */
   fetch?: typeof fetch;
@@ -34,10 +35,10 @@ export class AviaryClient {
 
   /** Throws AviaryError `invalid_request` when `apiUrl` is not an http(s) URL. */
   constructor(options: AviaryClientOptions = {}) {
-    this.apiUrl = parseApiUrl(options.apiUrl ?? defaultApiUrl);
+    this.apiUrl = parseApiUrl(options.apiUrl ?? readEnvironment('AVIARY_API_URL') ?? defaultApiUrl);
     this.#transport = new Transport({
       apiUrl: this.apiUrl,
-      apiKey: options.apiKey,
+      apiKey: options.apiKey ?? readEnvironment('AVIARY_API_KEY'),
       fetch: options.fetch ?? fetch,
       userAgent: options.userAgent ?? 'aviary-sdk/0.1.0',
       retry: { ...defaultRetryPolicy, ...options.retry },

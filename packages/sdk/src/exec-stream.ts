@@ -1,6 +1,6 @@
-import { isErrorCode } from '@aviary/core';
 import { type RawData, WebSocket } from 'ws';
 import { AviaryError } from './aviary-error.ts';
+import { isErrorCode } from './error-codes.ts';
 import type { ExecEvent, ExecRequest } from './resources.ts';
 import { errorFromBody, type Transport, unreachable } from './transport.ts';
 

@@ -1,4 +1,4 @@
-import { execLimits } from '@aviary/core';
+import type { execLimits } from '@aviary/core';
 import { type ExecStreamOptions, streamExec } from './exec-stream.ts';
 import type {
   BufferedExecRequest,
@@ -10,6 +10,9 @@ import type {
   Sandbox,
 } from './resources.ts';
 import { type CallOptions, commandTimeoutMs, type Transport, type WaitOptions, waiting } from './transport.ts';
+
+/** How long a command may run for which no `timeout_sec` is given: the API's own default. */
+const defaultExecTimeoutSec: (typeof execLimits)['timeoutSec']['default'] = 30;
 
 /** Where a sandbox, or something of it, is in the API. */
 export function sandboxPath(sandboxId: string, rest = ''): string {
@@ -114,7 +117,7 @@ export class Sandboxes {
       path: sandboxPath(sandboxId, '/exec'),
       json: request,
       isSentOnce: true,
-      timeoutMs: commandTimeoutMs(request.timeout_sec ?? execLimits.timeoutSec.default),
+      timeoutMs: commandTimeoutMs(request.timeout_sec ?? defaultExecTimeoutSec),
       ...options,
     });
   }

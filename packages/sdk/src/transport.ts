@@ -1,5 +1,5 @@
-import { isErrorCode } from '@aviary/core';
 import { AviaryError } from './aviary-error.ts';
+import { isErrorCode } from './error-codes.ts';
 import { type RetryPolicy, retryDelayMs } from './retry-policy.ts';
 
 /** Settings that every call takes. */
