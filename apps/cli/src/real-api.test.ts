@@ -114,7 +114,7 @@ describe('against the real control plane', () => {
     const listed = await aviaryJson('sandbox', 'list', '--status', 'running');
     expect(listed.items).toHaveLength(3);
     for (const one of listed.items) {
-      expect(await aviaryJson('sandbox', 'rm', one.id)).toMatchObject({ status: 'stopped' });
+      expect(await aviaryJson('sandbox', 'rm', one.id)).toMatchObject({ items: [{ status: 'stopped' }] });
     }
     expect((await aviaryJson('sandbox', 'list')).items).toEqual([]);
   });
@@ -142,7 +142,7 @@ describe('against the real control plane', () => {
     });
     const refused = await aviary('sandbox', 'create', '--memory', '1');
     expect(refused.code).toBe(2);
-    expect(refused.stderr).toContain('memory_mb');
+    expect(refused.stderr).toContain('--memory must be at least 256');
     const templateless = await aviary('run', '--template', 'no-such', '--', 'true');
     expect(templateless.code).toBe(3);
   });
