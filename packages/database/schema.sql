@@ -107,10 +107,14 @@ CREATE TABLE idempotency_keys (
   response_status integer,
   response_body jsonb,
   created_at timestamp with time zone NOT NULL DEFAULT now(),
+  operation_id uuid,
+  lease_owner uuid,
+  lease_until timestamp with time zone,
   CONSTRAINT idempotency_keys_pkey PRIMARY KEY (team_id, key),
   CONSTRAINT idempotency_keys_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(id)
 );
 CREATE INDEX idempotency_keys_created ON public.idempotency_keys USING btree (created_at);
+CREATE INDEX idempotency_keys_leased ON public.idempotency_keys USING btree (lease_owner) WHERE (response_status IS NULL);
 
 CREATE TABLE operations (
   id uuid NOT NULL,
@@ -125,13 +129,21 @@ CREATE TABLE operations (
   error jsonb,
   created_at timestamp with time zone NOT NULL DEFAULT now(),
   finished_at timestamp with time zone,
+  subject_type text NOT NULL,
+  subject_id uuid NOT NULL,
+  request_id text,
+  result jsonb,
+  phases jsonb NOT NULL DEFAULT '[]'::jsonb,
   CONSTRAINT operations_pkey PRIMARY KEY (id),
   CONSTRAINT operations_sandbox_id_fkey FOREIGN KEY (sandbox_id) REFERENCES sandboxes(id) ON DELETE CASCADE,
   CONSTRAINT operations_state_check CHECK ((state = ANY (ARRAY['running'::text, 'succeeded'::text, 'failed'::text, 'superseded'::text]))),
+  CONSTRAINT operations_subject_type_check CHECK ((subject_type = ANY (ARRAY['sandbox'::text, 'template'::text, 'host'::text]))),
   CONSTRAINT operations_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(id)
 );
+CREATE INDEX operations_finished ON public.operations USING btree (finished_at) WHERE (state <> 'running'::text);
 CREATE INDEX operations_running ON public.operations USING btree (lease_until) WHERE (state = 'running'::text);
 CREATE INDEX operations_sandbox ON public.operations USING btree (sandbox_id) WHERE (state = 'running'::text);
+CREATE INDEX operations_sandbox_all ON public.operations USING btree (sandbox_id, id DESC);
 
 CREATE TABLE outbox_events (
   seq bigint NOT NULL GENERATED ALWAYS AS IDENTITY,

@@ -14,6 +14,9 @@ const details = { field: 'ü', disk_intact: true };
 const codes = Object.keys(errorCodes) as ErrorCode[];
 /** What the contract lets a host say to the caller of a guest route. */
 const tellable = codes.filter((code) => errorStatuses(routes.exec).includes(errorCodes[code].http));
+/** What nobody foresaw is told with what finds it in the logs. */
+const told = (code: ErrorCode) =>
+  code === 'internal' ? `no ${code} today; give the request id when you report it` : `no ${code} today`;
 const createRunning = async () => (await platform.call('POST', '/v1/sandboxes', wait)).body.id as string;
 
 test("every error of a host's agent reaches the caller with its status, code, message and details", async () => {
@@ -30,7 +33,7 @@ test("every error of a host's agent reaches the caller with its status, code, me
       expect([route, reply.status, reply.body.error]).toEqual([
         route,
         errorCodes[code].http,
-        { code, message: `no ${code} today`, request_id: expect.any(String), details },
+        { code, message: told(code), request_id: expect.any(String), details },
       ]);
     }
   }

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import { apiVersion, type Health, healthRoutes } from '@aviary/api-contract';
 import { AppError, fileLimits, uuidv7 } from '@aviary/core';
+import { runWithTrace } from '@aviary/service-kit';
 import multipart from '@fastify/multipart';
 import websocket from '@fastify/websocket';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
@@ -29,6 +30,8 @@ export async function createServer(
     bodyLimit: maxJsonBytes,
     genReqId: newRequestId,
     requestIdHeader: false,
+    // The trace puts the request's id into every line.
+    childLoggerFactory: (logger) => logger,
     forceCloseConnections: 'idle',
     http: { maxHeaderSize: maxHeaderBytes, headersTimeout: headersTimeoutMs },
     // A body may take its time (uploads), headers may not.
@@ -44,6 +47,9 @@ export async function createServer(
   acceptEmptyJson(app);
   app.removeContentTypeParser('text/plain');
   const allowed = watchPaths(app);
+  app.addHook('onRequest', (request, _reply, done) => runWithTrace({ requestId: request.id }, done));
+  // Reading a body leaves the trace: its events come from the socket.
+  app.addHook('preValidation', (request, _reply, done) => runWithTrace({ requestId: request.id }, done));
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id).header('x-content-type-options', 'nosniff');
     if (!request.is404) return;

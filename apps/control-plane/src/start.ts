@@ -2,56 +2,46 @@ import path from 'node:path';
 import { uuidv7 } from '@aviary/core';
 import { type Database, type MigrationSource, migrate, openDatabase } from '@aviary/database';
 import { type Clock, createLogger, FaultPoints, type Logger, systemClock, watchParent } from '@aviary/service-kit';
-import type { FastifyInstance } from 'fastify';
 import { createAuthenticate } from './access/authenticate.ts';
 import type { ControlPlaneConfig } from './config.ts';
 import type { ServiceContext } from './context.ts';
 import { HostClients } from './hosts/host-clients.ts';
-import { registerHostRoutes } from './hosts/host-routes.ts';
+import { hostsModule } from './hosts/hosts-module.ts';
 import { defaultPlacement, type PlacementOptions } from './hosts/placement.ts';
-import { loadSigningKey, type SigningKey } from './hosts/signing-key.ts';
-import type { Authenticate } from './http/register-routes.ts';
-import { operationHandlers } from './operation-handlers.ts';
+import { loadSigningKey } from './hosts/signing-key.ts';
+import { IdempotencyKeys } from './idempotency/idempotency-keys.ts';
+import { idempotencyModule } from './idempotency/idempotency-module.ts';
+import { releaseAllKeys } from './idempotency/key-store.ts';
+import type { ControlPlaneContext, Module, PlatformContext } from './module.ts';
 import { defaultRunnerOptions, OperationRunner, type RunnerOptions } from './operations/operation-runner.ts';
 import { releaseLeases } from './operations/operation-store.ts';
-import { registerEventRoutes } from './reconciliation/event-routes.ts';
+import { OperationWaits } from './operations/operation-waits.ts';
+import { operationsModule } from './operations/operations-module.ts';
 import { defaultReconcilerOptions, Reconciler, type ReconcilerOptions } from './reconciliation/reconciler.ts';
-import { registerActivityRoutes } from './sandboxes/activity-routes.ts';
-import { registerExecRoute } from './sandboxes/exec.ts';
-import { registerExecStreamRoute } from './sandboxes/exec-stream.ts';
-import { registerFileRoutes } from './sandboxes/files.ts';
-import { registerGenerationRoutes } from './sandboxes/generation-routes.ts';
-import { registerSandboxRoutes } from './sandboxes/sandbox-routes.ts';
-import { SettledWatch } from './sandboxes/settled-watch.ts';
+import { reconciliationModule } from './reconciliation/reconciliation-module.ts';
+import { sandboxesModule } from './sandboxes/sandboxes-module.ts';
 import { createServer } from './server.ts';
-import { registerSnapshotRoutes } from './snapshots/snapshot-routes.ts';
+import { snapshotsModule } from './snapshots/snapshots-module.ts';
 import { bootstrap } from './teams/bootstrap.ts';
 
 export { insertApiKey } from './api-keys/api-key-store.ts';
 export { type ControlPlaneConfig, loadConfig } from './config.ts';
 export type { Actor, Db, ServiceContext } from './context.ts';
 export { createHostToken } from './hosts/register-host.ts';
+export type { ControlPlaneContext, Loop, Module } from './module.ts';
 
-/** What the core's own parts are made of; extensions get the same. */
-export interface ControlPlaneContext extends ServiceContext {
-  authenticate: Authenticate;
-  checksAnswers: boolean;
-  signingKey: SigningKey;
-  hostClients: HostClients;
-  runner: OperationRunner;
-  reconciler: Reconciler;
-  watch: SettledWatch;
-  placement: PlacementOptions;
-}
+/** Adds routes, operations, loops and tables to the control plane: what the core's own domains are. */
+export type Extension = Module;
 
-/** Adds routes, loops and tables to the control plane. */
-export interface Extension {
-  name: string;
-  migrations?: string;
-  registerRoutes?: (app: FastifyInstance, context: ControlPlaneContext) => void | Promise<void>;
-  /** A loop that ends when `signal` aborts. */
-  run?: (context: ControlPlaneContext, signal: AbortSignal) => Promise<void>;
-}
+/** The domains of the core, in the order in which their routes are registered. */
+const coreModules: readonly Module[] = [
+  operationsModule,
+  idempotencyModule,
+  sandboxesModule,
+  snapshotsModule,
+  hostsModule,
+  reconciliationModule,
+];
 
 /** What tests and embedders may set besides the configuration. */
 export interface ControlPlaneOverrides {
@@ -82,28 +72,26 @@ export async function startControlPlane(
   const logger = overrides.logger ?? createLogger({ name: 'control-plane', level: config.logLevel });
   await using stack = new AsyncDisposableStack();
   const database = overrides.database ?? stack.use(await openConfigured(config, logger));
-  const extensions = overrides.extensions ?? [];
+  const modules = [...coreModules, ...(overrides.extensions ?? [])];
   await migrate(
     database,
-    extensions.flatMap(({ name, migrations }): MigrationSource[] =>
+    modules.flatMap(({ name, migrations }): MigrationSource[] =>
       migrations ? [{ owner: name, directory: migrations }] : [],
     ),
   );
   // The files of an embedded store are this process's alone: whoever held a lease in them is gone.
-  if (!overrides.database && database.kind === 'pglite') await releaseLeases(database.db);
-  const context = await createContext({ database, logger, config }, overrides);
+  if (!overrides.database && database.kind === 'pglite') {
+    await releaseLeases(database.db);
+    await releaseAllKeys(database.db);
+  }
+  const context = await createContext(modules, { database, logger, config }, overrides);
   stack.use(context.hostClients);
   await bootstrap(context, config.dataDirectory);
   const loops = new AbortController();
   const app = await createServer(context);
-  registerCoreRoutes(app, context);
-  for (const extension of extensions) await extension.registerRoutes?.(app, context);
+  for (const { routes } of modules) await routes?.(app, context);
   stack.use(context.runner);
-  const running = [
-    context.runner.run(loops.signal),
-    context.reconciler.run(loops.signal),
-    ...extensions.flatMap((extension) => (extension.run ? [extension.run(context, loops.signal)] : [])),
-  ];
+  const running = modules.flatMap((module) => module.loops?.(context) ?? []).map((loop) => loop(loops.signal));
   stack.defer(async () => {
     loops.abort();
     await Promise.allSettled(running);
@@ -137,6 +125,7 @@ function openConfigured(config: ControlPlaneConfig, logger: Logger): Promise<Dat
 }
 
 async function createContext(
+  modules: readonly Module[],
   { database, logger, config }: { database: Database; logger: Logger; config: ControlPlaneConfig },
   overrides: ControlPlaneOverrides,
 ): Promise<ControlPlaneContext> {
@@ -148,33 +137,19 @@ async function createContext(
     replicaId: uuidv7(),
   };
   const signingKey = await loadSigningKey(service);
-  const watch = new SettledWatch();
   const hostClients = new HostClients({ ...service, signingKey });
-  const handlers = operationHandlers({ ...service, hostClients, watch });
-  return {
+  const platform: PlatformContext = {
     ...service,
     signingKey,
+    hostClients,
     authenticate: createAuthenticate({ ...service, signingKey }),
     checksAnswers: config.checksAnswers ?? false,
-    watch,
-    hostClients,
-    runner: new OperationRunner({ ...service, handlers, watch }, { ...defaultRunnerOptions, ...overrides.runner }),
-    reconciler: new Reconciler(
-      { ...service, hostClients, watch },
-      { ...defaultReconcilerOptions, ...overrides.reconciler },
-    ),
+    idempotency: new IdempotencyKeys(service),
+    waits: new OperationWaits(service),
+    reconciler: new Reconciler({ ...service, hostClients }, { ...defaultReconcilerOptions, ...overrides.reconciler }),
     placement: { ...defaultPlacement, ...overrides.placement },
   };
-}
-
-function registerCoreRoutes(app: FastifyInstance, context: ControlPlaneContext): void {
-  registerSandboxRoutes(app, context);
-  registerActivityRoutes(app, context);
-  registerGenerationRoutes(app, context);
-  registerSnapshotRoutes(app, context);
-  registerExecRoute(app, context);
-  registerExecStreamRoute(app, context);
-  registerFileRoutes(app, context);
-  registerHostRoutes(app, context);
-  registerEventRoutes(app, context);
+  const operations = modules.flatMap((module) => module.operations?.(platform) ?? []);
+  const runner = new OperationRunner({ ...service, operations }, { ...defaultRunnerOptions, ...overrides.runner });
+  return { ...platform, runner };
 }

@@ -9,6 +9,7 @@ export * from './health.ts';
 export * from './host-events.ts';
 export * from './hosts.ts';
 export { apiVersion, buildOpenapi } from './openapi.ts';
+export * from './operations.ts';
 export type { Route, RouteAuth, RouteTable } from './route.ts';
 export { type RouteName, routes } from './routes.ts';
 export * from './sandboxes.ts';

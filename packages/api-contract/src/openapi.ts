@@ -11,6 +11,15 @@ export const apiVersion = '0.1.0';
 
 type Json = Record<string, unknown>;
 
+/** What every answer of a command carries. */
+const operationHeaders = {
+  'Operation-Id': {
+    description:
+      'The operation that carries the command out: GET /v1/operations/{id}. Absent when nothing was left to do.',
+    schema: { type: 'string' },
+  },
+};
+
 const componentPrefix = '#/components/schemas/';
 
 /** The OpenAPI 3.1 document of {@link routes} for users, or of the ones between the platform's own parts, as plain JSON data. */
@@ -59,14 +68,16 @@ const tagWords = {
   generations: 'Saved states of a sandbox: a tree to name, keep and go back to.',
   snapshots:
     'Templates: those of the platform, and those made of a sandbox. A snapshot is a template that a team made.',
+  operations: 'What became of a command: every command names its operation in the header `Operation-Id`.',
   hosts: 'The machines that run sandboxes.',
   service: 'The API itself.',
 } as const satisfies Record<Route['tag'], string>;
 
 function buildOperation(operationId: string, route: Route): Json {
+  const headers = route.canWait ? { headers: operationHeaders } : {};
   const replies = Object.entries(route.replies).map(([status, reply]) => [
     status,
-    buildReply(Number(status), reply, route.example?.reply),
+    { ...buildReply(Number(status), reply, route.example?.reply), ...headers },
   ]);
   return {
     operationId,
@@ -127,7 +138,8 @@ function parameters(route: Route): Json[] {
     });
   }
   if (route.canWait) {
-    const description = '`wait=SECONDS` (at most 600) holds the answer until the sandbox has settled.';
+    const description =
+      '`wait=SECONDS` (at most 600) holds the answer until the operation has ended: with what it came to, or why it failed.';
     list.push({ name: 'Prefer', in: 'header', description, schema: { type: 'string' } });
   }
   return list;

@@ -15,7 +15,7 @@ export interface Route {
   example?: { request?: unknown; reply?: unknown };
   /** What the summary leaves open: limits, order, what happens meanwhile. */
   description?: string;
-  tag: 'sandboxes' | 'data' | 'generations' | 'snapshots' | 'hosts' | 'service';
+  tag: 'sandboxes' | 'data' | 'generations' | 'snapshots' | 'operations' | 'hosts' | 'service';
   auth: RouteAuth;
   params?: TSchema;
   query?: TSchema;
@@ -30,7 +30,7 @@ export interface Route {
   frames?: { client: TSchema; server: TSchema };
   /** Error statuses that this route can answer beyond those that every route of its kind can. */
   errors?: readonly number[];
-  /** `Prefer: wait=SECONDS` holds the answer until the sandbox has settled. */
+  /** Leaves an operation, named in the header `Operation-Id`; `Prefer: wait=SECONDS` holds the answer until that has ended. */
   canWait?: boolean;
 }
 

@@ -5,6 +5,7 @@ import { generationRoutes } from './generations.ts';
 import { healthRoutes } from './health.ts';
 import { hostEventRoutes } from './host-events.ts';
 import { hostRoutes } from './hosts.ts';
+import { operationRoutes } from './operations.ts';
 import type { RouteTable } from './route.ts';
 import { sandboxRoutes } from './sandboxes.ts';
 import { snapshotRoutes } from './snapshots.ts';
@@ -18,6 +19,7 @@ export const routes = {
   ...fileRoutes,
   ...generationRoutes,
   ...snapshotRoutes,
+  ...operationRoutes,
   ...hostRoutes,
   ...hostEventRoutes,
   ...healthRoutes,

@@ -15,6 +15,7 @@ import {
   timestamp,
   wireId,
 } from './fields.ts';
+import { OperationPage, OperationQuery } from './operations.ts';
 import type { RouteTable } from './route.ts';
 import { hostErrors, ofSandbox, sandboxCommand } from './sandbox-route.ts';
 
@@ -178,5 +179,14 @@ export const sandboxRoutes = {
     isBodyOptional: true,
     example: { request: { count: 1 }, reply: { items: [exampleSandbox] } },
     replies: { 202: SandboxItems, 201: SandboxItems },
+  },
+  listSandboxOperations: {
+    ...ofSandbox,
+    tag: 'operations',
+    method: 'GET',
+    path: '/v1/sandboxes/{id}/operations',
+    summary: 'List what was done with a sandbox, newest first',
+    query: OperationQuery,
+    replies: { 200: OperationPage },
   },
 } as const satisfies RouteTable;

@@ -79,7 +79,8 @@ export const snapshotRoutes = {
     path: '/v1/snapshots/{name}',
     summary: 'Delete a template of the team',
     params: NameParams,
-    replies: { 202: Snapshot },
-    errors: [403, 409],
+    replies: { 202: Snapshot, 200: Snapshot },
+    errors: hostErrors,
+    canWait: true,
   },
 } as const satisfies RouteTable;

@@ -59,7 +59,7 @@ export class AppError extends Error {
 /** `error` as an AppError: itself, or `internal` with a generic message and the original as its cause. */
 export function toAppError(error: unknown): AppError {
   if (error instanceof AppError) return error;
-  return new AppError('internal', 'something went wrong on our side; give the request id when you report it', {
+  return new AppError('internal', 'something went wrong on our side', {
     cause: error,
   });
 }

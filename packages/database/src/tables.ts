@@ -147,8 +147,11 @@ export interface OperationTable {
   id: OperationId;
   team_id: TeamId;
   sandbox_id: SandboxId | null;
+  subject_type: 'sandbox' | 'template' | 'host';
+  subject_id: string;
   kind: string;
   payload: Json<object>;
+  request_id: string | null;
   state: 'running' | 'succeeded' | 'failed' | 'superseded';
   lease_owner: string;
   lease_until: Date;
@@ -158,6 +161,8 @@ export interface OperationTable {
     string | null | undefined,
     string | null
   >;
+  result: ColumnType<object | null, string | null | undefined, string | null>;
+  phases: Json<{ name: string; ms: number }[]>;
   created_at: Timestamp;
   finished_at: NullableTimestamp;
 }
@@ -185,6 +190,9 @@ export interface IdempotencyKeyTable {
   request_hash: string;
   response_status: number | null;
   response_body: ColumnType<unknown, string | null | undefined, string | null>;
+  operation_id: OperationId | null;
+  lease_owner: string | null;
+  lease_until: NullableTimestamp;
   created_at: Timestamp;
 }
 

@@ -1,4 +1,3 @@
-import { errorText } from '@aviary/core';
 import { backoffMs } from './backoff.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { Logger } from './logger.ts';
@@ -27,7 +26,7 @@ export async function runLoop(
     } catch (error) {
       if (signal.aborted) break;
       failures++;
-      logger.warn({ loop: name, failures, error: errorText(error) }, 'loop step failed');
+      logger.warn({ loop: name, failures, err: error }, 'loop step failed');
     }
     const delayMs = failures === 0 ? intervalMs : Math.max(intervalMs, backoffMs(failures, { maxMs: maxBackoffMs }));
     await clock.sleep(delayMs, signal).catch(() => undefined);

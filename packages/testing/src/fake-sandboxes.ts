@@ -51,6 +51,7 @@ export class FakeSandboxes {
   readonly hung = new Set<string>();
   /** Told how far uploads came. */
   readonly observe = { writeFile: (_progress: 'begun' | 'broken' | 'whole'): unknown => undefined };
+  readonly #failingCopies: AppError[] = [];
   /** Times that work was done rather than answered from a known operation id. */
   readonly work: string[] = [];
 
@@ -76,6 +77,11 @@ export class FakeSandboxes {
   /** Loses a sandbox, as a host does whose disk was replaced. */
   lose(sandboxId: string): void {
     this.#sandboxes.delete(sandboxId);
+  }
+
+  /** Makes the next `count` copies of forks fail with `error`, each by itself. */
+  failCopies(error: AppError, count: number): void {
+    this.#failingCopies.push(...Array.from({ length: count }, () => error));
   }
 
   setState(sandboxId: string, state: SandboxState): void {
@@ -110,7 +116,7 @@ export class FakeSandboxes {
           startPath: template ? 'restore' : 'cold_boot',
         });
         this.work.push('create');
-        return { sandbox: sandbox.info };
+        return { sandbox: sandbox.info, phases: [{ name: 'boot', ms: 1.5 }] };
       },
       destroySandbox: ({ sandboxId }) => {
         this.#sandboxes.delete(sandboxId);
@@ -189,6 +195,9 @@ export class FakeSandboxes {
           const known = this.#sandboxes.get(target.sandboxId);
           if (known?.lastOperationId === operationId) return { sandboxId: target.sandboxId, sandbox: known.info };
           if (known) return { sandboxId: target.sandboxId, error: 'a sandbox with this id is on this host already' };
+          const failure = this.#failingCopies.shift();
+          if (failure)
+            return { sandboxId: target.sandboxId, error: failure.message, errorCode: failure.code, phases: [] };
           this.plant(target.sandboxId);
           const copy = this.#find(target.sandboxId);
           Object.assign(copy, { files: saved.files.copy(), lastOperationId: operationId });

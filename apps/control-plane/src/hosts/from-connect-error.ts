@@ -26,7 +26,7 @@ export function fromConnectError(error: unknown): AppError {
     case Code.Unimplemented:
       return new AppError('not_implemented', "the sandbox's host cannot do this; upgrade its agent", { cause: error });
     default:
-      return new AppError('internal', "the sandbox's host failed; give the request id when you report it", {
+      return new AppError('internal', "the sandbox's host failed", {
         cause: error,
       });
   }

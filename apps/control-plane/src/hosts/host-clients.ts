@@ -1,5 +1,6 @@
 import type { HostId } from '@aviary/core';
 import { HostAgent } from '@aviary/proto/hostagent';
+import { writeTraceHeaders } from '@aviary/service-kit';
 import { withTranslatedErrors } from '@aviary/service-kit/connect-errors';
 import { type Client, createClient, type Interceptor, type Transport } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
@@ -73,6 +74,7 @@ export class HostClients implements Disposable {
       }
       request.header.set('authorization', `Bearer ${await token.text}`);
       request.header.set('x-aviary-epoch', String(epoch));
+      writeTraceHeaders(request.header);
       return next(request);
     };
   }

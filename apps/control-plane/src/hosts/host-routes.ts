@@ -36,7 +36,7 @@ export function registerHostRoutes(app: FastifyInstance, deps: Deps): void {
           // Its sandboxes are `missing`: ask for them now rather than in the reconciler's next round.
           void deps.reconciler
             .reconcileHost(id)
-            .catch((error: unknown) => deps.logger.warn({ host: id, err: error }, 'host not reconciled'));
+            .catch((error: unknown) => deps.logger.warn({ hostId: id, err: error }, 'host not reconciled'));
         }
       },
     },

@@ -28,11 +28,13 @@ export function sendError(
   reply: FastifyReply,
   { tell = errorBody, isAllowed = () => true }: ErrorOptions = {},
 ): FastifyReply {
-  const known = allowedError(toHttpError(error), isAllowed);
+  const known = withReportHint(allowedError(toHttpError(error), isAllowed));
   const status = errorCodes[known.code].http;
   // Ours by name (a host that is away, no room) is an answer; what nobody foresaw is a fault of ours, told with its stack.
-  if (known.code === 'internal') request.log.error({ err: error, code: known.code }, 'request failed');
-  else if (status >= 500) request.log.warn({ code: known.code, reason: known.message }, 'request failed');
+  if (known.code === 'internal')
+    request.log.error({ requestId: request.id, err: error, code: known.code }, 'request failed');
+  else if (status >= 500)
+    request.log.warn({ requestId: request.id, code: known.code, reason: known.message }, 'request failed');
   const { retryAfterSec } = known;
   if (retryAfterSec !== undefined && mayRetry.includes(status)) reply.header('retry-after', String(retryAfterSec));
   return reply.status(status).header('x-request-id', request.id).type('application/json').send(tell(known, request.id));
@@ -43,6 +45,13 @@ function allowedError(error: AppError, isAllowed: (status: number) => boolean): 
   if (isAllowed(status)) return error;
   const message = `this route answers ${status} ${error.code}, which its contract does not name: ${error.message}`;
   return new AppError('internal', message, { cause: error });
+}
+
+/** What nobody foresaw is found in the logs by an id: the operation's, where the error names one, or else the request's. */
+function withReportHint(error: AppError): AppError {
+  if (error.code !== 'internal' || 'operation_id' in error.details) return error;
+  const message = `${error.message}; give the request id when you report it`;
+  return new AppError('internal', message, { details: error.details, cause: error.cause });
 }
 
 /** Ours as it is; the framework's and the store's in our codes; anything else `internal`. */

@@ -1,7 +1,7 @@
-import type { TeamId } from '@aviary/core';
-import type { Actor, Db, ServiceContext } from '../context.ts';
-import { claimKey, type KeyedRequest, storeReply } from '../idempotency.ts';
-import type { Operation } from './operation.ts';
+import type { OperationId, TeamId } from '@aviary/core';
+import type { UnitOfWork } from '@aviary/database';
+import type { Actor, ServiceContext } from '../context.ts';
+import { claimKey, type KeyedRequest, storeReply } from '../idempotency/key-store.ts';
 import type { OperationRunner } from './operation-runner.ts';
 
 export type CommandDeps = Pick<ServiceContext, 'database'> & { runner: OperationRunner };
@@ -13,27 +13,31 @@ export interface CommandContext {
   keyed?: KeyedRequest;
 }
 
-export interface Accepted<T> {
+/** What a command leaves behind: the answer to give at once, and the operation that carries it out. */
+export interface Command<T> {
   body: T;
+  /** Null when nothing is left to do. */
+  operationId: OperationId | null;
+}
+
+export interface Accepted<T> extends Command<T> {
   isReplay: boolean;
 }
 
 /**
- * Runs `work` in one transaction together with the idempotency key, and starts its operations after the commit. A replica
- * that dies in between loses nothing: the operations are in the database.
+ * Runs `work` in one transaction together with the idempotency key. The operations that it accepts start after the commit; a
+ * replica that dies in between loses nothing, as they are in the database.
  */
-export async function acceptCommand<T>(
-  { database, runner }: CommandDeps,
+export function acceptCommand<T>(
+  { database }: CommandDeps,
   { keyed }: CommandContext,
-  work: (db: Db) => Promise<{ body: T; operations: Operation[] }>,
+  work: (unit: UnitOfWork) => Promise<Command<T>>,
 ): Promise<Accepted<T>> {
-  const accepted = await database.db.transaction().execute(async (transaction) => {
-    const known = keyed && (await claimKey(transaction, keyed));
-    if (known) return { body: known.body as T, isReplay: true, operations: [] };
-    const { body, operations } = await work(transaction);
-    if (keyed) await storeReply(transaction, keyed, { status: 202, body });
-    return { body, isReplay: false, operations };
+  return database.transaction(async (unit) => {
+    const known = keyed && (await claimKey(unit.db, keyed));
+    if (known) return { body: known.body as T, operationId: known.operationId, isReplay: true };
+    const { body, operationId } = await work(unit);
+    if (keyed) await storeReply(unit.db, keyed, { status: 202, body, operationId });
+    return { body, operationId, isReplay: false };
   });
-  for (const operation of accepted.operations) runner.start(operation);
-  return { body: accepted.body, isReplay: accepted.isReplay };
 }

@@ -1,9 +1,19 @@
-import { AppError, errorText, type OperationId, toAppError } from '@aviary/core';
-import { backoffMs, runLoop } from '@aviary/service-kit';
-import type { Db, ServiceContext } from '../context.ts';
-import type { SettledWatch } from '../sandboxes/settled-watch.ts';
-import type { Operation, OperationHandler, OperationHandlers, OperationKind, Settle } from './operation.ts';
-import { claimExpired, finishOperation, insertOperation, releaseLeases, renewLeases } from './operation-store.ts';
+import { AppError, formatId, newId, type OperationId, toAppError } from '@aviary/core';
+import type { UnitOfWork } from '@aviary/database';
+import { backoffMs, currentTrace, runLoop, runWithTrace } from '@aviary/service-kit';
+import type { ServiceContext } from '../context.ts';
+import type { NewOperation, OperationDefinitions, Settle, Settlement, StoredOperation } from './operation.ts';
+import type { OpenedOperation, RegisteredOperation } from './operation-registry.ts';
+import {
+  claimExpired,
+  finishOperation,
+  holdOperation,
+  insertOperation,
+  type Lease,
+  releaseLeases,
+  renewLeases,
+} from './operation-store.ts';
+import { type Phase, PhaseLog } from './phase-log.ts';
 
 export interface RunnerOptions {
   /** A replica that is silent for this long has lost its operations. */
@@ -13,6 +23,8 @@ export interface RunnerOptions {
   claimBatch: number;
   /** How long a stop waits for what is under way before it hands it over. */
   drainMs: number;
+  /** An operation that was begun this often without coming to an end fails for good. */
+  maxAttempts: number;
 }
 
 export const defaultRunnerOptions: RunnerOptions = {
@@ -20,41 +32,57 @@ export const defaultRunnerOptions: RunnerOptions = {
   pollMs: 5_000,
   claimBatch: 20,
   drainMs: 10_000,
+  maxAttempts: 8,
 };
 
 const stopped = new AppError('cancelled', 'this replica stops; another one goes on');
 const lostLease = new AppError('cancelled', 'another replica has taken the operation over');
 
 type RunnerDeps = Pick<ServiceContext, 'database' | 'clock' | 'logger' | 'faults' | 'replicaId'> & {
-  handlers: OperationHandlers;
-  watch: SettledWatch;
+  operations: readonly RegisteredOperation[];
 };
 
 /** Carries out accepted operations: those of this replica at once, those of a dead one when their leases end. */
 export class OperationRunner {
   readonly #deps: RunnerDeps;
   readonly #options: RunnerOptions;
+  readonly #registry: ReadonlyMap<string, RegisteredOperation>;
   readonly #running = new Map<OperationId, { controller: AbortController; done: Promise<void> }>();
   #isStopping = false;
 
   constructor(deps: RunnerDeps, options: RunnerOptions = defaultRunnerOptions) {
     this.#deps = deps;
     this.#options = options;
+    this.#registry = new Map(deps.operations.map((operation) => [operation.kind, operation]));
+    if (this.#registry.size !== deps.operations.length)
+      throw new AppError('internal', 'two domains have operations of the same kind; rename one');
   }
 
-  /** Writes the operation in the caller's transaction. Call {@link start} with it after the commit. */
-  accept<K extends OperationKind>(db: Db, operation: Omit<Operation<K>, 'createdAt'>): Promise<Operation<K>> {
-    return insertOperation(db, operation, this.#lease);
-  }
-
-  /** Starts an operation whose lease this replica holds; returns at once. */
-  start(operation: Operation): void {
-    if (this.#isStopping || this.#running.has(operation.id)) return;
-    const controller = new AbortController();
-    const done = this.#carryOut(operation, controller.signal)
-      .catch((error: unknown) => this.#logEnd(operation, error))
-      .finally(() => this.#running.delete(operation.id));
-    this.#running.set(operation.id, { controller, done });
+  /**
+   * Writes an operation of one of `definitions` in the caller's transaction; it starts once that is kept. `phases` are the
+   * steps that accepting it has taken.
+   */
+  async accept<D extends OperationDefinitions>(
+    unit: UnitOfWork,
+    definitions: D,
+    { operation, phases = [] }: { operation: NewOperation<D>; phases?: readonly Phase[] },
+  ): Promise<OperationId> {
+    if (definitions[operation.kind] === undefined || !this.#registry.has(operation.kind))
+      throw new AppError('internal', `nobody carries out operations of the kind ${operation.kind}`);
+    const { kind, teamId, sandboxId, subject, payload } = operation;
+    const acceptedAtMs = this.#deps.clock.now();
+    const id = newId('operation');
+    const requestId = currentTrace().requestId ?? null;
+    const stored = await insertOperation(
+      unit.db,
+      { id, kind, teamId, sandboxId, subject, payload, requestId, phases },
+      this.#lease,
+    );
+    unit.afterCommit(() => {
+      const queued = { name: 'queued', ms: this.#deps.clock.now() - acceptedAtMs };
+      this.#start(stored, [...phases, queued]);
+    });
+    return id;
   }
 
   /** Polls for abandoned operations and renews leases until `signal` aborts. */
@@ -79,9 +107,12 @@ export class OperationRunner {
   /** Takes over what dead replicas left. */
   async runOnce(): Promise<void> {
     if (this.#isStopping) return;
-    for (const operation of await claimExpired(this.#deps.database.db, this.#lease, this.#options.claimBatch)) {
-      this.#deps.logger.info({ operation: operation.id, kind: operation.kind }, 'operation taken over');
-      this.start(operation);
+    const { database, logger } = this.#deps;
+    const wanted = { kinds: [...this.#registry.keys()], limit: this.#options.claimBatch };
+    for (const operation of await claimExpired(database.db, this.#lease, wanted)) {
+      const { id: operationId, kind, attempt } = operation;
+      logger.info({ operationId, kind, attempt }, 'operation taken over');
+      this.#start(operation, []);
     }
   }
 
@@ -109,65 +140,111 @@ export class OperationRunner {
     await Promise.race([all, this.#deps.clock.sleep(this.#options.drainMs, ended.signal).catch(() => undefined)]);
   }
 
-  get #lease() {
+  get #lease(): Lease {
     return { owner: this.#deps.replicaId, ttlMs: this.#options.leaseTtlMs };
   }
 
-  async #carryOut<K extends OperationKind>(operation: Operation<K>, signal: AbortSignal): Promise<void> {
-    const handler = this.#deps.handlers[operation.kind] as unknown as OperationHandler<K>;
-    let failure: AppError | undefined;
-    let settle: Settle;
-    try {
-      await this.#deps.faults.hit(`operation.before-${operation.kind}`);
-      settle = await this.#runWithRetries(handler, operation, signal);
-      await this.#deps.faults.hit(`operation.after-${operation.kind}`);
-    } catch (error) {
-      signal.throwIfAborted();
-      failure = toAppError(error);
-      const facts = { operation: operation.id, kind: operation.kind, code: failure.code };
-      if (failure.code === 'internal') this.#deps.logger.error({ ...facts, err: error }, 'operation failed');
-      else this.#deps.logger.warn({ ...facts, reason: failure.message }, 'operation failed');
-      settle = await handler.fail(operation, error);
-    }
-    signal.throwIfAborted();
-    await this.#deps.database.db.transaction().execute(async (transaction) => {
-      const error = failure && { code: failure.code, message: failure.message, details: failure.details };
-      const isOurs = await finishOperation(transaction, {
-        id: operation.id,
-        owner: this.#deps.replicaId,
-        ...(error ? { error } : {}),
-      });
-      if (!isOurs) throw lostLease;
-      await settle(transaction);
-    });
-    if (operation.sandboxId) this.#deps.watch.notify(operation.sandboxId);
+  /** Starts an operation whose lease this replica holds; returns at once. */
+  #start(operation: StoredOperation, phases: readonly Phase[]): void {
+    if (this.#isStopping || this.#running.has(operation.id)) return;
+    const { id: operationId, requestId, kind } = operation;
+    const controller = new AbortController();
+    const trace = { operationId, ...(requestId === null ? {} : { requestId }) };
+    const done = runWithTrace(trace, () =>
+      this.#carryOut(operation, { signal: controller.signal, phases: new PhaseLog(this.#deps.clock, phases) })
+        .catch((error: unknown) => {
+          const isHandedOver = error === stopped || error === lostLease;
+          // Not finished and not ours to judge: its lease runs out and it is taken up again.
+          this.#deps.logger[isHandedOver ? 'info' : 'error']({ operationId, kind, err: error }, 'operation left');
+        })
+        .finally(() => this.#running.delete(operationId)),
+    );
+    this.#running.set(operationId, { controller, done });
   }
 
-  async #runWithRetries<K extends OperationKind>(
-    handler: OperationHandler<K>,
-    operation: Operation<K>,
-    signal: AbortSignal,
-  ): Promise<Settle> {
-    const startedAt = this.#deps.clock.now();
+  async #carryOut(operation: StoredOperation, context: { signal: AbortSignal; phases: PhaseLog }): Promise<void> {
+    const { signal, phases } = context;
+    const { faults } = this.#deps;
+    const opened = this.#open(operation);
+    let settle: Settle;
+    try {
+      if (opened instanceof AppError) throw opened;
+      this.#checkAttempts(operation);
+      await faults.hit(`operation.before-${operation.kind}`);
+      settle = await this.#runWithRetries(opened, context);
+      await faults.hit(`operation.after-${operation.kind}`);
+    } catch (error) {
+      signal.throwIfAborted();
+      settle = await this.#judgeFailure(operation, opened, error);
+    }
+    signal.throwIfAborted();
+    await this.#settle(operation, settle, phases);
+  }
+
+  #open(operation: StoredOperation): OpenedOperation | AppError {
+    const registered = this.#registry.get(operation.kind);
+    try {
+      if (!registered) throw new AppError('internal', `nobody carries out operations of the kind ${operation.kind}`);
+      return registered.open(operation);
+    } catch (error) {
+      return toAppError(error);
+    }
+  }
+
+  #checkAttempts({ attempt }: StoredOperation): void {
+    const { maxAttempts } = this.#options;
+    if (attempt > maxAttempts)
+      throw new AppError('internal', `given up after ${maxAttempts} replicas began it and did not come to its end`);
+  }
+
+  /** What a failure leaves: as the handler says, or just the error when there is none that could say. */
+  async #judgeFailure(operation: StoredOperation, opened: OpenedOperation | AppError, error: unknown): Promise<Settle> {
+    const failure = describeFailure(operation.id, error);
+    const facts = { operationId: operation.id, kind: operation.kind, sandboxId: operation.sandboxId };
+    const level = failure.code === 'internal' ? 'error' : 'warn';
+    this.#deps.logger[level]({ ...facts, code: failure.code, err: error }, 'operation failed');
+    // What such an operation was about is settled by the reconciler, when the time of its state is over.
+    const justTheError: Settle = async () => ({ state: 'failed', error: failure });
+    if (opened instanceof AppError) return justTheError;
+    try {
+      return await opened.fail(failure);
+    } catch (judging) {
+      if (operation.attempt < this.#options.maxAttempts) throw judging;
+      this.#deps.logger.error({ ...facts, err: judging }, 'operation failed, and what it left is not known');
+      return justTheError;
+    }
+  }
+
+  /** Writes the outcome, if the operation is still this replica's. */
+  async #settle({ id }: StoredOperation, settle: Settle, phases: PhaseLog): Promise<void> {
+    await this.#deps.database.transaction(async (unit) => {
+      if (!(await holdOperation(unit.db, { id, owner: this.#deps.replicaId }))) throw lostLease;
+      const steps = new PhaseLog(this.#deps.clock, phases.phases);
+      const settlement: Settlement = await steps.time('settled', () => settle(unit));
+      await finishOperation(unit.db, id, { settlement, phases: steps.phases });
+    });
+  }
+
+  async #runWithRetries(opened: OpenedOperation, context: { signal: AbortSignal; phases: PhaseLog }): Promise<Settle> {
+    const { clock } = this.#deps;
+    const startedAt = clock.now();
     for (let attempt = 0; ; attempt++) {
       try {
-        return await handler.run(operation, signal);
+        return await opened.run(context);
       } catch (error) {
-        signal.throwIfAborted();
+        context.signal.throwIfAborted();
         const isRetryable = error instanceof AppError && error.code === 'host_unavailable';
-        if (!isRetryable || this.#deps.clock.now() - startedAt >= handler.retryBudgetMs) throw error;
-        await this.#deps.clock.sleep(backoffMs(attempt, { maxMs: 5_000 }), signal);
+        if (!isRetryable || clock.now() - startedAt >= opened.retryBudgetMs) throw error;
+        await clock.sleep(backoffMs(attempt, { maxMs: 5_000 }), context.signal);
       }
     }
   }
+}
 
-  #logEnd(operation: Operation, error: unknown): void {
-    const isHandedOver = error === stopped || error === lostLease;
-    const level = isHandedOver ? 'info' : 'error';
-    // Not finished and not ours to judge: its lease runs out and it is taken up again.
-    this.#deps.logger[level](
-      { operation: operation.id, kind: operation.kind, err: errorText(error) },
-      'operation left',
-    );
-  }
+/** A failure in words that stand alone: what nobody foresaw names the operation, by which its lines are found in the logs. */
+function describeFailure(id: OperationId, error: unknown): AppError {
+  const known = toAppError(error);
+  if (known.code !== 'internal') return known;
+  const message = `${known.message}; give ${formatId('operation', id)} when you report it`;
+  return new AppError('internal', message, { details: known.details, cause: error });
 }

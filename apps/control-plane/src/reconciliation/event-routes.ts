@@ -3,13 +3,12 @@ import type { FastifyInstance } from 'fastify';
 import type { ServiceContext } from '../context.ts';
 import { getHost } from '../hosts/host-store.ts';
 import { type ApiDeps, registerRoutes } from '../http/register-routes.ts';
-import type { SettledWatch } from '../sandboxes/settled-watch.ts';
 import { ingestSandboxEvents } from './sandbox-events.ts';
 
 /** Where host agents report what happened to their sandboxes. */
 export function registerEventRoutes(
   app: FastifyInstance,
-  deps: ApiDeps & Pick<ServiceContext, 'database' | 'logger'> & { watch: SettledWatch },
+  deps: ApiDeps & Pick<ServiceContext, 'database' | 'logger'>,
 ): void {
   registerRoutes(app, deps, {
     table: hostEventRoutes,

@@ -1,13 +1,14 @@
-import { errorText, type HostId, nextSandboxStatus, type OperationId, type SandboxId, uuidv7 } from '@aviary/core';
+import { type HostId, nextSandboxStatus, type OperationId, type SandboxId, uuidv7 } from '@aviary/core';
 import type { SandboxInfo } from '@aviary/proto/hostagent';
 import { runLoop, withDeadline } from '@aviary/service-kit';
-import { sql } from 'kysely';
-import type { Db, ServiceContext } from '../context.ts';
+import type { ServiceContext } from '../context.ts';
 import type { HostClients } from '../hosts/host-clients.ts';
 import { listHosts } from '../hosts/host-store.ts';
-import { applyTransition, findSandboxById, type SandboxRow, sandboxColumns } from '../sandboxes/sandbox-store.ts';
-import type { SettledWatch } from '../sandboxes/settled-watch.ts';
+import { deleteOldKeys } from '../idempotency/key-store.ts';
+import { deleteOldOperations } from '../operations/operation-store.ts';
+import { applyTransition, findSandboxById, type SandboxRow } from '../sandboxes/sandbox-store.ts';
 import { agentView, decideReconcile, reconcileReasons } from './reconcile-decision.ts';
+import { deleteOldHostEvents, listLiveSandboxes, markSilentHosts, readTime } from './reconciliation-store.ts';
 
 export interface ReconcilerOptions {
   intervalMs: number;
@@ -26,9 +27,9 @@ export const defaultReconcilerOptions: ReconcilerOptions = {
 };
 
 const lockName = 'aviary:reconciler';
-const keptEventDays = 7;
+const keptDays = 7;
 
-type Deps = Pick<ServiceContext, 'database' | 'clock' | 'logger'> & { hostClients: HostClients; watch: SettledWatch };
+type Deps = Pick<ServiceContext, 'database' | 'clock' | 'logger'> & { hostClients: HostClients };
 
 /** The safety net: brings what hosts have and what the database says together, in both directions. */
 export class Reconciler {
@@ -56,7 +57,7 @@ export class Reconciler {
       await this.#markSilentHosts();
       for (const host of await listHosts(database.db, ['online', 'draining'])) {
         await this.reconcileHost(host.id).catch((error: unknown) =>
-          logger.warn({ host: host.id, error: errorText(error) }, 'host not reconciled'),
+          logger.warn({ hostId: host.id, err: error }, 'host not reconciled'),
         );
       }
       await this.#deleteOldRows();
@@ -73,7 +74,7 @@ export class Reconciler {
       (signal) => client.listSandboxes({}, { signal }),
     );
     const listed = new Map(sandboxes.map((info) => [info.sandboxId, info]));
-    const rows = await readHostRows(database.db, hostId);
+    const rows = await listLiveSandboxes(database.db, hostId);
     const known = new Set<string>(rows.map((row) => row.id));
     for (const row of rows) await this.#settle(row, listed.get(row.id), askedAt);
     for (const info of sandboxes) {
@@ -96,29 +97,29 @@ export class Reconciler {
       if (info) await this.#followReason(row, info);
       return;
     }
-    await this.#deps.database.db.transaction().execute(async (transaction) => {
+    await this.#deps.database.transaction(async ({ db, afterCommit }) => {
       let current: SandboxRow | undefined = row;
       for (const transition of decision.transitions) {
         const reason = info?.reason || (reconcileReasons[transition] ?? null);
         const isStart = transition === 'start_succeeded' || transition === 'resume_succeeded';
-        const started = isStart ? { started_at: sql<Date>`now()` as unknown as Date } : {};
+        const started = isStart ? { started_at: askedAt } : {};
         current =
           current &&
-          (await applyTransition(transaction, current, { transition, changes: { status_reason: reason, ...started } }));
+          (await applyTransition(db, current, { transition, changes: { status_reason: reason, ...started } }));
       }
-      if (current) this.#deps.logger.info({ sandbox: row.id, from: row.status, to: current.status }, 'status settled');
+      if (!current) return;
+      const facts = { hostId: row.host_id, sandboxId: row.id, from: row.status, to: current.status };
+      afterCommit(() => this.#deps.logger.info(facts, 'status settled'));
     });
-    this.#deps.watch.notify(row.id);
   }
 
   /** What keeps a running sandbox from working is told by an event, which a host whose disk is full may not be able to keep. */
   async #followReason(row: SandboxRow, info: SandboxInfo): Promise<void> {
     const isRunning = row.status === 'running' && agentView(info.state) === 'running';
     if (!isRunning || info.reason === '' || info.reason === row.status_reason) return;
-    await applyTransition(this.#deps.database.db, row, {
-      transition: 'reason_changed',
-      changes: { status_reason: info.reason },
-    });
+    await this.#deps.database.transaction(({ db }) =>
+      applyTransition(db, row, { transition: 'reason_changed', changes: { status_reason: info.reason } }),
+    );
   }
 
   /** A microVM without a live row on this host. Reads the row once more: nothing is destroyed on an old look. */
@@ -132,59 +133,36 @@ export class Reconciler {
   }
 
   async #destroy(hostId: HostId, sandboxId: SandboxId): Promise<void> {
-    this.#deps.logger.warn({ host: hostId, sandbox: sandboxId }, 'destroying a microVM that should not be there');
+    this.#deps.logger.warn({ hostId, sandboxId }, 'destroying a microVM that should not be there');
     const client = await this.#deps.hostClients.get(hostId);
     await client.destroySandbox({ operationId: uuidv7() as OperationId, sandboxId });
   }
 
   async #markSilentHosts(): Promise<void> {
-    const { database, clock, logger, hostClients, watch } = this.#deps;
+    const { database, clock, logger, hostClients } = this.#deps;
     const silentSince = new Date(clock.now() - this.#options.heartbeatTtlMs);
-    const silent = await database.db
-      .updateTable('hosts')
-      .set({ status: 'unreachable' })
-      .where('status', '=', 'online')
-      .where('last_heartbeat_at', '<', silentSince)
-      .returning('id')
-      .execute();
-    for (const { id } of silent) {
-      logger.warn({ host: id }, 'host is unreachable');
-      hostClients.evict(id);
+    for (const hostId of await markSilentHosts(database.db, silentSince)) {
+      logger.warn({ hostId }, 'host is unreachable');
+      hostClients.evict(hostId);
     }
     // Looks at all unreachable hosts, not only new ones: a round that was cut short is made good by the next.
     for (const host of await listHosts(database.db, ['unreachable'])) {
-      for (const row of await readHostRows(database.db, host.id)) {
+      for (const row of await listLiveSandboxes(database.db, host.id)) {
         if (nextSandboxStatus(row.status, 'host_lost') === undefined) continue;
-        await database.db.transaction().execute((transaction) =>
-          applyTransition(transaction, row, {
+        await database.transaction(({ db }) =>
+          applyTransition(db, row, {
             transition: 'host_lost',
             changes: { status_reason: 'its host no longer answers; it comes back with the host' },
           }),
         );
-        watch.notify(row.id);
       }
     }
   }
 
   async #deleteOldRows(): Promise<void> {
     const { db } = this.#deps.database;
-    const limit = sql<Date>`now() - make_interval(days => ${keptEventDays})`;
-    await db.deleteFrom('host_events').where('received_at', '<', limit).execute();
-    await db.deleteFrom('idempotency_keys').where('created_at', '<', limit).execute();
-    await db.deleteFrom('operations').where('state', '<>', 'running').where('finished_at', '<', limit).execute();
+    await deleteOldHostEvents(db, keptDays);
+    await deleteOldKeys(db);
+    await deleteOldOperations(db, keptDays);
   }
-}
-
-function readHostRows(db: Db, hostId: HostId): Promise<SandboxRow[]> {
-  return db
-    .selectFrom('sandboxes')
-    .select(sandboxColumns)
-    .where('host_id', '=', hostId)
-    .where('status', '<>', 'stopped')
-    .execute();
-}
-
-async function readTime(db: Db): Promise<Date> {
-  const { rows } = await sql<{ now: Date }>`SELECT now() AS now`.execute(db);
-  return rows[0]?.now ?? new Date();
 }

@@ -10,7 +10,6 @@ import {
 } from '@aviary/core';
 import type { Db, ServiceContext } from '../context.ts';
 import { applyTransition, findSandboxById, type SandboxChanges } from '../sandboxes/sandbox-store.ts';
-import type { SettledWatch } from '../sandboxes/settled-watch.ts';
 
 type SandboxEvent = SandboxEvents['events'][number];
 
@@ -32,15 +31,17 @@ const transitions: Record<SandboxEventName, SandboxTransition> = {
  * sandbox's last change, not legal in its state, of an unknown kind, or about another host's sandbox changes nothing.
  */
 export async function ingestSandboxEvents(
-  { database, watch, logger }: Pick<ServiceContext, 'database' | 'logger'> & { watch: SettledWatch },
+  { database, logger }: Pick<ServiceContext, 'database' | 'logger'>,
   hostId: HostId,
   { events }: SandboxEvents,
 ): Promise<void> {
   const parsed = events.map(parseEvent);
   for (const event of parsed) {
     const isApplied = await database.db.transaction().execute((transaction) => applyEvent(transaction, hostId, event));
-    logger.debug({ host: hostId, event: event.id, kind: event.event, isApplied }, 'sandbox event');
-    watch.notify(event.sandboxId);
+    logger.debug(
+      { hostId, sandboxId: event.sandboxId, eventId: event.id, event: event.event, isApplied },
+      'sandbox event',
+    );
   }
 }
 

@@ -1,7 +1,6 @@
 import type { Sandbox } from '@aviary/api-contract';
 import {
   type AppError,
-  newId,
   nextSandboxStatus,
   type SandboxActionName,
   type SandboxId,
@@ -10,29 +9,29 @@ import {
 import type { Db } from '../context.ts';
 import { recordAudit } from '../events.ts';
 import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from '../operations/accept-command.ts';
-import type { OperationKind, OperationPayloads } from '../operations/operation.ts';
+import { type SandboxStep, sandboxOperations } from './sandbox-operations.ts';
 import { applyTransition, findSandboxById, getSandbox, type SandboxRow, stateConflict } from './sandbox-store.ts';
 import { viewSandbox } from './sandbox-view.ts';
 
 /** What a command on one sandbox does: its transition and the operation that carries it out. */
-export interface SandboxCommand<K extends OperationKind> {
+export interface SandboxCommand {
   sandboxId: SandboxId;
   action: SandboxActionName;
   transition: SandboxTransition;
-  kind: K;
-  payload: OperationPayloads[K];
+  step: SandboxStep;
   /** Further checks and reservations in the same transaction. */
   prepare?: (db: Db, row: SandboxRow) => Promise<void>;
 }
 
 /** Moves one sandbox and leaves an operation. Throws `not_found`, or `invalid_state` with the present state. */
-export function acceptSandboxCommand<K extends OperationKind>(
+export function acceptSandboxCommand(
   deps: CommandDeps,
   context: CommandContext,
-  command: SandboxCommand<K>,
+  command: SandboxCommand,
 ): Promise<Accepted<Sandbox>> {
-  const { sandboxId, action, transition, kind, payload } = command;
-  return acceptCommand(deps, context, async (db) => {
+  const { sandboxId, action, transition, step } = command;
+  return acceptCommand(deps, context, async (unit) => {
+    const { db } = unit;
     const row = await getSandbox(db, context.teamId, sandboxId);
     if (nextSandboxStatus(row.status, transition) === undefined) throw stateConflict(row, action);
     await command.prepare?.(db, row);
@@ -43,16 +42,11 @@ export function acceptSandboxCommand<K extends OperationKind>(
       actor: context.actor,
       resourceType: 'sandbox',
       resourceId: sandboxId,
-      action: `sandbox.${kind}`,
+      action: `sandbox.${step.kind}`,
     });
-    const operation = await deps.runner.accept(db, {
-      id: newId('operation'),
-      teamId: context.teamId,
-      sandboxId,
-      kind,
-      payload,
-    });
-    return { body: viewSandbox(moved), operations: [operation] };
+    const about = { teamId: context.teamId, sandboxId, subject: { type: 'sandbox', id: sandboxId } } as const;
+    const operationId = await deps.runner.accept(unit, sandboxOperations, { operation: { ...about, ...step } });
+    return { body: viewSandbox(moved), operationId };
   });
 }
 

@@ -1,11 +1,10 @@
 import { activityRoutes } from '@aviary/api-contract';
 import { canSandbox, parseId } from '@aviary/core';
 import type { FastifyInstance } from 'fastify';
-import { sql } from 'kysely';
 import { runOnceByKey } from '../http/idempotent.ts';
 import { type ApiDeps, registerRoutes } from '../http/register-routes.ts';
 import { type DataDeps, openRunning } from './running-sandbox.ts';
-import { getSandbox, sandboxColumns, stateConflict } from './sandbox-store.ts';
+import { getSandbox, stateConflict, touchSandbox, updateTimeout } from './sandbox-store.ts';
 import { viewSandbox } from './sandbox-view.ts';
 
 /** Ping, which puts off auto-pause, and the idle time after which it comes. */
@@ -18,11 +17,7 @@ export function registerActivityRoutes(app: FastifyInstance, deps: DataDeps & Ap
         const id = parseId('sandbox', params.id, 'id');
         const client = await openRunning(deps, { teamId, id, action: 'ping' });
         await client.pingSandbox({ sandboxId: id });
-        await database.db
-          .updateTable('sandboxes')
-          .set({ last_active_at: sql<Date>`now()`, last_activity: 'ping' })
-          .where('id', '=', id)
-          .execute();
+        await touchSandbox(database.db, id, 'ping');
       },
       setTimeout: (call) =>
         runOnceByKey(deps, call, async () => {
@@ -39,12 +34,7 @@ export function registerActivityRoutes(app: FastifyInstance, deps: DataDeps & Ap
             const client = await hostClients.get(row.host_id);
             await client.setTimeout({ sandboxId: id, timeoutSec: body.timeout_sec });
           }
-          const updated = await database.db
-            .updateTable('sandboxes')
-            .set({ timeout_sec: body.timeout_sec, updated_at: sql<Date>`now()` })
-            .where('id', '=', id)
-            .returning(sandboxColumns)
-            .executeTakeFirstOrThrow();
+          const updated = await updateTimeout(database.db, id, body.timeout_sec);
           return viewSandbox(updated);
         }),
     },

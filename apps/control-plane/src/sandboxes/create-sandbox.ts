@@ -1,55 +1,58 @@
 import type { CreateSandbox, Sandbox } from '@aviary/api-contract';
-import { AppError, newId, sandboxLimits } from '@aviary/core';
-import { recordAudit, recordEvent } from '../events.ts';
+import { AppError, must, newId, sandboxLimits } from '@aviary/core';
+import type { ServiceContext } from '../context.ts';
+import { recordAudit } from '../events.ts';
 import { type PlacementOptions, placeSandboxes, type SandboxSize } from '../hosts/placement.ts';
 import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from '../operations/accept-command.ts';
+import { PhaseLog } from '../operations/phase-log.ts';
 import { resolveTemplate, type TemplateRow } from '../templates/template-store.ts';
-import { sandboxColumns } from './sandbox-store.ts';
+import { sandboxOperations } from './sandbox-operations.ts';
+import { insertSandboxes } from './sandbox-store.ts';
 import { viewSandbox } from './sandbox-view.ts';
 
 /** Accepts a new sandbox: its row, which reserves its place on a host, and the operation that boots it. */
 export function createSandbox(
-  deps: CommandDeps & { placement: PlacementOptions },
+  deps: CommandDeps & Pick<ServiceContext, 'clock'> & { placement: PlacementOptions },
   context: CommandContext,
   request: CreateSandbox,
 ): Promise<Accepted<Sandbox>> {
   checkBytes('metadata', request.metadata, sandboxLimits.metadataBytes);
   checkBytes('envs', request.envs, sandboxLimits.envBytes);
-  return acceptCommand(deps, context, async (db) => {
+  return acceptCommand(deps, context, async (unit) => {
+    const { db } = unit;
     const { teamId, actor } = context;
     const template = await resolveTemplate(db, teamId, request.template ?? 'minimal');
     const size = chooseSize(template, request);
-    const hostId = await placeSandboxes(db, { teamId, size, onlyHost: template.host_id }, deps.placement);
+    const phases = new PhaseLog(deps.clock);
+    const hostId = await phases.time('placed', () =>
+      placeSandboxes(db, { teamId, size, onlyHost: template.host_id }, deps.placement),
+    );
     const id = newId('sandbox');
-    const row = await db
-      .insertInto('sandboxes')
-      .values({
-        id,
-        team_id: teamId,
-        host_id: hostId,
-        template_team_id: template.team_id,
-        template_id: template.id,
-        template_name: template.name,
-        status: 'starting',
-        vcpus: size.vcpus,
-        memory_mib: size.memoryMib,
-        disk_mib: size.diskMib,
-        timeout_sec: request.timeout_sec ?? sandboxLimits.timeoutSec.default,
-        metadata: JSON.stringify(request.metadata ?? {}),
-      })
-      .returning(sandboxColumns)
-      .executeTakeFirstOrThrow();
-    await recordEvent(db, { teamId, sandboxId: id, type: 'sandbox.created', payload: { status: row.status } });
+    const sandbox = {
+      id,
+      team_id: teamId,
+      host_id: hostId,
+      template_team_id: template.team_id,
+      template_id: template.id,
+      template_name: template.name,
+      status: 'starting' as const,
+      vcpus: size.vcpus,
+      memory_mib: size.memoryMib,
+      disk_mib: size.diskMib,
+      timeout_sec: request.timeout_sec ?? sandboxLimits.timeoutSec.default,
+      metadata: JSON.stringify(request.metadata ?? {}),
+    };
+    const [row] = await insertSandboxes(db, [sandbox], { status: sandbox.status });
     await recordAudit(db, { teamId, actor, resourceType: 'sandbox', resourceId: id, action: 'sandbox.create' });
-    const payload = { envs: request.envs ?? {} };
-    const operation = await deps.runner.accept(db, {
-      id: newId('operation'),
+    const operation = {
       teamId,
       sandboxId: id,
       kind: 'create',
-      payload,
-    });
-    return { body: viewSandbox(row), operations: [operation] };
+      subject: { type: 'sandbox', id },
+      payload: { envs: request.envs ?? {} },
+    } as const;
+    const operationId = await deps.runner.accept(unit, sandboxOperations, { operation, phases: phases.phases });
+    return { body: viewSandbox(must(row, 'the sandbox was inserted')), operationId };
   });
 }
 

@@ -72,3 +72,17 @@ export function findGeneration(
   const query = db.selectFrom('generations').select(generationColumns).where('sandbox_id', '=', sandboxId);
   return ('id' in by ? query.where('id', '=', by.id) : query.where('name', '=', by.name)).executeTakeFirst();
 }
+
+/** Sets name and pin of a generation; what is absent stays. Throws the store's unique violation when the name is taken. */
+export function updateGenerationRow(
+  db: Db,
+  id: GenerationId,
+  { name, pinned }: { name?: string | null; pinned?: boolean },
+): Promise<GenerationRow> {
+  return db
+    .updateTable('generations')
+    .set({ ...(name === undefined ? {} : { name }), ...(pinned === undefined ? {} : { pinned }) })
+    .where('id', '=', id)
+    .returning(generationColumns)
+    .executeTakeFirstOrThrow();
+}

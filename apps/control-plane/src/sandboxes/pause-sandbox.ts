@@ -13,7 +13,6 @@ export function pauseSandbox(
     sandboxId,
     action: 'pause',
     transition: 'pause_requested',
-    kind: 'pause',
-    payload: { isForced },
+    step: { kind: 'pause', payload: { isForced } },
   });
 }

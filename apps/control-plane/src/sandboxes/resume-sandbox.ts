@@ -18,8 +18,7 @@ export function resumeSandbox(
     sandboxId,
     action: 'resume',
     transition: 'resume_requested',
-    kind: 'resume',
-    payload: { generationId, isCold },
+    step: { kind: 'resume', payload: { generationId, isCold } },
     prepare: (db, row) => reserve(deps, db, row),
   });
 }
@@ -34,8 +33,7 @@ export function rewindSandbox(
     sandboxId,
     action: 'rewind',
     transition: 'rewind_requested',
-    kind: 'resume',
-    payload: { generationId },
+    step: { kind: 'resume', payload: { generationId } },
     prepare: (db, row) => reserve(deps, db, row),
   });
 }

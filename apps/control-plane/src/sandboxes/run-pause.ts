@@ -1,43 +1,43 @@
 import { AppError, asId, type SandboxTransition } from '@aviary/core';
 import type { ServiceContext } from '../context.ts';
 import { type AgentDeps, callAgent } from '../hosts/agent-call.ts';
-import type { OperationHandler } from '../operations/operation.ts';
 import { recordGeneration } from './generation-store.ts';
-import { failureReason, hostRetryMs, readSandbox } from './outcome.ts';
-import { applyToLatest, type SandboxRow } from './sandbox-store.ts';
+import { failSandbox, hostRetryMs, moveSandbox, readSandbox } from './outcome.ts';
+import type { SandboxOperationHandler } from './sandbox-operations.ts';
+import type { SandboxRow } from './sandbox-store.ts';
 
 /** Saving the memory of a large sandbox to a slow disk takes minutes. */
 const pauseTimeoutMs = 9 * 60_000;
 
-export function pauseHandler(deps: AgentDeps & Pick<ServiceContext, 'database'>): OperationHandler<'pause'> {
+export function pauseHandler(deps: AgentDeps & Pick<ServiceContext, 'database'>): SandboxOperationHandler<'pause'> {
   const { db } = deps.database;
   return {
     retryBudgetMs: hostRetryMs,
-    async run(operation, signal) {
+    async run(operation, { signal, phases }) {
       const row = await readSandbox(db, operation);
       const { isForced = false } = operation.payload;
       const request = { operationId: operation.id, sandboxId: row.id, force: isForced };
-      const { generation, sandbox } = await callAgent(deps, row.host_id, (client) =>
-        client.pauseSandbox(request, { signal, timeoutMs: pauseTimeoutMs }),
+      const reply = await phases.time('agent', () =>
+        callAgent(deps, row.host_id, (client) => client.pauseSandbox(request, { signal, timeoutMs: pauseTimeoutMs })),
       );
-      return async (transaction) => {
-        const changes = {
+      phases.addOfHost(reply.phases);
+      const { generation, sandbox } = reply;
+      return async (unit) => {
+        if (generation) await recordGeneration(unit.db, row.id, generation);
+        const facts = {
           status_reason: sandbox?.reason || null,
           ...(generation ? { generation_id: asId('generation', generation.generationId) } : {}),
         };
-        if (generation) await recordGeneration(transaction, row.id, generation);
-        await applyToLatest(transaction, row.id, { transition: 'pause_succeeded', changes });
+        return {
+          state: 'succeeded',
+          result: await moveSandbox(unit, row.id, { transition: 'pause_succeeded', facts }),
+        };
       };
     },
-    async fail(operation, error) {
+    async fail(operation, failure) {
       const row = await readSandbox(db, operation);
-      const transition = await judge(deps, row);
-      return async (transaction) => {
-        await applyToLatest(transaction, row.id, {
-          transition,
-          changes: { status_reason: `pause failed: ${failureReason(error)}` },
-        });
-      };
+      const left = { transition: await judge(deps, row), reason: `pause failed: ${failure.message}`, failure };
+      return (unit) => failSandbox(unit, row.id, left);
     },
   };
 }

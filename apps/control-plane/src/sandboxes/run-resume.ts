@@ -1,45 +1,50 @@
 import { AppError, type SandboxTransition } from '@aviary/core';
 import type { ServiceContext } from '../context.ts';
 import { type AgentDeps, callAgent } from '../hosts/agent-call.ts';
-import type { OperationHandler } from '../operations/operation.ts';
-import { endIfStopped, failureReason, hostRetryMs, readSandbox, runChanges } from './outcome.ts';
-import { applyToLatest, type SandboxRow } from './sandbox-store.ts';
+import {
+  endIfStopped,
+  failSandbox,
+  hostRetryMs,
+  moveSandbox,
+  overtakenByDelete,
+  readSandbox,
+  runFacts,
+} from './outcome.ts';
+import type { SandboxOperationHandler } from './sandbox-operations.ts';
+import type { SandboxRow } from './sandbox-store.ts';
 
 const resumeTimeoutMs = 9 * 60_000;
 
 /** Resumes from the latest generation, or from the one that a rewind names. */
-export function resumeHandler(deps: AgentDeps & Pick<ServiceContext, 'database'>): OperationHandler<'resume'> {
+export function resumeHandler(deps: AgentDeps & Pick<ServiceContext, 'database'>): SandboxOperationHandler<'resume'> {
   const { db } = deps.database;
   return {
     retryBudgetMs: hostRetryMs,
-    async run(operation, signal) {
+    async run(operation, { signal, phases }) {
       const row = await readSandbox(db, operation);
-      if (row.status === 'stopping' || row.status === 'stopped') return async () => undefined;
-      const { sandbox } = await callAgent(deps, row.host_id, (client) =>
-        client.resumeSandbox(
-          {
-            operationId: operation.id,
-            sandboxId: row.id,
-            timeoutSec: row.timeout_sec,
-            generationId: operation.payload.generationId ?? '',
-            cold: operation.payload.isCold ?? false,
-          },
-          { signal, timeoutMs: resumeTimeoutMs },
-        ),
+      if (row.status === 'stopping' || row.status === 'stopped') return overtakenByDelete(row.id, 'was back');
+      const request = {
+        operationId: operation.id,
+        sandboxId: row.id,
+        timeoutSec: row.timeout_sec,
+        generationId: operation.payload.generationId ?? '',
+        cold: operation.payload.isCold ?? false,
+      };
+      const reply = await phases.time('agent', () =>
+        callAgent(deps, row.host_id, (client) => client.resumeSandbox(request, { signal, timeoutMs: resumeTimeoutMs })),
       );
+      phases.addOfHost(reply.phases);
       const started = { sandboxId: row.id, hostId: row.host_id, signal };
-      if (await endIfStopped(deps, operation, started)) return async () => undefined;
-      return async (transaction) => {
-        await applyToLatest(transaction, row.id, { transition: 'resume_succeeded', changes: runChanges(sandbox) });
+      if (await endIfStopped(deps, operation, started)) return overtakenByDelete(row.id, 'was back');
+      return async (unit) => {
+        const move = { transition: 'resume_succeeded', facts: runFacts(reply.sandbox) } as const;
+        return { state: 'succeeded', result: await moveSandbox(unit, row.id, move) };
       };
     },
-    async fail(operation, error) {
+    async fail(operation, failure) {
       const row = await readSandbox(db, operation);
-      const transition = await judge(deps, row);
-      return async (transaction) => {
-        const changes = { status_reason: `resume failed: ${failureReason(error)}` };
-        await applyToLatest(transaction, row.id, { transition, changes });
-      };
+      const left = { transition: await judge(deps, row), reason: `resume failed: ${failure.message}`, failure };
+      return (unit) => failSandbox(unit, row.id, left);
     },
   };
 }

@@ -1,6 +1,7 @@
 import {
   AppError,
   formatId,
+  must,
   nextSandboxStatus,
   type SandboxActionName,
   type SandboxId,
@@ -13,7 +14,7 @@ import {
   whyNotSandbox,
 } from '@aviary/core';
 import type { SandboxTable } from '@aviary/database';
-import { type Selectable, sql, type Updateable } from 'kysely';
+import { type Insertable, type Selectable, sql, type Updateable } from 'kysely';
 import type { Db } from '../context.ts';
 import { recordEvent } from '../events.ts';
 
@@ -21,6 +22,12 @@ export type SandboxRow = Selectable<SandboxTable>;
 
 /** Columns that a status write may set besides the status. */
 export type SandboxChanges = Omit<Updateable<SandboxTable>, 'id' | 'team_id' | 'status' | 'revision'>;
+
+/** What a change of status may tell of the sandbox's run. */
+export type RunFacts = Pick<
+  SandboxRow,
+  'status_reason' | 'started_at' | 'last_active_at' | 'start_path' | 'generation_id'
+>;
 
 /** Every column, named: what {@link SandboxRow} holds. */
 export const sandboxColumns = [
@@ -72,6 +79,49 @@ export function noSuchSandbox(): AppError {
 /** A sandbox whatever its team: for operations and the host side, which come from the database themselves. */
 export function findSandboxById(db: Db, id: SandboxId): Promise<SandboxRow | undefined> {
   return db.selectFrom('sandboxes').select(sandboxColumns).where('id', '=', id).executeTakeFirst();
+}
+
+/** A team's sandbox and where its host is, in one query. */
+export function findSandboxOnHost(db: Db, teamId: TeamId, id: SandboxId) {
+  return db
+    .selectFrom('sandboxes')
+    .innerJoin('hosts', 'hosts.id', 'sandboxes.host_id')
+    .select(['sandboxes.id', 'sandboxes.status', 'status_reason', 'host_id', 'address', 'epoch'])
+    .where('sandboxes.id', '=', id)
+    .where('sandboxes.team_id', '=', teamId)
+    .executeTakeFirst();
+}
+
+/** Writes new sandboxes, with the event that they begin to be; in the order of `sandboxes`. */
+export async function insertSandboxes(
+  db: Db,
+  sandboxes: readonly Insertable<SandboxTable>[],
+  payload: object,
+): Promise<SandboxRow[]> {
+  const rows = await db.insertInto('sandboxes').values(sandboxes).returning(sandboxColumns).execute();
+  for (const { id, team_id } of rows)
+    await recordEvent(db, { teamId: team_id, sandboxId: id, type: 'sandbox.created', payload });
+  const byId = new Map(rows.map((row) => [row.id, row]));
+  return sandboxes.map(({ id }) => must(byId.get(id), 'what was inserted is returned'));
+}
+
+/** Notes that a user gave a sign of life. */
+export async function touchSandbox(db: Db, id: SandboxId, activity: string): Promise<void> {
+  await db
+    .updateTable('sandboxes')
+    .set({ last_active_at: sql<Date>`now()`, last_activity: activity })
+    .where('id', '=', id)
+    .execute();
+}
+
+/** Sets the idle time before auto-pause. */
+export function updateTimeout(db: Db, id: SandboxId, timeoutSec: number): Promise<SandboxRow> {
+  return db
+    .updateTable('sandboxes')
+    .set({ timeout_sec: timeoutSec, updated_at: sql<Date>`now()` })
+    .where('id', '=', id)
+    .returning(sandboxColumns)
+    .executeTakeFirstOrThrow();
 }
 
 /**

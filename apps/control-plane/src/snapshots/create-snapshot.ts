@@ -3,7 +3,8 @@ import { AppError, canSandbox, newId, parseId } from '@aviary/core';
 import { recordAudit } from '../events.ts';
 import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from '../operations/accept-command.ts';
 import { getSandbox, stateConflict } from '../sandboxes/sandbox-store.ts';
-import { findOwnTemplate, templateColumns } from '../templates/template-store.ts';
+import { findOwnTemplate, insertTemplate } from '../templates/template-store.ts';
+import { snapshotOperations } from './snapshot-operations.ts';
 import { viewSnapshot } from './snapshot-view.ts';
 
 /** Accepts a template made of a running or paused sandbox, which goes on as it is. Throws `already_exists` without `overwrite`. */
@@ -13,7 +14,8 @@ export function createSnapshot(
   request: CreateSnapshot,
 ): Promise<Accepted<Snapshot>> {
   const { teamId, actor } = context;
-  return acceptCommand(deps, context, async (db) => {
+  return acceptCommand(deps, context, async (unit) => {
+    const { db } = unit;
     const sandbox = await getSandbox(db, teamId, parseId('sandbox', request.sandbox_id));
     if (!canSandbox('snapshot', sandbox.status)) throw stateConflict(sandbox, 'snapshot');
     const taken = await findOwnTemplate(db, teamId, request.name);
@@ -24,22 +26,18 @@ export function createSnapshot(
       });
     }
     const id = newId('template');
-    const row = await db
-      .insertInto('templates')
-      .values({
-        id,
-        team_id: teamId,
-        // The old one keeps the name until the new one is whole. No user can give a name with a slash.
-        name: taken ? `pending/${id}` : request.name,
-        kind: 'snapshot',
-        status: 'creating',
-        vcpus: sandbox.vcpus,
-        memory_mib: sandbox.memory_mib,
-        disk_mib: sandbox.disk_mib,
-        host_id: sandbox.host_id,
-      })
-      .returning(templateColumns)
-      .executeTakeFirstOrThrow();
+    const row = await insertTemplate(db, {
+      id,
+      team_id: teamId,
+      // The old one keeps the name until the new one is whole. No user can give a name with a slash.
+      name: taken ? `pending/${id}` : request.name,
+      kind: 'snapshot',
+      status: 'creating',
+      vcpus: sandbox.vcpus,
+      memory_mib: sandbox.memory_mib,
+      disk_mib: sandbox.disk_mib,
+      host_id: sandbox.host_id,
+    });
     await recordAudit(db, {
       teamId,
       actor,
@@ -48,13 +46,14 @@ export function createSnapshot(
       action: 'snapshot.create',
       metadata: { name: request.name },
     });
-    const operation = await deps.runner.accept(db, {
-      id: newId('operation'),
+    const operation = {
       teamId,
       sandboxId: sandbox.id,
       kind: 'snapshot_create',
+      subject: { type: 'template', id },
       payload: { templateId: id, replaces: taken?.id ?? null, name: request.name },
-    });
-    return { body: { ...viewSnapshot(row), name: request.name }, operations: [operation] };
+    } as const;
+    const operationId = await deps.runner.accept(unit, snapshotOperations, { operation });
+    return { body: { ...viewSnapshot(row), name: request.name }, operationId };
   });
 }

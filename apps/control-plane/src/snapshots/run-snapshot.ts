@@ -1,125 +1,127 @@
-import { AppError, newId, type OperationId, type TemplateId } from '@aviary/core';
-import { sql } from 'kysely';
-import type { Db, ServiceContext } from '../context.ts';
+import { AppError, must, newId, type TemplateId } from '@aviary/core';
+import type { UnitOfWork } from '@aviary/database';
+import { currentTrace } from '@aviary/service-kit';
+import type { ServiceContext } from '../context.ts';
 import { type AgentDeps, callAgent } from '../hosts/agent-call.ts';
-import type { Operation, OperationHandler } from '../operations/operation.ts';
+import type { NewOperation, OperationHandlers, OperationOf } from '../operations/operation.ts';
 import { insertOperation } from '../operations/operation-store.ts';
-import { failureReason, hostRetryMs, readSandbox } from '../sandboxes/outcome.ts';
+import { hostRetryMs } from '../sandboxes/outcome.ts';
+import { findSandboxById } from '../sandboxes/sandbox-store.ts';
+import {
+  completeTemplate,
+  deleteTemplate,
+  failTemplate,
+  findTemplate,
+  retireTemplate,
+} from '../templates/template-store.ts';
+import type { snapshotOperations } from './snapshot-operations.ts';
+import { viewSnapshot } from './snapshot-view.ts';
 
 const snapshotTimeoutMs = 9 * 60_000;
+const deleteRetryMs = 60_000;
 
+type Definitions = typeof snapshotOperations;
 type Deps = AgentDeps & Pick<ServiceContext, 'database'>;
 
+/** What carries out each of {@link snapshotOperations}. */
+export function snapshotHandlers(deps: Deps): OperationHandlers<Definitions> {
+  return { snapshot_create: createHandler(deps), snapshot_delete: deleteHandler(deps) };
+}
+
 /** Saves a sandbox's state as a template; with `replaces`, the old one goes when the new one is whole. */
-export function snapshotCreateHandler(deps: Deps): OperationHandler<'snapshot_create'> {
+function createHandler(deps: Deps): OperationHandlers<Definitions>['snapshot_create'] {
   const { db } = deps.database;
   return {
     retryBudgetMs: hostRetryMs,
-    async run(operation, signal) {
-      const row = await readSandbox(db, operation);
-      const templateId = operation.payload.templateId as TemplateId;
-      const size = await callAgent(deps, row.host_id, (client) =>
-        client.createSnapshot(
-          { operationId: operation.id, sandboxId: row.id, template: { teamId: row.team_id, templateId } },
-          { signal, timeoutMs: snapshotTimeoutMs },
+    async run(operation, { signal, phases }) {
+      const sourceId = must(operation.sandboxId, 'a snapshot is made of a sandbox');
+      const source = must(
+        await findSandboxById(db, sourceId),
+        'sandboxes are never deleted while operations name them',
+      );
+      const { templateId, replaces, name } = operation.payload;
+      const request = {
+        operationId: operation.id,
+        sandboxId: source.id,
+        template: { teamId: source.team_id, templateId },
+      };
+      const size = await phases.time('agent', () =>
+        callAgent(deps, source.host_id, (client) =>
+          client.createSnapshot(request, { signal, timeoutMs: snapshotTimeoutMs }),
         ),
       );
-      return async (transaction) => {
-        const { replaces, name } = operation.payload;
-        if (replaces) await retire(transaction, operation, replaces as TemplateId);
-        await transaction
-          .updateTable('templates')
-          .set({
+      return async (unit) => {
+        if (replaces) await retire(unit, operation, replaces);
+        const row = await completeTemplate(
+          unit.db,
+          { teamId: operation.teamId, id: templateId },
+          {
             name,
-            status: 'ready',
             size_bytes: Number(size.sizeBytes),
-            vcpus: size.vcpus || row.vcpus,
-            memory_mib: size.memoryMib || row.memory_mib,
-            disk_mib: size.diskMib || row.disk_mib,
-          })
-          .where('team_id', '=', operation.teamId)
-          .where('id', '=', templateId)
-          .execute();
+            vcpus: size.vcpus || source.vcpus,
+            memory_mib: size.memoryMib || source.memory_mib,
+            disk_mib: size.diskMib || source.disk_mib,
+          },
+        );
+        return { state: 'succeeded', result: viewSnapshot(row) };
       };
     },
-    async fail(operation, error) {
-      return async (transaction) => {
-        await transaction
-          .updateTable('templates')
-          .set({ status: 'error', status_reason: failureReason(error) })
-          .where('team_id', '=', operation.teamId)
-          .where('id', '=', operation.payload.templateId as TemplateId)
-          .execute();
+    async fail({ teamId, payload: { templateId } }, failure) {
+      const code = failure.code === 'not_found' ? 'internal' : failure.code;
+      return async (unit) => {
+        await failTemplate(unit.db, { teamId, id: templateId }, failure.message);
+        const details = { ...failure.details, status: 'error', status_reason: failure.message };
+        return { state: 'failed', error: new AppError(code, `the snapshot failed: ${failure.message}`, { details }) };
       };
     },
   };
 }
 
 /** Frees the old template's name and leaves its deletion to any replica: the lease of that operation is over at once. */
-async function retire(db: Db, operation: Operation, id: TemplateId): Promise<void> {
-  await db
-    .updateTable('templates')
-    .set({ status: 'deleting', name: retiredName(id) })
-    .where('team_id', '=', operation.teamId)
-    .where('id', '=', id)
-    .execute();
-  const deletion = {
-    id: newId('operation') as OperationId,
-    teamId: operation.teamId,
+async function retire(
+  { db }: UnitOfWork,
+  { id: owner, teamId }: OperationOf<Definitions, 'snapshot_create'>,
+  templateId: TemplateId,
+): Promise<void> {
+  await retireTemplate(db, { teamId, id: templateId });
+  const deletion: NewOperation<Definitions, 'snapshot_delete'> = {
+    teamId,
     sandboxId: null,
-    kind: 'snapshot_delete' as const,
-    payload: { templateId: id },
+    kind: 'snapshot_delete',
+    subject: { type: 'template', id: templateId },
+    payload: { templateId },
   };
-  await insertOperation(db, deletion, { owner: operation.id, ttlMs: 0 });
-}
-
-/** A name that no user can give, as it holds a slash. */
-export function retiredName(id: TemplateId): string {
-  return `retired/${id}`;
+  const requestId = currentTrace().requestId ?? null;
+  await insertOperation(db, { ...deletion, id: newId('operation'), requestId }, { owner, ttlMs: 0 });
 }
 
 /** Deletes a template's files from its host, then its row. */
-export function snapshotDeleteHandler(deps: Deps): OperationHandler<'snapshot_delete'> {
+function deleteHandler(deps: Deps): OperationHandlers<Definitions>['snapshot_delete'] {
   const { db } = deps.database;
-  const find = (operation: Operation<'snapshot_delete'>) =>
-    db
-      .selectFrom('templates')
-      .select(['id', 'host_id'])
-      .where('team_id', '=', operation.teamId)
-      .where('id', '=', operation.payload.templateId as TemplateId)
-      .executeTakeFirst();
   return {
-    retryBudgetMs: 60_000,
-    async run(operation, signal) {
-      const template = await find(operation);
-      const hostId = template?.host_id;
+    retryBudgetMs: deleteRetryMs,
+    async run({ id: operationId, teamId, payload: { templateId } }, { signal, phases }) {
+      const row = await findTemplate(db, { teamId, id: templateId });
+      const hostId = row?.host_id;
       if (hostId) {
-        const target = { teamId: operation.teamId, templateId: template.id };
-        await callAgent(deps, hostId, (client) =>
-          client.deleteSnapshot({ operationId: operation.id, template: target }, { signal }),
-        ).catch((error: unknown) => {
-          if (!(error instanceof AppError && error.code === 'not_found')) throw error;
-        });
+        const request = { operationId, template: { teamId, templateId } };
+        await phases
+          .time('agent', () => callAgent(deps, hostId, (client) => client.deleteSnapshot(request, { signal })))
+          .catch((error: unknown) => {
+            if (!(error instanceof AppError && error.code === 'not_found')) throw error;
+          });
       }
-      return async (transaction) => {
-        await transaction
-          .deleteFrom('templates')
-          .where('team_id', '=', operation.teamId)
-          .where('id', '=', operation.payload.templateId as TemplateId)
-          .execute();
+      return async (unit) => {
+        await deleteTemplate(unit.db, { teamId, id: templateId });
+        return { state: 'succeeded', result: row ? viewSnapshot(row) : {} };
       };
     },
-    async fail(operation, error) {
-      return async (transaction) => {
-        await transaction
-          .updateTable('templates')
-          .set({
-            status: 'error',
-            status_reason: sql`${`cannot delete its files: ${failureReason(error)}; delete it again`}`,
-          })
-          .where('team_id', '=', operation.teamId)
-          .where('id', '=', operation.payload.templateId as TemplateId)
-          .execute();
+    async fail({ teamId, payload: { templateId } }, failure) {
+      const reason = `cannot delete its files: ${failure.message}; delete it again`;
+      return async (unit) => {
+        await failTemplate(unit.db, { teamId, id: templateId }, reason);
+        const details = { ...failure.details, status: 'error', status_reason: reason };
+        return { state: 'failed', error: new AppError(failure.code, reason, { details }) };
       };
     },
   };

@@ -1,6 +1,6 @@
 import { AppError, platformTeamId, type TeamId, type TemplateId } from '@aviary/core';
 import type { TemplateTable } from '@aviary/database';
-import type { Selectable } from 'kysely';
+import type { Insertable, Selectable } from 'kysely';
 import type { Db } from '../context.ts';
 
 export type TemplateRow = Selectable<TemplateTable>;
@@ -50,6 +50,75 @@ export function findOwnTemplate(db: Db, teamId: TeamId, name: string): Promise<T
     .where('team_id', '=', teamId)
     .where('name', '=', name)
     .executeTakeFirst();
+}
+
+/** A template by its own name: the team that owns it and its id. */
+export interface TemplateKey {
+  teamId: TeamId;
+  id: TemplateId;
+}
+
+export function findTemplate(db: Db, { teamId, id }: TemplateKey): Promise<TemplateRow | undefined> {
+  return db
+    .selectFrom('templates')
+    .select(templateColumns)
+    .where('team_id', '=', teamId)
+    .where('id', '=', id)
+    .executeTakeFirst();
+}
+
+export function insertTemplate(db: Db, template: Insertable<TemplateTable>): Promise<TemplateRow> {
+  return db.insertInto('templates').values(template).returning(templateColumns).executeTakeFirstOrThrow();
+}
+
+/** The template is whole and ready, under its name. */
+export function completeTemplate(
+  db: Db,
+  { teamId, id }: TemplateKey,
+  facts: Pick<TemplateRow, 'name' | 'size_bytes' | 'vcpus' | 'memory_mib' | 'disk_mib'>,
+): Promise<TemplateRow> {
+  return db
+    .updateTable('templates')
+    .set({ ...facts, status: 'ready' })
+    .where('team_id', '=', teamId)
+    .where('id', '=', id)
+    .returning(templateColumns)
+    .executeTakeFirstOrThrow();
+}
+
+export async function failTemplate(db: Db, { teamId, id }: TemplateKey, reason: string): Promise<void> {
+  await db
+    .updateTable('templates')
+    .set({ status: 'error', status_reason: reason })
+    .where('team_id', '=', teamId)
+    .where('id', '=', id)
+    .execute();
+}
+
+/** Marks a template that is to be deleted. Undefined while it is being made. */
+export function markDeleting(db: Db, { teamId, id }: TemplateKey): Promise<TemplateRow | undefined> {
+  return db
+    .updateTable('templates')
+    .set({ status: 'deleting' })
+    .where('team_id', '=', teamId)
+    .where('id', '=', id)
+    .where('status', 'in', ['ready', 'error'])
+    .returning(templateColumns)
+    .executeTakeFirst();
+}
+
+/** Marks a template that another one replaces, and frees its name: no user can give one with a slash. */
+export async function retireTemplate(db: Db, { teamId, id }: TemplateKey): Promise<void> {
+  await db
+    .updateTable('templates')
+    .set({ status: 'deleting', name: `retired/${id}` })
+    .where('team_id', '=', teamId)
+    .where('id', '=', id)
+    .execute();
+}
+
+export async function deleteTemplate(db: Db, { teamId, id }: TemplateKey): Promise<void> {
+  await db.deleteFrom('templates').where('team_id', '=', teamId).where('id', '=', id).execute();
 }
 
 /** The template a team means by `name`: its own before the platform's. Throws `not_found` with the names there are. */

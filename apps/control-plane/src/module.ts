@@ -1,0 +1,43 @@
+import type { FastifyInstance } from 'fastify';
+import type { ServiceContext } from './context.ts';
+import type { HostClients } from './hosts/host-clients.ts';
+import type { PlacementOptions } from './hosts/placement.ts';
+import type { SigningKey } from './hosts/signing-key.ts';
+import type { ApiDeps } from './http/register-routes.ts';
+import type { IdempotencyKeys } from './idempotency/idempotency-keys.ts';
+import type { RegisteredOperation } from './operations/operation-registry.ts';
+import type { OperationRunner } from './operations/operation-runner.ts';
+import type { OperationWaits } from './operations/operation-waits.ts';
+import type { Reconciler } from './reconciliation/reconciler.ts';
+
+/** What handlers of operations are made of. */
+export interface PlatformContext extends ServiceContext, ApiDeps {
+  signingKey: SigningKey;
+  hostClients: HostClients;
+  placement: PlacementOptions;
+  idempotency: IdempotencyKeys;
+  waits: OperationWaits;
+  reconciler: Reconciler;
+}
+
+/** Everything that a part of the control plane may use. */
+export interface ControlPlaneContext extends PlatformContext {
+  runner: OperationRunner;
+}
+
+/** Runs until `signal` aborts. */
+export type Loop = (signal: AbortSignal) => Promise<void>;
+
+/**
+ * A part of the control plane: what it adds to the API, to what can be carried out, to what goes on by itself and to the
+ * store. The core's own domains are modules, and an extension is one.
+ */
+export interface Module {
+  name: string;
+  /** A directory of numbered SQL files, applied after the core's. */
+  migrations?: string;
+  routes?(app: FastifyInstance, context: ControlPlaneContext): void | Promise<void>;
+  /** The kinds of operations that the module's commands leave behind; made before the runner, which carries them out. */
+  operations?(context: PlatformContext): readonly RegisteredOperation[];
+  loops?(context: ControlPlaneContext): readonly Loop[];
+}
