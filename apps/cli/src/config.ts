@@ -9,6 +9,8 @@ export interface CliConfig {
   /** From AVIARY_API_KEY; else the key that `aviary up` left in the data directory is used. */
   apiKey: string | undefined;
   dataDir: string;
+  /** Where the host agents of this machine find each other. */
+  runDirectory: string;
   /** Where `aviary up` lets the control plane and the host agent listen. */
   controlPlaneHost: string;
   controlPlanePort: number;
@@ -35,6 +37,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     isApiUrlSet: ['AVIARY_API_URL', 'AVIARY_HOST', 'AVIARY_PORT'].some((name) => reader.optional(name) !== undefined),
     apiKey: reader.optional('AVIARY_API_KEY'),
     dataDir: path.resolve(reader.string('AVIARY_DATA_DIR', '/var/lib/aviary')),
+    runDirectory: reader.string('AVIARY_RUN_DIR', '/run/aviary'),
     controlPlaneHost,
     controlPlanePort,
     agentHost: reader.string('AVIARY_AGENT_HOST', '127.0.0.1'),

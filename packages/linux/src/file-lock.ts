@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, statSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, ftruncateSync, openSync, readFileSync, statSync, writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { checkedCall, libcFunction } from './libc.ts';
 
@@ -67,6 +67,13 @@ export class FileLock implements Disposable {
       // Aborted, the next turn throws the signal's own reason.
       await sleep(pollMs, undefined, signal ? { signal } : {}).catch(() => undefined);
     }
+  }
+
+  /** True while somebody holds the lock of a file that is there. */
+  static isHeld(path: string): boolean {
+    if (!existsSync(path)) return false;
+    using lock = FileLock.tryAcquire(path, null);
+    return lock === undefined;
   }
 
   /** What the present or last holder of a lock file wrote; undefined when there is nothing whole. */

@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { type CliConfig, localUrl } from '../config.ts';
-import type { Machine } from './machine.ts';
+import type { HostAgentClaim, Machine } from './machine.ts';
 
 export interface Finding {
   status: 'ok' | 'warn' | 'fail';
@@ -115,8 +115,29 @@ export const checks: readonly Check[] = [
       return warn('not built yet', "'aviary up' builds them at its first start");
     },
   },
+  { name: 'platforms', run: checkPlatforms },
   { name: 'api', run: checkApi },
 ];
+
+/** Several platforms may share a machine; one that was left behind with its microVMs is worth knowing of. */
+async function checkPlatforms(machine: Machine, { dataDir, runDirectory }: CliConfig): Promise<Finding> {
+  const agents = await machine.hostAgents(runDirectory);
+  if (agents === undefined) return ok('which others there are is seen as root only');
+  const tell = ({ dataDir: place, prefix, firstSlot, maxSlots, pid, slots }: HostAgentClaim) =>
+    `${place} (${pid === undefined ? 'not running' : `process ${pid}`}, prefix ${prefix}, slots ${firstSlot} to ${firstSlot + maxSlots - 1}, ${slots} in place)`;
+  const own = agents.find((agent) => agent.dataDir === dataDir);
+  const others = agents.filter((agent) => agent !== own);
+  const left = others.filter(({ pid, slots }) => pid === undefined && slots > 0);
+  const detail = [
+    own ? tell(own) : `none on ${dataDir} yet`,
+    ...others.map((agent) => `beside it ${tell(agent)}`),
+  ].join('; ');
+  if (left.length === 0) return ok(detail);
+  return warn(
+    `${detail}; nothing watches over those that do not run`,
+    left.map((agent) => `AVIARY_DATA_DIR=${agent.dataDir} aviary down`).join('; '),
+  );
+}
 
 async function checkAccelerator(machine: Machine, { dataDir }: CliConfig): Promise<Finding> {
   const tried = await readProbe(machine, dataDir);

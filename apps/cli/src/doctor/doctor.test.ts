@@ -11,6 +11,8 @@ const texts: Record<string, string> = {
   '/proc/sys/net/ipv4/ip_forward': '1\n',
 };
 
+const abandoned = { dataDir: '/old', prefix: 'avold', firstSlot: 1, maxSlots: 1_024, pid: undefined, slots: 2 };
+
 /** A machine on which everything is right, but for what `broken` says. */
 function machine(broken: Partial<Machine> & { texts?: Record<string, string | undefined> } = {}): Machine {
   const known: Record<string, string | undefined> = { ...texts, ...broken.texts };
@@ -28,6 +30,7 @@ function machine(broken: Partial<Machine> & { texts?: Record<string, string | un
     isPortFree: async () => true,
     portHolder: async () => undefined,
     isApiHealthy: async () => true,
+    hostAgents: async () => [],
     ...broken,
   };
 }
@@ -70,6 +73,7 @@ describe('doctor', () => {
     ['disk-space', { freeMib: async () => 100 }, 'fail', /AVIARY_DATA_DIR/],
     ['disk-space', { freeMib: async () => 6_000 }, 'warn', /AVIARY_DATA_DIR/],
     ['memory', { totalMemoryMib: 512 }, 'fail', /more memory/],
+    ['platforms', { hostAgents: async () => [abandoned] }, 'warn', /^AVIARY_DATA_DIR=\/old aviary down$/],
     ['images', { hasImages: async () => false }, 'warn', /aviary up/],
     ['api', { isApiHealthy: async () => false, isPortFree: async () => false }, 'warn', /takes another/],
   ])('%s: says what is wrong and how to fix it', async (name, broken, status, fix) => {

@@ -1,8 +1,9 @@
 import { spawnSync } from 'node:child_process';
 import { constants } from 'node:fs';
-import { access, open, readFile, statfs } from 'node:fs/promises';
+import { access, open, readdir, readFile, statfs } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
+import { FileLock } from '@aviary/linux/file-lock';
 import { AviaryClient } from '@aviary/sdk';
 import { hasImages, missingPackageNames } from '../platform/guest-images.ts';
 import { type Address, findPortHolder, isPortFree } from '../platform/ports.ts';
@@ -27,6 +28,21 @@ export interface Machine {
   isPortFree(address: Address): Promise<boolean>;
   portHolder(port: number): Promise<string | undefined>;
   isApiHealthy(apiUrl: string): Promise<boolean>;
+  /** Host agents that claimed names and network slots of this machine since it booted; undefined when this user may not see them. */
+  hostAgents(runDirectory: string): Promise<readonly HostAgentClaim[] | undefined>;
+}
+
+/** What one host agent has of a machine to itself. */
+export interface HostAgentClaim {
+  dataDir: string;
+  /** Starts the names of its network slots. */
+  prefix: string;
+  firstSlot: number;
+  maxSlots: number;
+  /** Undefined when the agent does not run. */
+  pid: number | undefined;
+  /** Network slots that are there, each with a microVM or ready for one. */
+  slots: number;
 }
 
 /** The machine that this process runs on. */
@@ -68,7 +84,30 @@ export const thisMachine: Machine = {
       () => true,
       () => false,
     ),
+  hostAgents: readHostAgents,
 };
+
+/** Reads the notes that host agents leave for each other. */
+async function readHostAgents(runDirectory: string): Promise<HostAgentClaim[] | undefined> {
+  const directory = path.join(runDirectory, 'agents');
+  let names: string[];
+  try {
+    names = await readdir(directory);
+  } catch (error) {
+    return errorCode(error) === 'ENOENT' ? [] : undefined;
+  }
+  const namespaces = await readdir('/run/netns').catch(() => []);
+  return names.flatMap((name) => {
+    const note = FileLock.readNote(path.join(directory, name));
+    if (!note) return [];
+    const { dataDir, prefix, firstSlot, maxSlots } = note;
+    if (typeof dataDir !== 'string' || typeof prefix !== 'string') return [];
+    if (typeof firstSlot !== 'number' || typeof maxSlots !== 'number') return [];
+    const slots = namespaces.filter((namespace) => namespace.startsWith(`${prefix}-`)).length;
+    const isRunning = FileLock.isHeld(path.join(directory, name));
+    return [{ dataDir, prefix, firstSlot, maxSlots, pid: isRunning ? note.pid : undefined, slots }];
+  });
+}
 
 async function nearestExisting(directory: string): Promise<string> {
   for (let place = path.resolve(directory); ; place = path.dirname(place)) {
