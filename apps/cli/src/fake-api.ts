@@ -13,10 +13,19 @@ interface FakeSandbox {
 
 type Script = (socket: WebSocket, start: Record<string, unknown>) => void;
 
+interface FakeEntry {
+  path: string;
+  type: string;
+  mode?: number;
+  symlink_target?: string;
+}
+
 /** The part of the API that the command line program uses, in memory: a stand-in at the process boundary, for its tests. */
 export class FakeApi implements AsyncDisposable {
   readonly sandboxes = new Map<string, FakeSandbox>();
   readonly files = new Map<string, Buffer>();
+  /** What listing a directory answers, at any depth. */
+  readonly listings = new Map<string, FakeEntry[]>();
   readonly snapshots = new Map<
     string,
     { name: string; status: string; memory_mb: number; disk_size_mb: number; created_at: string }
@@ -133,10 +142,42 @@ export class FakeApi implements AsyncDisposable {
         if (!file) return void refuse(404, 'not_found', 'no such file');
         return void response.writeHead(200, { 'content-type': 'application/octet-stream' }).end(file);
       }
+      case 'POST files/list': {
+        const { path } = parse(data);
+        const entries = this.listings.get(String(path));
+        if (this.files.has(String(path))) return void refuse(400, 'invalid_request', 'it is not a directory');
+        if (!entries) return void refuse(404, 'not_found', 'no such directory');
+        return void reply(200, { entries: entries.map(entryOf), next_cursor: null });
+      }
+      case 'POST files/mkdir': {
+        const name = String(parse(data)['path']);
+        if (this.listings.has(name)) return void refuse(409, 'already_exists', 'it is there');
+        this.listings.set(name, []);
+        return void reply(200, { entry: entryOf({ path: name, type: 'directory' }) });
+      }
+      case 'POST files/remove':
+        this.files.delete(String(parse(data)['path']));
+        return void reply(204);
+      case 'POST exec':
+        return void reply(200, { stdout: '', stderr: '', exit_code: 0, truncated: false, duration_ms: 1 });
       default:
         return void refuse(404, 'not_found', 'no such route');
     }
   }
+}
+
+function entryOf(entry: FakeEntry) {
+  return {
+    name: entry.path.split('/').at(-1),
+    size: 0,
+    mode: 0o644,
+    permissions: 'rw-r--r--',
+    owner: 'user',
+    group: 'user',
+    modified_at: 0,
+    symlink_target: null,
+    ...entry,
+  };
 }
 
 /** Sends a frame of the exec stream. */

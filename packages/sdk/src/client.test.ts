@@ -193,4 +193,21 @@ describe('files', () => {
     expect(Buffer.from(await client.files.read('sb-1', '/tmp/a'))).toEqual(data);
     expect(seen[0]).toMatchObject({ url: '/v1/sandboxes/sb-1/files/read', body: '{"path":"/tmp/a"}' });
   });
+
+  it('lists page after page, as it is taken', async () => {
+    const page = (names: string[], next_cursor: string | null) =>
+      json(200, { entries: names.map((name) => ({ name })), next_cursor });
+    answers = [page(['a', 'b'], 'after-b'), page(['c'], null), page(['a', 'b'], 'after-b')];
+    expect((await client.files.list('sb-1', '/d', { depth: 2, pageSize: 2 })).map(({ name }) => name)).toEqual([
+      'a',
+      'b',
+      'c',
+    ]);
+    expect(seen.map(({ body }) => JSON.parse(body))).toEqual([
+      { path: '/d', depth: 2, limit: 2 },
+      { path: '/d', depth: 2, limit: 2, cursor: 'after-b' },
+    ]);
+    for await (const { name } of client.files.entries('sb-1', '/d')) if (name === 'b') break;
+    expect(seen).toHaveLength(3);
+  });
 });

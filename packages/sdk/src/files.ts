@@ -2,11 +2,19 @@ import type { FileEntry } from './resources.ts';
 import { sandboxPath } from './sandboxes.ts';
 import type { CallOptions, Transport } from './transport.ts';
 
-/** On whose behalf a file operation is done in the guest; the template's default user when absent. */
+/** Whose rights a file operation has in the guest, by name or number; those of the sandbox's default user when absent. */
 export interface FileOptions extends CallOptions {
   user?: string;
 }
 
+export interface ListOptions extends FileOptions {
+  /** Levels to descend. Default 1. */
+  depth?: number;
+  /** Entries asked for at a time. The guest reads the directory once for each page. */
+  pageSize?: number;
+}
+
+const defaultPageSize = 5_000;
 /** Moving whole files may take longer than an ordinary call. */
 const transferTimeoutMs = 600_000;
 
@@ -18,7 +26,7 @@ export class Files {
     this.#transport = transport;
   }
 
-  /** Writes a file whole; directories on the way are made. */
+  /** Writes a file, which is replaced once all of `data` has arrived; directories on the way are made. */
   async write(
     sandboxId: string,
     { path, data }: { path: string; data: string | Uint8Array<ArrayBuffer> | Blob },
@@ -60,19 +68,33 @@ export class Files {
     return new TextDecoder().decode(await this.read(sandboxId, path, options));
   }
 
-  /** What is in a directory, `depth` levels down (default 1). */
-  async list(
+  /** All that is in a directory, `depth` levels down (default 1), however much that is: see {@link entries} to take it piece by piece. */
+  async list(sandboxId: string, path: string, options: ListOptions = {}): Promise<FileEntry[]> {
+    const found: FileEntry[] = [];
+    for await (const entry of this.entries(sandboxId, path, options)) found.push(entry);
+    return found;
+  }
+
+  /**
+   * What is in a directory, page after page as it is taken: directories before what is in them, names in order. What comes or goes meanwhile
+   * may be missing or come twice.
+   */
+  async *entries(
     sandboxId: string,
     path: string,
-    { user, depth, ...call }: FileOptions & { depth?: number } = {},
-  ): Promise<FileEntry[]> {
-    const { entries } = await this.#transport.json<{ entries: FileEntry[] }>({
-      method: 'POST',
-      path: sandboxPath(sandboxId, '/files/list'),
-      json: { path, depth, user },
-      ...call,
-    });
-    return entries;
+    { user, depth, pageSize: limit = defaultPageSize, ...call }: ListOptions = {},
+  ): AsyncGenerator<FileEntry, void, undefined> {
+    let cursor: string | undefined;
+    do {
+      const page: { entries: FileEntry[]; next_cursor: string | null } = await this.#transport.json({
+        method: 'POST',
+        path: sandboxPath(sandboxId, '/files/list'),
+        json: { path, depth, user, limit, cursor },
+        ...call,
+      });
+      yield* page.entries;
+      cursor = page.next_cursor ?? undefined;
+    } while (cursor !== undefined);
   }
 
   /** Makes a directory, and those above it. */

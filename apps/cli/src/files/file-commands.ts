@@ -1,60 +1,97 @@
-import { openAsBlob } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { buffer } from 'node:stream/consumers';
-import { AppError, errorText } from '@aviary/core';
-import type { FileEntry } from '@aviary/sdk';
-import type { Command, Flag } from '../command.ts';
+import { AppError } from '@aviary/core';
+import { AviaryError, type FileEntry } from '@aviary/sdk';
+import type { Command, CommandContext, Flag, Flags } from '../command.ts';
 import { renderTable } from '../output.ts';
 import { sandboxIdArg } from '../sandboxes/sandbox-commands.ts';
+import { type CopyContext, renderCount } from './copy-context.ts';
+import { getDirectory, getFile, placeFor } from './get-files.ts';
+import { lookAt, readAll, readLocal } from './local-file.ts';
+import { putDirectory } from './put-directory.ts';
 
 const userFlag = {
-  user: { type: 'string', short: 'u', placeholder: 'NAME', summary: 'user in the guest' },
+  user: { type: 'string', short: 'u', placeholder: 'NAME', summary: 'with the rights of this user of the guest' },
 } as const satisfies Record<string, Flag>;
 
-function withUser(user: string | undefined): { user?: string } {
-  return user === undefined ? {} : { user };
+const recursiveFlag = (summary: string) =>
+  ({ recursive: { type: 'boolean', short: 'r', summary } }) as const satisfies Record<string, Flag>;
+
+function copyContext({ client, output, signal }: CommandContext, sandboxId: string, flags: Flags): CopyContext {
+  const user = flags.string('user');
+  return { client: client(), sandboxId, output, options: { signal, ...(user === undefined ? {} : { user }) } };
 }
+
+/** Entries of a listing that are printed together, their columns aligned. */
+const rowsAtOnce = 1_000;
 
 /** Commands about files in a sandbox. `-` stands for standard input or output. */
 export const fileCommands: readonly Command[] = [
   {
     name: 'files put',
-    summary: 'Copy a file into a sandbox',
+    summary: 'Copy a file, or a directory, into a sandbox',
+    details:
+      'A target that ends with / is a directory to copy into. A directory keeps its links and which files may be executed.',
     args: [
       sandboxIdArg,
       { name: 'source', summary: 'a local file, or - for standard input' },
       { name: 'target', summary: 'where to write it in the guest' },
     ],
-    flags: userFlag,
-    examples: ['aviary files put sb-… script.py /tmp/script.py', 'date | aviary files put sb-… - /tmp/now'],
-    async run({ client, output, signal }, { args: [id = '', source = '', target = ''], flags }) {
-      const data = source === '-' ? new Blob([new Uint8Array(await buffer(process.stdin))]) : await openLocal(source);
-      const place = target.endsWith('/') && source !== '-' ? `${target}${path.basename(source)}` : target;
-      await client().files.write(id, { path: place, data }, { signal, ...withUser(flags.string('user')) });
-      output.result({ path: place, bytes: data.size }, () => `${place} ${data.size} bytes`);
+    flags: { ...recursiveFlag('a directory with all in it'), ...userFlag },
+    examples: [
+      'aviary files put sb-… script.py /tmp/script.py',
+      'date | aviary files put sb-… - /tmp/now',
+      'aviary files put -r sb-… src /home/user/src',
+    ],
+    async run(context, { args: [id = '', source = '', target = ''], flags }) {
+      const copy = copyContext(context, id, flags);
+      const isInto = target.endsWith('/') && source !== '-';
+      const place = isInto ? path.posix.join(target, path.basename(path.resolve(source))) : target;
+      if (flags.boolean('recursive') && source !== '-' && (await lookAt(source)).isDirectory()) {
+        const count = await putDirectory(copy, source, place);
+        context.output.result({ path: place, ...count }, () => renderCount(place, count));
+        return;
+      }
+      const data = source === '-' ? await readAll('standard input', process.stdin) : await readLocal(source);
+      await copy.client.files.write(id, { path: place, data }, copy.options);
+      context.output.result({ path: place, bytes: data.size }, () => `${place} ${data.size} bytes`);
     },
   },
   {
     name: 'files get',
-    summary: 'Copy a file out of a sandbox',
+    summary: 'Copy a file, or a directory, out of a sandbox',
+    details: 'A target that is a directory, or ends with /, is copied into. Nothing is written outside of the target.',
     args: [
       sandboxIdArg,
       { name: 'source', summary: 'the file in the guest' },
-      { name: 'target', summary: 'where to write it; standard output when absent or -', isOptional: true },
+      {
+        name: 'target',
+        summary: 'where to write it; standard output when absent or -, the current directory for a directory',
+        isOptional: true,
+      },
     ],
-    flags: userFlag,
-    examples: ['aviary files get sb-… /etc/os-release', 'aviary files get sb-… /tmp/result.csv result.csv'],
-    async run({ client, output, signal }, { args: [id = '', source = '', target = '-'], flags }) {
-      const data = await client().files.read(id, source, { signal, ...withUser(flags.string('user')) });
-      if (target !== '-') {
-        await writeFile(target, data).catch((error: unknown) => {
-          throw new AppError('internal', `cannot write ${target}: ${errorText(error)}`, { cause: error });
-        });
-        output.result({ path: target, bytes: data.length }, () => `${target} ${data.length} bytes`);
-      } else if (output.isJson) {
-        output.result({ path: source, content_base64: Buffer.from(data).toString('base64') }, () => '');
-      } else output.raw('stdout', data);
+    flags: { ...recursiveFlag('a directory with all in it'), ...userFlag },
+    examples: [
+      'aviary files get sb-… /etc/os-release',
+      'aviary files get sb-… /tmp/result.csv results/',
+      'aviary files get -r sb-… /home/user/out',
+    ],
+    async run(context, { args: [id = '', source = '', target], flags }) {
+      const { output } = context;
+      const copy = copyContext(context, id, flags);
+      if (flags.boolean('recursive')) {
+        const place = await placeFor(source, target ?? '.');
+        const count = await getDirectory(copy, source, place);
+        output.result({ path: place, ...count }, () => renderCount(place, count));
+      } else if (target !== undefined && target !== '-') {
+        const place = await placeFor(source, target);
+        const bytes = await getFile(copy, source, place);
+        output.result({ path: place, bytes }, () => `${place} ${bytes} bytes`);
+      } else {
+        const data = await copy.client.files.read(id, source, copy.options);
+        if (output.isJson) {
+          output.result({ path: source, content_base64: Buffer.from(data).toString('base64') }, () => '');
+        } else output.raw('stdout', data);
+      }
     },
   },
   {
@@ -63,30 +100,77 @@ export const fileCommands: readonly Command[] = [
     args: [sandboxIdArg, { name: 'path', summary: 'the directory in the guest' }],
     flags: { depth: { type: 'integer', min: 1, summary: 'levels to show (default 1)' }, ...userFlag },
     examples: ['aviary files ls sb-… /etc'],
-    async run({ client, output, signal }, { args: [id = '', directory = ''], flags }) {
-      const depth = flags.integer('depth') ?? 1;
-      const entries = await client().files.list(id, directory, { depth, signal, ...withUser(flags.string('user')) });
-      output.result({ items: entries }, () => renderEntries(entries));
+    async run(context, { args: [id = '', directory = ''], flags }) {
+      const { client, options, output } = copyContext(context, id, flags);
+      const entries = client.files.entries(id, directory, { ...options, depth: flags.integer('depth') ?? 1 });
+      let rows: FileEntry[] = [];
+      let isFirst = true;
+      for await (const entry of entries) {
+        rows.push(entry);
+        if (output.isJson || rows.length < rowsAtOnce) continue;
+        output.result(rows, () => renderEntries(rows, isFirst));
+        isFirst = false;
+        rows = [];
+      }
+      if (isFirst || rows.length > 0) output.result({ items: rows }, () => renderEntries(rows, isFirst));
+    },
+  },
+  {
+    name: 'files mkdir',
+    summary: 'Make a directory in a sandbox, and those above it',
+    args: [sandboxIdArg, { name: 'path', summary: 'the directory in the guest' }],
+    flags: userFlag,
+    examples: ['aviary files mkdir sb-… /home/user/data'],
+    async run(context, { args: [id = '', directory = ''], flags }) {
+      const { client, options, output } = copyContext(context, id, flags);
+      const entry = await client.files.mkdir(id, directory, options);
+      output.result(entry, () => entry.path);
+    },
+  },
+  {
+    name: 'files rm',
+    summary: 'Remove a file, or a directory, of a sandbox',
+    args: [sandboxIdArg, { name: 'path', summary: 'the file in the guest' }],
+    flags: { ...recursiveFlag('also a directory, with all in it'), ...userFlag },
+    examples: ['aviary files rm sb-… /tmp/now', 'aviary files rm -r sb-… /home/user/data'],
+    async run(context, { args: [id = '', target = ''], flags }) {
+      const { client, options, output } = copyContext(context, id, flags);
+      if (!flags.boolean('recursive') && (await isDirectory({ client, options }, id, target))) {
+        throw new AppError(
+          'invalid_request',
+          `cannot remove ${target}: it is a directory; -r removes it with all in it`,
+        );
+      }
+      await client.files.remove(id, target, options);
+      output.result({ path: target }, () => `removed ${target}`);
     },
   },
 ];
 
-async function openLocal(file: string): Promise<Blob> {
+/** Throws `not_found` when nothing is there. */
+async function isDirectory(
+  { client, options }: Pick<CopyContext, 'client' | 'options'>,
+  id: string,
+  target: string,
+): Promise<boolean> {
   try {
-    return await openAsBlob(file);
+    await client.files.entries(id, target, { ...options, pageSize: 1 }).next();
+    return true;
   } catch (error) {
-    throw new AppError('invalid_request', `cannot read ${file}: ${errorText(error)}`, { cause: error });
+    if (error instanceof AviaryError && error.code === 'invalid_request') return false;
+    throw error;
   }
 }
 
-function renderEntries(entries: readonly FileEntry[]): string {
-  return renderTable(
+function renderEntries(entries: readonly FileEntry[], isFirst: boolean): string {
+  const table = renderTable(
     ['MODE', 'OWNER', 'SIZE', 'PATH'],
-    entries.map(({ permissions, owner, size, path, type }) => [
+    entries.map(({ permissions, owner, size, path: name, type }) => [
       permissions,
       owner,
       String(size),
-      type === 'directory' ? `${path}/` : path,
+      type === 'directory' ? `${name}/` : name,
     ]),
   );
+  return isFirst ? table : table.slice(table.indexOf('\n') + 1);
 }
