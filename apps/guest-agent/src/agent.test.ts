@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, createHmac } from 'node:crypto';
 import {
   chmodSync,
   existsSync,
@@ -407,7 +407,17 @@ describe('init and access', () => {
     expect((await initialize()).status).toBe(204);
   });
 
-  it('opens health to anybody, and nothing else', async () => {
+  it('proves that it knows the digest of the host token, for one nonce', async () => {
+    const key = createHash('sha256').update(hostToken).digest();
+    for (const nonce of ['0'.repeat(64), 'ab'.repeat(32)]) {
+      const response = await fetch(`${base}/proof?nonce=${nonce}`);
+      const proof = createHmac('sha256', key).update(`aviary-guest-proof-1:${nonce}`).digest('hex');
+      expect([response.status, response.headers.get('x-aviary-proof')]).toEqual([204, proof]);
+    }
+    expect((await fetch(`${base}/proof?nonce=short`)).status).toBe(400);
+  });
+
+  it('opens health and its proof to anybody, and nothing else', async () => {
     expect((await fetch(`${base}/health`)).status).toBe(204);
     for (const path of ['/version', '/metrics', '/envs', '/files?path=/etc/passwd']) {
       expect((await fetch(base + path)).status, path).toBe(401);

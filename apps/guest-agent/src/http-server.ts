@@ -42,6 +42,10 @@ export function createHttpServer(deps: HttpServerDeps): Server {
     const url = parseUrl(request);
     const name = `${request.method === 'HEAD' ? 'GET' : request.method} ${url.pathname}`;
     if (name === 'GET /health') return sendEmpty(response);
+    if (name === 'GET /proof') {
+      response.setHeader('x-aviary-proof', deps.tokens.prove(parseNonce(url)));
+      return sendEmpty(response);
+    }
     const access = deps.tokens.check({
       hostToken: header(request, 'x-aviary-host-token'),
       accessToken: header(request, 'x-access-token'),
@@ -161,6 +165,12 @@ function answerPreflight(response: ServerResponse): void {
     'access-control-max-age': '7200',
   });
   response.end();
+}
+
+function parseNonce(url: URL): string {
+  const nonce = url.searchParams.get('nonce') ?? '';
+  if (!/^[0-9a-f]{64}$/.test(nonce)) throw new AppError('invalid_request', 'nonce must be 64 hexadecimal digits');
+  return nonce;
 }
 
 function parseUrl(request: IncomingMessage): URL {

@@ -1,4 +1,4 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 
 /** What a request's credentials allow: everything, the public routes, or nothing. */
 export type Access = 'host' | 'sandbox' | 'none';
@@ -24,6 +24,14 @@ export class AccessTokens {
   /** The sandbox's token, undefined before the first `/init`: the key of file signatures. */
   get accessToken(): string | undefined {
     return this.#accessToken;
+  }
+
+  /**
+   * Shows the host that this guest is the one it means, before it sends any secret: the host knows the token that the digest is of. Made for
+   * one nonce, so it is of no use to anybody who hears it.
+   */
+  prove(nonce: string): string {
+    return createHmac('sha256', this.#hostDigest).update(`aviary-guest-proof-1:${nonce}`).digest('hex');
   }
 
   check({ hostToken, accessToken }: { hostToken: string | undefined; accessToken: string | undefined }): Access {

@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { AppError } from '@aviary/core';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { GuestClient } from './guest-client.ts';
+import { guestProof } from './proven-agent.ts';
 
 const port = 49_983;
 /** Loopback has many addresses, and the port is always the same. */
@@ -14,7 +15,11 @@ let guest: GuestClient;
 const never = new AbortController().signal;
 
 beforeEach(async () => {
-  const server = createServer((request, response) => handle(request, response));
+  const server = createServer((request, response) => {
+    const nonce = /^\/proof\?nonce=(.*)$/.exec(request.url ?? '')?.[1];
+    if (nonce === undefined) handle(request, response);
+    else response.writeHead(204, { 'X-Aviary-Proof': guestProof('host', nonce).toString('hex') }).end();
+  });
   server.listen(port, address);
   await once(server, 'listening');
   guest = new GuestClient(address, { hostToken: 'host', accessToken: 'sandbox' });

@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import http from 'node:http';
 import { AppError, type ErrorCode, errorCodes } from '@aviary/core';
@@ -8,6 +8,7 @@ import { systemClock, waitFor, withDeadline } from '@aviary/service-kit';
 import { type Client, createClient } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
 import { fromGuestError, namedGuestCode } from './guest-errors.ts';
+import { ProvenAgent, sha256Hex } from './proven-agent.ts';
 
 /** First and longest wait for one answer to `init`, and the pause between two tries. */
 const initTryMs = 1_000;
@@ -31,19 +32,30 @@ export interface GuestTokens {
   accessToken: string;
 }
 
-/** One guest's agent, as its host speaks to it. Holds kept-alive connections: dispose it before the guest is paused. */
+/**
+ * One guest's agent, as its host speaks to it: only over connections on which it has proved to be that guest. Holds kept-alive
+ * connections: dispose it before the guest is paused.
+ */
 export class GuestClient implements Disposable {
   readonly #address: string;
+  readonly #port: number;
   #tokens: GuestTokens;
-  readonly #agent = new http.Agent({ keepAlive: true, maxSockets: 256, maxFreeSockets: 8 });
+  /** What the guest was told, or may have been, to take for the host's token next. */
+  #nextHostToken: string | undefined;
+  readonly #agent = new ProvenAgent({
+    ...{ keepAlive: true, maxSockets: 256, maxFreeSockets: 8 },
+    hostTokens: () => [this.#tokens.hostToken, ...(this.#nextHostToken === undefined ? [] : [this.#nextHostToken])],
+  });
   readonly processes: Client<typeof Process>;
   readonly filesystem: Client<typeof Filesystem>;
 
-  constructor(address: string, { hostToken, accessToken }: GuestTokens) {
+  /** `port` is for tests: every guest's agent listens at the same. */
+  constructor(address: string, { hostToken, accessToken }: GuestTokens, { port = guestAgentPort } = {}) {
     this.#address = address;
+    this.#port = port;
     this.#tokens = { hostToken, accessToken };
     const transport = createConnectTransport({
-      baseUrl: `http://${address}:${guestAgentPort}`,
+      baseUrl: `http://${address}:${port}`,
       httpVersion: '1.1',
       nodeOptions: { agent: this.#agent },
       readMaxBytes: 16 * 1024 * 1024,
@@ -95,6 +107,7 @@ export class GuestClient implements Disposable {
   ): Promise<string> {
     const deadline = performance.now() + timeoutMs;
     const present = this.#tokens.hostToken;
+    this.#nextHostToken = hostToken;
     const tokens = present === hostToken ? [present] : [present, hostToken];
     const body = {
       ...init,
@@ -116,6 +129,7 @@ export class GuestClient implements Disposable {
           token,
         });
         this.#tokens = { hostToken, accessToken: init.accessToken };
+        this.#nextHostToken = undefined;
         return String(headers['x-aviary-skipped'] ?? '').slice(0, 200);
       } catch (error) {
         last = error;
@@ -162,7 +176,7 @@ export class GuestClient implements Disposable {
   }): Promise<number> {
     const request = http.request({
       host: this.#address,
-      port: guestAgentPort,
+      port: this.#port,
       method: 'POST',
       path: `/files?${fileQuery(path, user)}`,
       agent: this.#agent,
@@ -247,7 +261,7 @@ export class GuestClient implements Disposable {
       return new Promise<http.IncomingMessage>((resolve, reject) => {
         const request = http.request({
           host: this.#address,
-          port: guestAgentPort,
+          port: this.#port,
           method,
           path,
           agent: this.#agent,
@@ -279,11 +293,6 @@ export class GuestClient implements Disposable {
   [Symbol.dispose](): void {
     this.#agent.destroy();
   }
-}
-
-/** As the guest keeps a host token. */
-export function sha256Hex(text: string): string {
-  return createHash('sha256').update(text).digest('hex');
 }
 
 /** Sends a body piece by piece and resolves with its size. */

@@ -8,7 +8,8 @@ import { errorText } from '@aviary/core';
 import type { ImageSet } from '@aviary/images';
 import { runProgram, systemClock, waitFor } from '@aviary/service-kit';
 import { execBuffered } from '../../../../apps/host-agent/src/guest/exec.ts';
-import { GuestClient, sha256Hex } from '../../../../apps/host-agent/src/guest/guest-client.ts';
+import { GuestClient } from '../../../../apps/host-agent/src/guest/guest-client.ts';
+import { sha256Hex } from '../../../../apps/host-agent/src/guest/proven-agent.ts';
 import type { NetworkSlot } from '../../../../apps/host-agent/src/network/network-slot.ts';
 import { readTscKhz } from '../../../../apps/host-agent/src/vmm/qemu/qemu-vmm.ts';
 
