@@ -93,6 +93,25 @@ describe('a sandbox on its host', () => {
     ]);
   });
 
+  it('keeps to the rights of the user, refuses what is no file, and reads what the kernel makes up', async () => {
+    const put = (to: string) =>
+      agent.client.writeFile(
+        (async function* () {
+          yield { content: { case: 'meta' as const, value: { sandboxId, path: to, user: '' } } };
+          yield { content: { case: 'end' as const, value: true } };
+        })(),
+      );
+    const get = (from: string) =>
+      Array.fromAsync(agent.client.readFile({ sandboxId, path: from }), ({ chunk }) => Buffer.from(chunk).toString());
+    await exec(sandboxId, 'mkfifo /home/user/fifo');
+    expect(await codeOf(put('/etc/sudoers'))).toBe('forbidden');
+    expect(await codeOf(agent.client.removePath({ sandboxId, path: '/etc/passwd' }))).toBe('forbidden');
+    const tries = [...Array.from({ length: 6 }, () => put('/home/user/fifo')), get('/home/user/fifo')];
+    expect(await Promise.all(tries.map(codeOf))).toEqual(tries.map(() => 'invalid_request'));
+    expect((await get('/proc/meminfo')).join('')).toContain('MemTotal');
+    expect(await get('/sys/kernel/mm/transparent_hugepage/enabled')).toEqual([expect.stringContaining('[')]);
+  });
+
   it.each([
     ['a missing directory', { cwd: '/nowhere' }, 'invalid_request'],
     ['an unknown user', { user: 'nobody-here' }, 'invalid_request'],

@@ -40,12 +40,22 @@ export class FileThreadPool implements AsyncDisposable {
     this.#idleMs = idleMs;
   }
 
+  /** Threads without work that are kept for a while. */
+  get idle(): number {
+    return this.#idle.length;
+  }
+
   /** Throws what the operation throws, and `cancelled` as soon as `signal` aborts. */
   async run<N extends FileOperationName>(
     operation: N,
     { user, input, signal, release }: FileRequest<N>,
   ): Promise<FileOperationOutput<N>> {
     const thread = await this.#acquire(signal);
+    // An abort while it was waited for is told to nobody any more.
+    if (signal.aborted) {
+      this.#giveBack(thread);
+      throw clientLeft();
+    }
     const cancelled = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
     const left = Promise.withResolvers<never>();
     const onAbort = () => {
@@ -80,7 +90,8 @@ export class FileThreadPool implements AsyncDisposable {
     if (this.#threads.size < this.#maxThreads) return this.#start();
     const { promise, resolve, reject } = Promise.withResolvers<FileThread>();
     const onAbort = () => {
-      this.#waiting.splice(this.#waiting.indexOf(resolve), 1);
+      const place = this.#waiting.indexOf(resolve);
+      if (place >= 0) this.#waiting.splice(place, 1);
       reject(clientLeft());
     };
     this.#waiting.push(resolve);
@@ -93,15 +104,19 @@ export class FileThreadPool implements AsyncDisposable {
   }
 
   #start(): FileThread {
-    const thread = new FileThread(() => this.#threads.delete(thread));
+    const thread = new FileThread(() => {
+      // One that ends makes room for another, which those who wait are owed.
+      if (this.#threads.delete(thread)) this.#waiting.shift()?.(this.#start());
+    });
     this.#threads.add(thread);
     return thread;
   }
 
   #giveBack(thread: FileThread): void {
+    if (!this.#threads.has(thread)) return;
     const next = this.#waiting.shift();
-    if (next) next(this.#threads.has(thread) ? thread : this.#start());
-    else if (this.#threads.has(thread)) {
+    if (next) next(thread);
+    else {
       this.#idle.push(thread);
       thread.endAfter(this.#idleMs, () => this.#idle.splice(this.#idle.indexOf(thread), 1));
     }
