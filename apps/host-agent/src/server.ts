@@ -1,7 +1,7 @@
 import http2 from 'node:http2';
-import { AppError, errorText } from '@aviary/core';
+import { AppError } from '@aviary/core';
 import { HostAgent } from '@aviary/proto/hostagent';
-import { fromNodeError, type Logger } from '@aviary/service-kit';
+import { fromNodeError, type Logger, readTraceHeaders, runWithTrace } from '@aviary/service-kit';
 import { toConnectError } from '@aviary/service-kit/connect-errors';
 import type { ConnectRouter, Interceptor } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
@@ -42,7 +42,11 @@ export function createServer({ context, checkCaller, logger }: ServerDeps): http
     readMaxBytes: 16 * 1024 * 1024,
     // A client that leaves cancels nothing that it started: handlers of commands do not look at the request's signal.
   });
-  return http2.createServer({ maxSessionMemory: 64 }, handler);
+  return http2.createServer({ maxSessionMemory: 64 }, (request, response) =>
+    runWithTrace(readTraceHeaders({ get: (name) => request.headers[name]?.toString() ?? null }), () =>
+      handler(request, response),
+    ),
+  );
 }
 
 async function* translateStream<T>(messages: AsyncIterable<T>): AsyncIterable<T> {
@@ -55,8 +59,5 @@ async function* translateStream<T>(messages: AsyncIterable<T>): AsyncIterable<T>
 
 function logIfInternal(logger: Logger, method: string, error: unknown): void {
   const level = error instanceof AppError && error.code !== 'internal' ? 'info' : 'error';
-  logger[level](
-    { method, error: errorText(error), ...(level === 'error' && error instanceof Error ? { stack: error.stack } : {}) },
-    'call failed',
-  );
+  logger[level]({ method, err: error }, 'call failed');
 }

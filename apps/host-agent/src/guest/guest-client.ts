@@ -4,7 +4,7 @@ import http from 'node:http';
 import { AppError, type ErrorCode, errorCodes } from '@aviary/core';
 import { Filesystem } from '@aviary/proto/filesystem';
 import { Process } from '@aviary/proto/process';
-import { systemClock, waitFor, withDeadline } from '@aviary/service-kit';
+import { systemClock, waitFor, withDeadline, writeTraceHeaders } from '@aviary/service-kit';
 import { type Client, createClient } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
 import { fromGuestError, namedGuestCode } from './guest-errors.ts';
@@ -62,6 +62,7 @@ export class GuestClient implements Disposable {
       interceptors: [
         (next) => (request) => {
           request.header.set('X-Access-Token', this.#tokens.accessToken);
+          writeTraceHeaders(request.header);
           return next(request);
         },
       ],
@@ -273,6 +274,7 @@ export class GuestClient implements Disposable {
             ...headers,
           },
         });
+        writeTraceHeaders({ set: (name, value) => request.setHeader(name, value) });
         const onAbort = () => request.destroy(new Error('aborted'));
         signal.addEventListener('abort', onAbort, { once: true });
         request.on('response', (response) => {

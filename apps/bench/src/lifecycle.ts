@@ -1,12 +1,11 @@
 import { sandboxLimits } from '@aviary/core';
+import { type NetworkSlot, testImages } from '@aviary/host-agent/testing';
 import type { AviaryClient } from '@aviary/sdk';
 import { systemClock } from '@aviary/service-kit';
-import type { NetworkSlot } from '../../../../apps/host-agent/src/network/network-slot.ts';
-import { testImages } from '../../../../apps/host-agent/src/testing/test-images.ts';
-import { type PlatformHarness, removeAll, startPlatformHarness } from '../platform/platform-harness.ts';
 import { measureAgentAtRest } from './agent-at-rest.ts';
 import { BareBed, type BareState, type BootedBareVm } from './bare-bed.ts';
 import { type BareVm, bareExec, saveBareVm } from './bare-vmm.ts';
+import { type PlatformHarness, removeAll, startPlatformHarness } from './platform/platform-harness.ts';
 import { type BenchOptions, type BenchReport, type BenchRow, machineFacts, median, row } from './report.ts';
 import { atOnce, inTurns, repeat, timed } from './timed.ts';
 

@@ -2,11 +2,9 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { must } from '@aviary/core';
+import { createSlotPool, type NetworkSlot, type PrebuiltSlotPool } from '@aviary/host-agent/testing';
 import { type ImageSet, loadImages } from '@aviary/images';
 import { silentLogger } from '@aviary/service-kit';
-import type { NetworkSlot } from '../../../../apps/host-agent/src/network/network-slot.ts';
-import type { PrebuiltSlotPool } from '../../../../apps/host-agent/src/network/prebuilt-slot-pool.ts';
-import { createSlotPool } from '../../../../apps/host-agent/src/network/slot-pool.ts';
 import { type BareVm, createBareDisk, saveBareVm, startBareVm } from './bare-vmm.ts';
 
 /** A bare microVM's state, saved by hand. */

@@ -1,13 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
+import { insertApiKey } from '@aviary/control-plane';
 import { must, newId } from '@aviary/core';
 import { openDatabase } from '@aviary/database';
+import { testImages } from '@aviary/host-agent/testing';
 import { AviaryClient, type AviaryError, type ExecEvent, type Sandbox, type SandboxStatus } from '@aviary/sdk';
 import { waitFor } from '@aviary/service-kit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { insertApiKey } from '../../../../apps/control-plane/src/start.ts';
-import { testImages } from '../../../../apps/host-agent/src/testing/test-images.ts';
 import { type PlatformHarness, startPlatformHarness } from './platform-harness.ts';
 
 // Everything together: `aviary up` with its real services and microVMs, driven as users do. One platform for the whole file, and

@@ -5,13 +5,9 @@ import net from 'node:net';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { errorText } from '@aviary/core';
+import { execBuffered, GuestClient, type NetworkSlot, readTscKhz, sha256Hex } from '@aviary/host-agent/testing';
 import type { ImageSet } from '@aviary/images';
 import { runProgram, systemClock, waitFor } from '@aviary/service-kit';
-import { execBuffered } from '../../../../apps/host-agent/src/guest/exec.ts';
-import { GuestClient } from '../../../../apps/host-agent/src/guest/guest-client.ts';
-import { sha256Hex } from '../../../../apps/host-agent/src/guest/proven-agent.ts';
-import type { NetworkSlot } from '../../../../apps/host-agent/src/network/network-slot.ts';
-import { readTscKhz } from '../../../../apps/host-agent/src/vmm/qemu/qemu-vmm.ts';
 
 /**
  * The floor: a stock QEMU with the same guest and nothing of the product around it: no jail, no journal, no pool, no identity

@@ -5,11 +5,11 @@ import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { must } from '@aviary/core';
+import { linkImages } from '@aviary/host-agent/testing';
 import { AviaryClient } from '@aviary/sdk';
 import { runProgram, waitFor } from '@aviary/service-kit';
-import { linkImages } from '../../../../apps/host-agent/src/testing/test-images.ts';
 
-const cliMain = path.resolve(import.meta.dirname, '../../../../apps/cli/src/main.ts');
+const cliMain = path.resolve(import.meta.dirname, '../../../cli/src/main.ts');
 const startTimeoutMs = 120_000;
 const stopTimeoutMs = 20_000;
 const anyExitCode = Array.from({ length: 256 }, (_, code) => code);

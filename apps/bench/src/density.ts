@@ -1,10 +1,9 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { must } from '@aviary/core';
+import { findMappings, testImages } from '@aviary/host-agent/testing';
 import { systemClock } from '@aviary/service-kit';
-import { testImages } from '../../../../apps/host-agent/src/testing/test-images.ts';
-import { findMappings } from '../../../../apps/host-agent/src/vmm/process/dirty-pages.ts';
-import { startPlatformHarness } from '../platform/platform-harness.ts';
 import { BareBed } from './bare-bed.ts';
+import { startPlatformHarness } from './platform/platform-harness.ts';
 import { type BenchOptions, type BenchReport, type BenchRow, machineFacts, row } from './report.ts';
 import { repeat } from './timed.ts';
 

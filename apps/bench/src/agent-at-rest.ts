@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { runProgram, systemClock } from '@aviary/service-kit';
-import type { PlatformHarness } from '../platform/platform-harness.ts';
+import type { PlatformHarness } from './platform/platform-harness.ts';
 import { type BenchRow, row } from './report.ts';
 import { repeat } from './timed.ts';
 
