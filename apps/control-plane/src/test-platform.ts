@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { ErrorReply, type Route, routes } from '@aviary/api-contract';
 import { newId } from '@aviary/core';
-import { type Database, migrate, openDatabase } from '@aviary/database';
+import type { Database } from '@aviary/database';
 import { silentLogger } from '@aviary/service-kit';
-import { FakeHostAgent } from '@aviary/testing';
+import { FakeHostAgent, openTestDatabase } from '@aviary/testing';
 import { insertApiKey } from './api-keys/api-key-store.ts';
 import { findAnswerFault, findFault } from './http/answer-check.ts';
 import type { ControlPlane, ControlPlaneOverrides } from './start.ts';
@@ -57,8 +57,7 @@ export async function startTestPlatform(
   await using stack = new AsyncDisposableStack();
   const dataDirectory = await mkdtemp(path.join(tmpdir(), 'aviary-cp-'));
   stack.defer(() => rm(dataDirectory, { recursive: true, force: true }));
-  const database = options.database ?? stack.use(await openDatabase({}));
-  await migrate(database);
+  const database = options.database ?? stack.use(await openTestDatabase());
   const config = {
     host: '127.0.0.1',
     port: 0,

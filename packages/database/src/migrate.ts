@@ -28,7 +28,10 @@ interface Migration {
  * turns by an advisory lock. Throws `integrity` when a file that was applied has changed since.
  * Resolves with the names applied now.
  */
-export async function migrate(database: Database, extensions: readonly MigrationSource[] = []): Promise<string[]> {
+export async function migrate(
+  database: Pick<Database, 'db'>,
+  extensions: readonly MigrationSource[] = [],
+): Promise<string[]> {
   const migrations = (await Promise.all([coreMigrations, ...extensions].map(readSource))).flat();
   const applied: string[] = [];
   await database.db.transaction().execute(async (transaction) => {
@@ -57,6 +60,9 @@ export async function migrate(database: Database, extensions: readonly Migration
   });
   return applied;
 }
+
+/** This package's own migrations, in their order. */
+export const readCoreMigrations = () => readSource(coreMigrations);
 
 async function readSource({ owner, directory }: MigrationSource): Promise<Migration[]> {
   const names = (await readdir(directory)).filter((name) => name.endsWith('.sql')).sort();

@@ -3,7 +3,7 @@ import { Kysely, PostgresDialect, sql } from 'kysely';
 import pg from 'pg';
 import { lockDirectory } from './directory-lock.ts';
 import { listenOnPostgres, type NoticeListener } from './notices.ts';
-import { int8Oid, openPglite, pgliteDialect } from './pglite-dialect.ts';
+import { int8Oid, kyselyOn, openPglite } from './pglite-dialect.ts';
 import type { Tables } from './tables.ts';
 import { runUnitOfWork, type UnitOfWork } from './unit-of-work.ts';
 
@@ -12,6 +12,8 @@ export interface DatabaseOptions {
   url?: string;
   /** Where PGlite keeps its files; unset means in memory, for tests. */
   directory?: string;
+  /** What a store in memory starts from, as `makeStoreTemplate` makes it; unset means an empty one. */
+  template?: Blob;
   /** How long to wait for another process that has the directory and may be about to end. Default 15 000. */
   lockTimeoutMs?: number;
   /** Connections to PostgreSQL. Default 10. */
@@ -81,12 +83,16 @@ const defaultLockTimeoutMs = 15_000;
 
 async function openEmbedded({
   directory,
+  template,
   lockTimeoutMs: timeoutMs = defaultLockTimeoutMs,
 }: DatabaseOptions): Promise<Database> {
   const lock = directory === undefined ? undefined : await lockDirectory(directory, { timeoutMs });
   try {
-    const pglite = await openPglite(directory);
-    const db = new Kysely<Tables>({ dialect: pgliteDialect(pglite) });
+    const pglite = await openPglite({
+      ...(directory === undefined ? {} : { directory }),
+      ...(template ? { template } : {}),
+    });
+    const db = kyselyOn(pglite);
     const held = new Set<string>();
     return {
       kind: 'pglite',

@@ -5,11 +5,13 @@ import {
   type DatabaseConnection,
   type Dialect,
   type Driver,
+  Kysely,
   PostgresAdapter,
   PostgresIntrospector,
   PostgresQueryCompiler,
   type QueryResult,
 } from 'kysely';
+import type { Tables } from './tables.ts';
 
 /** OID of bigint: both stores hand it over as a number, as none of our counters nears 2^53. */
 export const int8Oid = 20;
@@ -19,32 +21,19 @@ const acquireTimeoutMs = 30_000;
 
 const settings = { parsers: { [int8Oid]: Number } };
 
-/** An empty store, to start further ones in memory from: making one anew takes seconds of processor time. */
-let emptyStore: Promise<File | Blob> | undefined;
-let openedInMemory = 0;
-
-export async function openPglite(directory: string | undefined): Promise<PGlite> {
+/** Opens the store in `directory`, or one in memory: an empty one, which takes seconds to make, or a copy of `template`. */
+export function openPglite({ directory, template }: { directory?: string; template?: Blob }): Promise<PGlite> {
   if (directory !== undefined) return PGlite.create({ ...settings, dataDir: directory });
-  // Keeping the empty store costs memory and time, too: a process that opens only one has nothing of it.
-  if (++openedInMemory === 1) return PGlite.create(settings);
-  emptyStore ??= makeEmptyStore();
-  return PGlite.create({ ...settings, loadDataDir: await emptyStore });
+  return PGlite.create({ ...settings, ...(template ? { loadDataDir: template } : {}) });
 }
 
-async function makeEmptyStore(): Promise<File | Blob> {
-  const pglite = await PGlite.create();
-  try {
-    return await pglite.dumpDataDir('none');
-  } finally {
-    await pglite.close();
-  }
-}
+export const kyselyOn = (pglite: PGlite): Kysely<Tables> => new Kysely<Tables>({ dialect: pgliteDialect(pglite) });
 
 /**
  * Kysely on PGlite. PGlite has one connection; this hands it to one user at a time, because a query of another request
  * would otherwise run inside a transaction that is open at that moment. Kysely's own dialect does not keep them apart.
  */
-export function pgliteDialect(pglite: PGlite): Dialect {
+function pgliteDialect(pglite: PGlite): Dialect {
   return {
     createAdapter: () => new PostgresAdapter(),
     createDriver: () => new PgliteDriver(pglite),

@@ -1,5 +1,6 @@
 import { type Database, migrate, openDatabase } from '@aviary/database';
 import { afterAll, afterEach, beforeAll, describe } from 'vitest';
+import { openTestDatabase } from './test-database.ts';
 import { startTestPostgres, type TestPostgres } from './test-postgres.ts';
 
 /** Opens an empty store with the newest schema, closed after the test. */
@@ -24,7 +25,9 @@ function storeOpener({ createUrl }: { createUrl?: () => Promise<string> }): Open
     for (const database of opened.splice(0).reverse()) await database[Symbol.asyncDispose]();
   });
   return async () => {
-    const database = await openDatabase(createUrl ? { url: await createUrl(), poolSize: 20 } : {});
+    const database = createUrl
+      ? await openDatabase({ url: await createUrl(), poolSize: 20 })
+      : await openTestDatabase();
     opened.push(database);
     await migrate(database);
     return database;
