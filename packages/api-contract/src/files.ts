@@ -21,7 +21,7 @@ export const ListFiles = component(
           minimum: 1,
           maximum: fileLimits.maxListEntries,
           default: fileLimits.maxListEntries,
-          description: 'Entries of a page.',
+          description: 'Most entries of a page; one with long names has fewer.',
         }),
       ),
       cursor: Type.Optional(

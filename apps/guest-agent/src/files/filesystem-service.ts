@@ -22,6 +22,8 @@ export interface FilesystemServiceDeps {
 
 const maxPolledWatchers = 256;
 const maxPageEntries = fileLimits.maxListEntries;
+/** Well below what the host takes as one message. */
+const maxPageBytes = 8 * 1024 * 1024;
 
 /** The `filesystem.Filesystem` service (reference e2b-wire 2.3). Every call has the rights of the user it names. */
 export function createFilesystemService({
@@ -74,14 +76,14 @@ export function createFilesystemService({
     listDir: unary(async (request, context) => {
       const call = callOf(context);
       const path = resolvePath(request.path, call.user);
-      const { depth, isPaged, limit } = listBounds(request);
+      const { isPaged, ...bounds } = listBounds(request);
       const after = request.cursor === '' ? {} : { after: readListCursor(request.cursor) };
-      const input = { path, depth, limit, ...after };
+      const input = { path, ...bounds, ...after };
       const { entries, next } = await files.threads.run('listDirectory', { ...call, input });
       if (next && !isPaged) {
         throw new AppError(
           'payload_too_large',
-          `${JSON.stringify(path)} has more than ${limit} entries; list it in pages (\`page_size\`), or a part of it`,
+          `${JSON.stringify(path)} has more than ${bounds.limit} entries; list it in pages (\`page_size\`), or a part of it`,
         );
       }
       const names = users.names();
@@ -140,5 +142,6 @@ function listBounds({ depth, pageSize }: { depth: number; pageSize: number }) {
     throw new AppError('invalid_request', `depth is at most ${fileLimits.maxListDepth}, not ${depth}`);
   }
   const isPaged = pageSize > 0;
-  return { depth: depth || 1, isPaged, limit: isPaged ? Math.min(pageSize, maxPageEntries) : maxPageEntries };
+  const limit = isPaged ? Math.min(pageSize, maxPageEntries) : maxPageEntries;
+  return { depth: depth || 1, isPaged, limit, ...(isPaged ? { maxBytes: maxPageBytes } : {}) };
 }

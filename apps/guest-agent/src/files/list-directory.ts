@@ -10,6 +10,8 @@ export interface ListRequest {
   depth: number;
   /** Entries of a page. */
   limit: number;
+  /** A page ends earlier when its entries take more than so many bytes, roughly. */
+  maxBytes?: number;
   /** Goes on behind this entry: names from the directory down, as {@link ListPage} gave them. */
   after?: readonly string[];
 }
@@ -28,12 +30,15 @@ const readAheadEntries = 256;
  * anew and keeps the names of one page only, so that memory is bounded however many entries there are; what comes and goes between two
  * pages may be in neither or both. A directory below that the user may not read is listed without its content.
  */
-export function listDirectory(context: OperationContext, { path, depth, limit, after = [] }: ListRequest): ListPage {
+export function listDirectory(
+  context: OperationContext,
+  { path, depth, limit, maxBytes = Number.POSITIVE_INFINITY, after = [] }: ListRequest,
+): ListPage {
   try {
     if (!statSync(path).isDirectory()) {
       throw new AppError('invalid_request', `cannot list ${JSON.stringify(path)}: it is not a directory`);
     }
-    const page = new Page(context, limit);
+    const page = new Page(context, { limit, maxBytes });
     const hasMore = page.walk(path, { levels: depth, after, parents: [] });
     return { entries: page.entries, ...(hasMore ? { next: page.last } : {}) };
   } catch (error) {
@@ -46,10 +51,12 @@ class Page {
   last: string[] = [];
   readonly #context: OperationContext;
   readonly #limit: number;
+  #leftBytes: number;
 
-  constructor(context: OperationContext, limit: number) {
+  constructor(context: OperationContext, { limit, maxBytes }: { limit: number; maxBytes: number }) {
     this.#context = context;
     this.#limit = limit;
+    this.#leftBytes = maxBytes;
   }
 
   /** Adds what follows `after` in this directory. True when the page ended before the directory did. */
@@ -66,11 +73,12 @@ class Page {
       const wanted = this.#limit - this.entries.length + 1;
       const names = this.#firstNames(directory, { behind, wanted });
       for (const name of names) {
-        if (this.entries.length === this.#limit) return true;
+        if (this.entries.length === this.#limit || this.#leftBytes <= 0) return true;
         this.#context.checkCancelled();
         const entry = this.#readEntry(join(directory, name));
         if (!entry) continue;
         this.entries.push(entry);
+        this.#leftBytes -= bytesOf(entry);
         this.last = [...parents, name];
         if (entry.type === 'directory' && entry.symlinkTarget === undefined && descend(name, [])) return true;
       }
@@ -124,6 +132,12 @@ class Page {
       throw error;
     }
   }
+}
+
+/** About what an entry takes in an answer: text may take three bytes for each code unit. */
+function bytesOf({ path, name, symlinkTarget = '', metadata }: Entry): number {
+  const text = path.length + name.length + symlinkTarget.length + JSON.stringify(metadata).length;
+  return 3 * text + 128;
 }
 
 function byCodeUnits(a: string, b: string): number {

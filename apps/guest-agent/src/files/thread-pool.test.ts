@@ -40,6 +40,12 @@ it('lets a caller leave that waits for a thread, and gives its turn to the next'
   await expect(stat(second.signal)).rejects.toMatchObject({ code: 'cancelled' });
 });
 
+it('ends a page of a listing with its bytes as well', async () => {
+  const input = { path: '/', depth: 1, limit: 1_000, maxBytes: 1 };
+  const { entries, next } = await pool.run('listDirectory', { user, input, signal: never });
+  expect([entries.length, next]).toEqual([1, [entries[0]?.name]]);
+});
+
 it('frees what an operation gives that came too late', async () => {
   const left = new AbortController();
   const released = Promise.withResolvers<number>();
