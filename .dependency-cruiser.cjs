@@ -49,6 +49,19 @@ module.exports = {
       from: { pathNot: '^(apps/(host-agent|guest-agent|pager|bench)|packages/linux)/' },
       to: { path: '^packages/linux/', pathNot: '^packages/linux/src/file-lock[.]ts$' },
     },
+    {
+      // Its types are the contract's; to run it needs nothing of ours.
+      name: 'sdk-runs-alone',
+      severity: 'error',
+      from: { path: '^packages/sdk/src', pathNot: '[.]test[.]ts$' },
+      to: { path: '^(packages/(?!sdk/)|apps/)', dependencyTypesNot: ['type-only'] },
+    },
+    {
+      name: 'contract-imports-core-alone',
+      severity: 'error',
+      from: { path: '^packages/api-contract/src' },
+      to: { path: '^(packages/(?!(api-contract|core)/)|apps/)' },
+    },
     { name: 'not-to-test', severity: 'error', from: { pathNot: '[.]test[.]ts$' }, to: { path: '[.]test[.]ts$' } },
   ],
   options: {
