@@ -13,6 +13,8 @@ import type {
 import type { ColumnType, Generated, JSONColumnType } from 'kysely';
 
 type Json<T extends object> = JSONColumnType<T, string | undefined, string>;
+/** One without a default. */
+type RequiredJson<T extends object> = JSONColumnType<T, string, string>;
 type Timestamp = ColumnType<Date, Date | undefined, Date>;
 type NullableTimestamp = ColumnType<Date | null, Date | null | undefined, Date | null>;
 
@@ -37,8 +39,8 @@ export interface ApiKeyTable {
 
 export interface SigningKeyTable {
   id: string;
-  public_jwk: Json<object>;
-  private_jwk: Json<object>;
+  public_jwk: RequiredJson<object>;
+  private_jwk: RequiredJson<object>;
   created_at: Timestamp;
 }
 
@@ -173,7 +175,7 @@ export interface OutboxEventTable {
   team_id: TeamId;
   sandbox_id: SandboxId | null;
   type: string;
-  payload: Json<object>;
+  payload: RequiredJson<object>;
   created_at: Timestamp;
   published_at: NullableTimestamp;
 }

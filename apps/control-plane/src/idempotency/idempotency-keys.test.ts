@@ -1,0 +1,59 @@
+import { newId, platformTeamId } from '@aviary/core';
+import { type Database, migrate, openDatabase } from '@aviary/database';
+import { silentLogger } from '@aviary/service-kit';
+import { VirtualClock } from '@aviary/service-kit/virtual-clock';
+import { sql } from 'kysely';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { IdempotencyKeys } from './idempotency-keys.ts';
+import { hashRequest } from './key-store.ts';
+
+let database: Database;
+beforeAll(async () => {
+  database = await openDatabase({});
+  await migrate(database);
+});
+afterAll(() => database[Symbol.asyncDispose]());
+
+const replica = () =>
+  new IdempotencyKeys({ database, clock: new VirtualClock(), logger: silentLogger, replicaId: newId('host') });
+const keyed = (key: string) => ({ teamId: platformTeamId, key, requestHash: hashRequest('POST', '/x', {}) });
+const work = (body: unknown) => ({ status: 200, work: async () => body });
+/** Lets a minute pass in the store for the leases that are held. */
+const expire = () =>
+  sql`UPDATE idempotency_keys SET lease_until = lease_until - interval '61 seconds' WHERE response_status IS NULL`.execute(
+    database.db,
+  );
+
+test('a key whose replica died is free when its lease ends, and the late answer of the dead one is not kept', async () => {
+  const [dead, alive] = [replica(), replica()];
+  const hung = Promise.withResolvers<string>();
+  const first = dead.runOnce(keyed('left'), { status: 200, work: () => hung.promise });
+  await expect.poll(async () => alive.runOnce(keyed('left'), work('no')).catch((error) => error.code)).toBe('conflict');
+  await expire();
+  expect(await alive.runOnce(keyed('left'), work('done'))).toEqual({ body: 'done', isReplay: false });
+  hung.resolve('too late');
+  await first;
+  expect(await alive.runOnce(keyed('left'), work('again'))).toEqual({ body: 'done', isReplay: true });
+});
+
+test('a request that takes long keeps its key as long as its replica lives', async () => {
+  const [busy, other] = [replica(), replica()];
+  const slow = Promise.withResolvers<string>();
+  const first = busy.runOnce(keyed('slow'), { status: 200, work: () => slow.promise });
+  await expect.poll(async () => other.runOnce(keyed('slow'), work('no')).catch((error) => error.code)).toBe('conflict');
+  await expire();
+  await busy.renewOnce();
+  await expect(other.runOnce(keyed('slow'), work('no'))).rejects.toMatchObject({ code: 'conflict' });
+  slow.resolve('done');
+  expect(await first).toEqual({ body: 'done', isReplay: false });
+});
+
+test('an answer that is too large to keep is not made twice', async () => {
+  const keys = replica();
+  await keys.runOnce(keyed('large'), work('x'.repeat(2 * 1024 * 1024)));
+  await expire();
+  await expect(keys.runOnce(keyed('large'), work('again'))).rejects.toMatchObject({
+    code: 'conflict',
+    message: expect.stringContaining('too large'),
+  });
+});
