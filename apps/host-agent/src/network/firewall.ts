@@ -40,7 +40,8 @@ const forbiddenSet = `set forbidden {
  * The rules inside one slot's namespace, as one nft transaction. What no rule accepts is dropped. The chain `egress` is
  * where a sandbox's own lists go: it is asked for every new connection to the internet and lets everything pass while empty.
  * Forbidden destinations are refused rather than ignored, so that a program that looks for a metadata service learns at
- * once; TCP by a reset, because the kernel limits how many ICMP errors it sends.
+ * once; TCP by a reset, because the kernel limits how many ICMP errors it sends. The guest sees the gateway's address alone, of all that the host and the
+ * slot have: as the source of the host agent's connections and of routers' errors, and in answer to ARP. So it does not learn which slot it is in.
  */
 export function slotRules(slot: SlotAddress): string {
   return `table inet aviary {
@@ -78,6 +79,17 @@ export function slotRules(slot: SlotAddress): string {
   chain nat_out {
     type nat hook postrouting priority srcnat; policy accept;
     oifname "${uplinkName}" ip saddr ${guestAddress} snat ip to ${slot.vethSlotAddress}
+    oifname "${tapName}" ip saddr ${linkNetwork} snat ip to ${gatewayAddress}
+  }
+  chain to_guest {
+    type filter hook postrouting priority mangle; policy accept;
+    oifname "${tapName}" ip saddr ${linkNetwork} meta l4proto icmp ip saddr set ${gatewayAddress}
+  }
+}
+table arp aviary {
+  chain input {
+    type filter hook input priority filter; policy accept;
+    iifname "${tapName}" arp daddr ip != ${gatewayAddress} drop
   }
 }
 `;

@@ -199,11 +199,20 @@ route add 10.11.0.0/16 via ${hostPublicAddress}
       await slots.remove(2);
     });
 
-    test('the host reaches each guest at its own address', async () => {
+    test('the host reaches each guest at its own address, and no guest learns which slot it is in', async () => {
       expect(await connect(host, first.hostAddress, second.hostAddress)).toEqual({
-        [first.hostAddress]: `ntguest1 ${first.vethHostAddress}`,
-        [second.hostAddress]: `ntguest2 ${second.vethHostAddress}`,
+        [first.hostAddress]: 'ntguest1 169.254.0.22',
+        [second.hostAddress]: 'ntguest2 169.254.0.22',
       });
+      const addresses = [first.vethSlotAddress, first.vethHostAddress, first.hostAddress];
+      await ip(guests[0], addresses.map((address) => `route add ${address}/32 dev eth0\n`).join(''));
+      expect(Object.values(await connect(guests[0], ...addresses))).toEqual(
+        addresses.map(() => expect.stringMatching(/^(EHOSTUNREACH|timeout)$/)),
+      );
+      const { stdout } = await inside(guests[0], 'ip', '-json', 'neigh', 'show', 'dev', 'eth0');
+      const answered = (JSON.parse(stdout) as { dst: string; lladdr?: string }[]).filter(({ lladdr }) => lladdr);
+      for (const address of addresses) expect(answered.map(({ dst }) => dst)).not.toContain(address);
+      await ip(guests[0], addresses.map((address) => `route del ${address}/32 dev eth0\n`).join(''));
     });
 
     test('a guest reaches the internet, which sees the host’s address', async () => {
@@ -273,7 +282,7 @@ route add 10.11.0.0/16 via ${hostPublicAddress}
 
     test('building a slot that exists is refused and leaves it working', async () => {
       await expect(slots.build(1)).rejects.toMatchObject({ code: 'already_exists' });
-      expect(Object.values(await connect(host, first.hostAddress))).toEqual([`ntguest1 ${first.vethHostAddress}`]);
+      expect(Object.values(await connect(host, first.hostAddress))).toEqual(['ntguest1 169.254.0.22']);
     });
   });
 
