@@ -83,7 +83,7 @@ async function findVmms(dataDir: string): Promise<{ pid: number; memoryPath: str
     if (!/^\d+$/.test(name)) continue;
     const args = (await readFile(`/proc/${name}/cmdline`, 'utf8').catch(() => '')).split('\0');
     const memory = args.find((arg) => arg.startsWith('memory-backend-file,') && arg.includes(`mem-path=${dataDir}/`));
-    if (!args[0]?.startsWith('qemu-system-') || memory === undefined) continue;
+    if (!args[0]?.includes('qemu-system-') || memory === undefined) continue;
     const memoryPath = must(/mem-path=([^,]+)/.exec(memory)?.[1], 'the argument has one');
     found.push({ pid: Number(name), memoryPath });
   }

@@ -13,6 +13,7 @@ import { AppError, asId, parseSafeName } from '@aviary/core';
  *   host/merged/{generation}.{storage}/            a generation's memory in fewer pieces; immutable as well
  *   host/labels/{sandbox}.json                     names, pins and the current generation; the mutable part
  *   host/warm/{entry}/, host/boot-snapshots/{key}/
+ *   host/vmm-root/                                 empty; VMMs' roots are mounted there, seen by nobody else
  */
 export class HostLayout {
   readonly dataDirectory: string;
@@ -51,6 +52,10 @@ export class HostLayout {
   }
   get sandboxesDirectory(): string {
     return path.join(this.hostDirectory, 'sandboxes');
+  }
+  /** Where VMMs' roots are put together, in namespaces of their own; it stays empty. */
+  get vmmRootDirectory(): string {
+    return path.join(this.hostDirectory, 'vmm-root');
   }
   get generationsDirectory(): string {
     return path.join(this.hostDirectory, 'generations');

@@ -75,7 +75,7 @@ export async function startHostAgent(
   await journal.open();
   const registry = new SandboxRegistry({ journal, clock: systemClock, events });
   const { cpuModel } = config;
-  const vmm = createVmm({ layout, images, cgroupParent: `aviary-${claim.prefix}`, cpuModel });
+  const vmm = createVmm({ layout, images, cgroupParent: `aviary-${claim.prefix}`, cpuModel, faults });
   const identity = await vmm.probe(AbortSignal.timeout(60_000));
   logger.info(identity, 'VMM ready');
   const disks = new Qcow2DiskStore({ dataDir: config.dataDir });

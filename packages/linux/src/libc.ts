@@ -36,6 +36,14 @@ export function libcFunction(prototype: string): ForeignFunction {
   return bound;
 }
 
+/** Makes a call that waits on one of Node's threads for blocking work. What it fails with is lost: errno is a thread's own. */
+export async function callOnOtherThread(bound: ForeignFunction, ...args: unknown[]): Promise<void> {
+  const { async: start } = bound as unknown as { async: ForeignFunction };
+  await new Promise<void>((resolve, reject) => {
+    start(...args, (error: unknown) => (error ? reject(error) : resolve()));
+  });
+}
+
 /** A failed system call, in the shape of Node's own: `code` (`ENOENT`), `errno` (negative), `syscall`. */
 export class SystemCallError extends Error {
   override readonly name = 'SystemCallError';

@@ -10,6 +10,11 @@ export interface SpawnRequest {
   cwd: string;
   /** What the child has as its descriptors 0, 1, …; `null` is /dev/null. None of the parent's other descriptors that close on exec. */
   descriptors: readonly (number | null)[];
+  /**
+   * Closes all other descriptors before the exec, which closes most of them only when it succeeds. For a child whose exec may wait for something: meanwhile it
+   * must not keep the other end of a pipe open that somebody reads to its end.
+   */
+  isExecHeld?: boolean;
 }
 
 /** How a child ended: its exit code, or the signal that ended it; neither when nobody knows. */
@@ -35,9 +40,17 @@ let isWatching = false;
  * memory until its exec, where fork(2), which Node's own `spawn` calls, copies the page tables and counts each of their pages. In a microVM
  * that is a megabyte that it no longer shares with its copies. `onEnd` is called once, after this has returned. Returns
  * the child's pid, which nobody else can get before that. Throws {@link SystemCallError} when the program cannot be started.
+ * On the main thread.
  */
 export function spawnProcess(request: SpawnRequest, onEnd: (end: ChildEnd) => void): number {
   watchChildren();
+  const child = startProcess(request);
+  children.set(child, onEnd);
+  return child;
+}
+
+/** As {@link spawnProcess}, on any thread and with that thread's credentials and namespaces. Its pid is to be watched by {@link watchProcess}. */
+export function startProcess(request: SpawnRequest): number {
   const actions = Buffer.alloc(opaqueBytes);
   const attributes = Buffer.alloc(opaqueBytes);
   check('int posix_spawn_file_actions_init(void*)', actions);
@@ -57,15 +70,20 @@ export function spawnProcess(request: SpawnRequest, onEnd: (end: ChildEnd) => vo
       'int posix_spawn(void*, const char*, void*, void*, const char**, const char**)',
       ...[pid, request.file, actions, attributes, ...strings],
     );
-    const child = pid.readInt32LE(0);
-    children.set(child, onEnd);
-    return child;
+    return pid.readInt32LE(0);
   } finally {
     check('int posix_spawn_file_actions_destroy(void*)', actions);
   }
 }
 
-function addActions(actions: Buffer, { cwd, descriptors }: SpawnRequest): void {
+/** Has the main thread reap a child of this process, which may have ended already; `onEnd` is called once, at the earliest when this has returned. */
+export function watchProcess(pid: number, onEnd: (end: ChildEnd) => void): void {
+  watchChildren();
+  children.set(pid, onEnd);
+  setImmediate(reapChildren);
+}
+
+function addActions(actions: Buffer, { cwd, descriptors, isExecHeld = false }: SpawnRequest): void {
   check('int posix_spawn_file_actions_addchdir_np(void*, const char*)', actions, cwd);
   for (const [target, source] of descriptors.entries()) {
     if (source === null) {
@@ -77,6 +95,7 @@ function addActions(actions: Buffer, { cwd, descriptors }: SpawnRequest): void {
       check('int posix_spawn_file_actions_adddup2(void*, int, int)', actions, source, target);
     }
   }
+  if (isExecHeld) check('int posix_spawn_file_actions_addclosefrom_np(void*, int)', actions, descriptors.length);
 }
 
 /** Calls a function that returns an errno. */
@@ -89,17 +108,19 @@ function check(prototype: string, ...args: unknown[]): void {
 function watchChildren(): void {
   if (isWatching) return;
   isWatching = true;
-  process.on('SIGCHLD', () => {
-    const waitpid = libcFunction('int waitpid(int, void*, int)');
-    const status = Buffer.alloc(4);
-    for (const [pid, onEnd] of children) {
-      const reaped = Number(waitpid(pid, status, WNOHANG));
-      if (reaped === 0) continue;
-      children.delete(pid);
-      // Nobody else reaps them. Were one gone all the same, its end is told, and nothing of how it came.
-      onEnd(reaped < 0 ? { code: null, signal: null } : childEnd(status.readInt32LE(0)));
-    }
-  });
+  process.on('SIGCHLD', reapChildren);
+}
+
+function reapChildren(): void {
+  const waitpid = libcFunction('int waitpid(int, void*, int)');
+  const status = Buffer.alloc(4);
+  for (const [pid, onEnd] of children) {
+    const reaped = Number(waitpid(pid, status, WNOHANG));
+    if (reaped === 0) continue;
+    children.delete(pid);
+    // Nobody else reaps them. Were one gone all the same, its end is told, and nothing of how it came.
+    onEnd(reaped < 0 ? { code: null, signal: null } : childEnd(status.readInt32LE(0)));
+  }
 }
 
 /** What waitpid(2) says in a status. */

@@ -45,6 +45,8 @@ const faultPoints = {
     'template-delete.before-collect',
     'template-delete.before-remove',
     'template-delete.before-rmdir',
+    'vmm.after-placement',
+    'vmm.before-placement',
   ],
   images: ['images.before-descriptor'],
 } as const satisfies Record<string, readonly string[]>;

@@ -1,8 +1,6 @@
 import { link, open } from 'node:fs/promises';
-import path from 'node:path';
 import { nodeErrorCode } from '@aviary/service-kit';
 import { copyDurably } from '../memory/sparse-copy.ts';
-import { fullMemoryPart } from './manifest.ts';
 
 /**
  * How a file that a running microVM writes becomes part of a generation.
@@ -38,12 +36,6 @@ export async function adoptFile(source: string, target: string, by: AdoptBy): Pr
 
 /** Mode of a committed part: for its owner and the VMMs' group to read, for nobody to write. */
 const frozenMode = 0o440;
-/**
- * Mode of a full memory image. QEMU opens guest memory for writing even when it maps it privately (its `file_ram_open`), and would
- * not start on a file that it cannot. It never writes there; should somebody, the changed file time has the image hashed
- * again before its next use.
- */
-const frozenMemoryMode = 0o460;
 
 /**
  * Takes a committed part away from whoever wrote it: root's, readable by `readerGid`. A crash before it leaves a whole part with
@@ -54,12 +46,11 @@ export async function freezeFile(file: string, readerGid: number | undefined): P
   try {
     const { mode, uid, gid } = await handle.stat();
     const [wantedUid, wantedGid] = [process.getuid?.() ?? uid, readerGid ?? process.getgid?.() ?? gid];
-    const wantedMode = path.basename(file) === fullMemoryPart ? frozenMemoryMode : frozenMode;
-    const isFrozen = (mode & 0o7777) === wantedMode && uid === wantedUid && gid === wantedGid;
+    const isFrozen = (mode & 0o7777) === frozenMode && uid === wantedUid && gid === wantedGid;
     if (isFrozen) return false;
     // The owner first: changing it may clear mode bits.
     await handle.chown(wantedUid, wantedGid);
-    await handle.chmod(wantedMode);
+    await handle.chmod(frozenMode);
     return true;
   } finally {
     await handle.close();

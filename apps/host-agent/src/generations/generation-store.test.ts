@@ -64,10 +64,9 @@ describe('generation store', () => {
     const store = await openFixtureStore(place.directory);
     const [first] = await makeChain(store, place.layout, 1);
     const home = place.layout.generation(must(first, 'one').id);
-    // QEMU does not start on a memory file that its group may not write, though it never does.
     for (const [part, mode] of [
       ['state.bin', 0o440],
-      ['memory.img', 0o460],
+      ['memory.img', 0o440],
       ['disk.qcow2', 0o440],
     ] as const)
       expect((await stat(path.join(home, part))).mode & 0o777, part).toBe(mode);

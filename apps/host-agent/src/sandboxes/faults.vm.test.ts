@@ -78,20 +78,23 @@ describe('an agent killed in the middle of a pause', () => {
 });
 
 describe('an agent killed in the middle of a resume', () => {
-  it.each(['create.after-disk', 'resume.after-spawn', 'resume.before-running'])(
-    'at %s: it is still paused, whole, and the same command succeeds',
-    async (point) => {
-      await write();
-      await drive.pause(sandboxId);
-      const operationId = newId('operation');
-      await drive.crashAt(point, () => drive.resume(sandboxId, { operationId }));
-      expect(await drive.state(sandboxId)).toBe('PAUSED');
-      await drive.expectOnly(0, 1);
-      await drive.resume(sandboxId, { operationId });
-      await expectWritten();
-      await drive.expectOnly(1, 1);
-    },
-  );
+  it.each([
+    'create.after-disk',
+    'vmm.before-placement',
+    'vmm.after-placement',
+    'resume.after-spawn',
+    'resume.before-running',
+  ])('at %s: it is still paused, whole, and the same command succeeds', async (point) => {
+    await write();
+    await drive.pause(sandboxId);
+    const operationId = newId('operation');
+    await drive.crashAt(point, () => drive.resume(sandboxId, { operationId }));
+    expect(await drive.state(sandboxId)).toBe('PAUSED');
+    await drive.expectOnly(0, 1);
+    await drive.resume(sandboxId, { operationId });
+    await expectWritten();
+    await drive.expectOnly(1, 1);
+  });
 });
 
 describe('an agent killed in the middle of a fork or a snapshot', () => {

@@ -95,7 +95,7 @@ async function takeOver(
 
 interface Place {
   slot: NetworkSlot;
-  disk: DiskLayer;
+  disk: MachineSpec['disk'];
 }
 
 /** Takes a slot, makes the run's files, and runs `start` there. Gives all of it back when anything fails. */
@@ -121,7 +121,8 @@ async function startInSlot(
     const disk = await disks.createLayer({ path: layer, base, sizeMib: record.diskMib, uid: slot.uid });
     record.disk = disk;
     await faults.hit('create.after-disk');
-    await start({ slot, disk });
+    const bases = (await disks.chain(disk)).map(({ path: file }) => file);
+    await start({ slot, disk: { ...disk, bases } });
     await faults.hit('create.after-init');
   } catch (error) {
     await releaseMicroVm(context, sandbox, { slot }).catch((releaseError: unknown) => {

@@ -11,9 +11,8 @@ beforeAll(async () => {
 }, 600_000);
 afterAll(() => agent?.[Symbol.asyncDispose]());
 
-/** VMMs, not the wrappers around them. */
 async function vmms(): Promise<number> {
-  return (await agent.holdings()).processes.filter((line) => / qemu-system-/.test(line)).length;
+  return (await agent.holdings()).processes.filter((line) => /qemu-system-/.test(line)).length;
 }
 
 async function expectVmms(count: number): Promise<void> {

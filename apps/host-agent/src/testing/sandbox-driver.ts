@@ -158,7 +158,7 @@ export class SandboxDriver {
   async expectOnly(running: number, records: number): Promise<void> {
     const count = async () => {
       const { processes, records: kept, sandboxDirectories } = await this.agent.holdings();
-      const vmms = processes.filter((line) => line.includes(' qemu-system')).length;
+      const vmms = processes.filter((line) => line.includes('qemu-system-')).length;
       const drafts = await this.drafts();
       const isExact =
         vmms === running && kept.length === records && sandboxDirectories.length === running && drafts.length === 0;

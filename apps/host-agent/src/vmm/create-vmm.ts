@@ -1,5 +1,6 @@
 import path from 'node:path';
 import type { ImageSet } from '@aviary/images';
+import type { FaultPoints } from '@aviary/service-kit';
 import type { HostLayout } from '../layout.ts';
 import { QemuVmm } from './qemu/qemu-vmm.ts';
 import type { Vmm } from './vmm.ts';
@@ -11,15 +12,20 @@ export function createVmm({
   images,
   cgroupParent,
   cpuModel,
+  faults,
 }: {
   layout: HostLayout;
   images: ImageSet;
   cgroupParent: string;
   cpuModel: string | undefined;
+  faults: FaultPoints;
 }): Vmm {
   return new QemuVmm({
     cgroupParent,
     ...(cpuModel === undefined ? {} : { cpuModel }),
+    dataDirectory: layout.sandboxesDirectory,
+    workDirectory: layout.vmmRootDirectory,
+    faults,
     probe: {
       kernelPath: images.kernel.path,
       initramfsPath: images.initramfs.path,

@@ -5,7 +5,7 @@ import { waitFor } from '@aviary/service-kit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { isRunning } from './process/process-table.ts';
 import { collectDirty, copyWithDirtyPages, lastTick, pageBytes, tickTimeoutMs, waitForTick } from './ticking-guest.ts';
-import type { MachineSpec, MicroVm, Vmm } from './vmm.ts';
+import type { DiskFile, MachineSpec, MicroVm, Vmm } from './vmm.ts';
 
 type Layer = MachineSpec['disk'];
 
@@ -20,11 +20,11 @@ export interface VmmHarness extends AsyncDisposable {
    */
   createSpec(id: string): Promise<MachineSpec>;
   /** A new layer on top of `base`, for the machines of {@link createSpec}. */
-  createLayer(base: Layer): Promise<Layer>;
+  createLayer(base: DiskFile): Promise<Layer>;
   /** Takes a layer away from whoever wrote it. */
-  freezeLayer(layer: Layer): Promise<void>;
+  freezeLayer(layer: DiskFile): Promise<void>;
   /** The first bytes of a disk as its guest sees them, also while a microVM has it open. */
-  readDisk(layer: Layer): Promise<string>;
+  readDisk(layer: DiskFile): Promise<string>;
   /** How many pages of guest RAM the kernel counts as the VMM's own. Unset where RAM is not a file mapping. */
   countOwnPages?(vm: MicroVm): Promise<number>;
   /** Leaves the VMM less memory of the host than its guest is going to write. Unset where nothing limits it. */

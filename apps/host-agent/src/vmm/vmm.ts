@@ -29,6 +29,12 @@ export interface VmmIdentity {
   accelerationDetail?: string;
 }
 
+/** One layer of a disk. */
+export interface DiskFile {
+  path: string;
+  format: 'qcow2' | 'raw';
+}
+
 /** Everything a microVM is started with. Paths are absolute. */
 export interface MachineSpec {
   /** Names the microVM in cgroup and process lists: the sandbox's UUID, or `warm-…`, `probe-…`. */
@@ -40,7 +46,8 @@ export interface MachineSpec {
   /** Kernel parameters of the guest's own besides the driver's, e.g. `aviary.host_token_sha256=…`. */
   kernelParameters: readonly string[];
   toolboxPath: string;
-  disk: { path: string; format: 'qcow2' | 'raw' };
+  /** The layer that the guest writes to. Its directory is the microVM's own: later layers lie there too. `bases`: the files under it. */
+  disk: DiskFile & { bases: readonly string[] };
   /** Guest RAM: written through when booting, mapped privately when restoring. */
   memoryPath: string;
   network: { namespace: string; tapName: string; guestMac: string };
@@ -116,7 +123,7 @@ export interface MicroVm {
    * of the one in use or of a file with the same content. That one is complete then, and never written again. Paused only; no
    * effect when `layer` is in use already. When it throws, the old layer is still in use, unless the VMM is gone.
    */
-  switchDisk(layer: MachineSpec['disk']): Promise<void>;
+  switchDisk(layer: DiskFile): Promise<void>;
   /** The layer that the guest's writes go to now, as the VMM knows it. Any state. */
   diskPath(): Promise<string>;
   /**

@@ -28,13 +28,20 @@ async function makeHarness(): Promise<VmmHarness> {
       await (await open(memoryPath, 'w')).close();
       return {
         ...{ id, vcpus: 1, memoryMib, kernelPath, initramfsPath: kernelPath, kernelParameters: [] },
-        ...{ toolboxPath: kernelPath, disk: { path: disk, format: 'raw' }, memoryPath, uid: 0, gid: 0, runDirectory },
+        ...{
+          toolboxPath: kernelPath,
+          disk: { path: disk, format: 'raw', bases: [] },
+          memoryPath,
+          uid: 0,
+          gid: 0,
+          runDirectory,
+        },
         network: { namespace: 'none', tapName: 'none', guestMac: '02:00:00:00:00:01' },
       };
     },
     breakSpec: (spec) => ({ ...spec, kernelPath: path.join(directory, 'no-such-kernel') }),
     async createLayer(base) {
-      const layer = { path: path.join(directory, `layer-${nextLayer++}`), format: 'raw' as const };
+      const layer = { path: path.join(directory, `layer-${nextLayer++}`), format: 'raw' as const, bases: [] };
       await copyFile(base.path, layer.path);
       return layer;
     },

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { access, mkdir, open, readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError, parseSafeName } from '@aviary/core';
+import type { ChildEnd } from '@aviary/linux';
 import { KeyedLock, waitFor, writeDurableFile } from '@aviary/service-kit';
 import { lastOutputOf } from '../last-output.ts';
 import { Cgroup } from '../process/cgroup.ts';
@@ -9,6 +10,7 @@ import { isRunning, killProcess, readProcessStat } from '../process/process-tabl
 import { readTail, VmmProcess } from '../process/vmm-process.ts';
 import { connectListening, type QmpClient, type QmpEvent } from '../qemu/qmp-client.ts';
 import type {
+  DiskFile,
   GuestPages,
   MachineSpec,
   MicroVm,
@@ -194,7 +196,7 @@ class FakeMicroVm implements MicroVm {
     await this.#whilePaused('flush the disk of', () => this.#qmp.execute('flush'));
   }
 
-  async switchDisk(layer: MachineSpec['disk']): Promise<void> {
+  async switchDisk(layer: DiskFile): Promise<void> {
     await this.#whilePaused('switch the disk of', () => this.#qmp.execute('switch-disk', { ...layer }));
   }
 
@@ -243,7 +245,7 @@ async function connectMachine(
   vmmProcess = new VmmProcess({
     ...{ pid, startTicks, cgroup: new Cgroup([]), disconnected: qmp.closed },
     logPath: path.join(runDirectory, 'vmm.log'),
-    ...(child ? { child } : {}),
+    ...(child ? { ended: endOfChild(child) } : {}),
   });
   return { record, qmp, process: vmmProcess };
 }
@@ -281,6 +283,12 @@ async function waitUntilUp({
       );
     },
   );
+}
+
+function endOfChild(child: ChildProcess): Promise<ChildEnd> {
+  const { exitCode, signalCode } = child;
+  if (hasEnded(child)) return Promise.resolve({ code: exitCode, signal: signalCode });
+  return new Promise((resolve) => child.once('exit', (code, signal) => resolve({ code, signal })));
 }
 
 function hasEnded(child: ChildProcess): boolean {

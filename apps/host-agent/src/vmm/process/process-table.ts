@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 
 /** What /proc/PID/stat says about a process. */
 export interface ProcessStat {
@@ -45,5 +45,18 @@ export async function killProcess(identity: { pid: number; startTicks: string })
     process.kill(identity.pid, 'SIGKILL');
   } catch (error) {
     if (!isGone(error)) throw error;
+  }
+}
+
+/** The arguments of every process of this machine, its program's name first. */
+export async function* listProcesses(): AsyncGenerator<{ pid: number; args: string[] }> {
+  for (const name of await readdir('/proc')) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      const text = await readFile(`/proc/${name}/cmdline`, 'utf8');
+      yield { pid: Number(name), args: text.split('\0').slice(0, -1) };
+    } catch (error) {
+      if (!isGone(error)) throw error;
+    }
   }
 }

@@ -1,7 +1,7 @@
-import type { ChildProcess } from 'node:child_process';
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { errorText } from '@aviary/core';
+import type { ChildEnd } from '@aviary/linux';
 import { systemClock } from '@aviary/service-kit';
 import type { VmExit } from '../vmm.ts';
 import type { Cgroup } from './cgroup.ts';
@@ -14,8 +14,8 @@ export interface VmmProcessOptions {
   logPath: string;
   /** Resolves when the VMM's control connection has ended, usually because the VMM has. */
   disconnected: Promise<void>;
-  /** The process that was started here, if it was: it may be a wrapper around the VMM. */
-  child?: ChildProcess;
+  /** How it ended; known to the process that started it alone. */
+  ended?: Promise<ChildEnd>;
 }
 
 /** Only while a VMM is about to end: commands wait for that. */
@@ -64,12 +64,11 @@ export class VmmProcess {
   }
 
   async #watch(): Promise<VmExit> {
-    const { child, disconnected, cgroup } = this.#options;
-    const childExit = child && endOfChild(child);
+    const { ended, disconnected, cgroup } = this.#options;
     const { promise: letGo, resolve } = Promise.withResolvers<void>();
     this.#letGo.signal.addEventListener('abort', () => resolve(), { once: true });
     const logTimer = setInterval(() => void boundLog(this.#options.logPath).catch(() => undefined), logCheckMs).unref();
-    await Promise.race([disconnected, letGo, ...(childExit ? [childExit] : [])]);
+    await Promise.race([disconnected, letGo, ...(ended ? [ended] : [])]);
     clearInterval(logTimer);
     while (!this.#letGo.signal.aborted && (await this.#isAlive())) await systemClock.sleep(pollMs);
     if (this.#letGo.signal.aborted) await new Promise(() => undefined);
@@ -80,7 +79,7 @@ export class VmmProcess {
     } catch (error) {
       leftover = `; ${errorText(error)}`;
     }
-    const ending = childExit && (await childExit);
+    const ending = ended && (await ended);
     const { reason, lastOutput } = await this.#explain(wasOutOfMemory, ending);
     return { reason: reason + leftover, lastOutput };
   }
@@ -99,24 +98,9 @@ export class VmmProcess {
     if (wasOutOfMemory) return 'out of memory: the VMM reached the memory limit of its cgroup';
     if (ending?.signal) return `killed by ${ending.signal}`;
     const log = (await readTail(this.#options.logPath)).trim().split('\n').at(-1) ?? '';
-    // unshare ends as its child has ended, but cannot for SIGKILL: it then says something about its signal mask and exits with 1.
-    // While a VMM runs, it has no other reason to speak.
-    if (log.startsWith('unshare: ')) return 'killed by SIGKILL';
     const detail = log === '' ? '' : `: ${log}`;
     return ending ? `exit code ${ending.code}${detail}` : `ended${detail}`;
   }
-}
-
-interface ChildEnd {
-  code: number | null;
-  signal: NodeJS.Signals | null;
-}
-
-function endOfChild(child: ChildProcess): Promise<ChildEnd> {
-  if (child.exitCode !== null || child.signalCode !== null) {
-    return Promise.resolve({ code: child.exitCode, signal: child.signalCode });
-  }
-  return new Promise((resolve) => child.once('exit', (code, signal) => resolve({ code, signal })));
 }
 
 /** The end of a log that a VMM wrote. Its directory is the VMM's own, so a link in the log's place is not followed. */

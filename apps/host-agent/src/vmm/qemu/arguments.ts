@@ -1,3 +1,4 @@
+import path from 'node:path';
 import type { MachineSpec } from '../vmm.ts';
 import { type Accelerator, cpuArgument } from './cpu-model.ts';
 
@@ -121,6 +122,13 @@ function networkArguments({ network }: Machine): string[] {
     ...['-netdev', `tap,id=net,ifname=${escapeOption(network.tapName)},script=no,downscript=no`],
     ...['-device', `virtio-net-device,netdev=net,mac=${network.guestMac}`],
   ];
+}
+
+/** True for the command line of a QEMU that {@link qemuArguments} was made for, if its control socket lies below `directory`. */
+export function isQemuBelow(directory: string, [program = '', ...args]: readonly string[]): boolean {
+  const isQemu = Object.values(architectures).some((each) => each.program === path.basename(program));
+  const socket = args[args.indexOf('-qmp') + 1] ?? '';
+  return isQemu && socket.startsWith(`unix:${escapeOption(directory)}/`);
 }
 
 /** QEMU separates options by commas; a comma in a value is doubled. */

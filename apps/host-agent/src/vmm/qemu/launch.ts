@@ -1,21 +1,15 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { constants } from 'node:fs';
-import { access, open, readFile, rm, stat } from 'node:fs/promises';
+import { access, open, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError } from '@aviary/core';
-import { waitFor } from '@aviary/service-kit';
-import { type Cgroup, type CgroupLayout, type CgroupLimits, createCgroup } from '../process/cgroup.ts';
-import { isGone, readProcessStat } from '../process/process-table.ts';
+import type { ChildEnd } from '@aviary/linux';
+import { type FaultPoints, waitFor } from '@aviary/service-kit';
+import { type CgroupLayout, type CgroupLimits, createCgroup } from '../process/cgroup.ts';
+import { readProcessStat } from '../process/process-table.ts';
+import type { StartedProcess, Starter, StartRequest } from '../process/starter.ts';
 import { readTail, VmmProcess } from '../process/vmm-process.ts';
 import type { VmmRecord } from '../vmm.ts';
-import {
-  type Accelerator,
-  type Architecture,
-  architectures,
-  type Machine,
-  qemuArguments,
-  translationCacheMib,
-} from './arguments.ts';
+import { type Accelerator, type Architecture, type Machine, qemuArguments, translationCacheMib } from './arguments.ts';
 import { connectListening, maxSocketPathBytes, type QmpClient, type QmpEvent } from './qmp-client.ts';
 
 /** What every QEMU of this host is started with. */
@@ -24,6 +18,10 @@ export interface LaunchSettings {
   cgroupLayout: CgroupLayout;
   /** Name of the cgroup that holds all microVMs. */
   cgroupParent: string;
+  /** QEMU itself. Absolute. */
+  program: string;
+  starter: Starter;
+  faults: FaultPoints;
   /** Longest time from the start of the process to its control socket's greeting. */
   startTimeoutMs: number;
   tscKhz: number | undefined;
@@ -57,7 +55,7 @@ const endOfFailedStartMs = 1_000;
 const overheadMib = 256;
 /** Device emulation beside the vCPUs, in hundredths of a CPU. */
 const emulationCpuPercent = 25;
-/** QEMU's I/O workers (64 at most), its own threads, and the wrapper. */
+/** QEMU's I/O workers (64 at most) and its own threads. */
 const overheadTasks = 128;
 
 /** Limits for a microVM: guest RAM, vCPUs and threads, each with what the VMM needs besides. */
@@ -70,8 +68,9 @@ export function limitsFor({ vcpus, memoryMib }: { vcpus: number; memoryMib: numb
 }
 
 /**
- * Starts QEMU detached from this process, with an unprivileged identity, no capabilities, seccomp, its own mount, pid, IPC and
- * UTS namespaces, in the slot's network namespace and its own cgroup. Nothing is left behind when it fails or `signal` aborts.
+ * Starts QEMU detached from this process: in its own cgroup before it runs, under an unprivileged identity, without capabilities, with seccomp,
+ * in its own mount, pid, IPC and UTS namespaces and the slot's network namespace. It sees of the host's files what {@link visibleFiles} says.
+ * Nothing is left behind when it fails or `signal` aborts.
  */
 export async function launchQemu(
   settings: LaunchSettings,
@@ -89,41 +88,46 @@ export async function launchQemu(
     );
   }
   await rm(socketPath, { force: true });
-  const { cgroupLayout: layout, cgroupParent: parent } = settings;
+  const { cgroupLayout: layout, cgroupParent: parent, starter, faults } = settings;
   const cgroup = await createCgroup(layout, { parent, id, limits: limitsFor(machine) });
-  let child: ChildProcess | undefined;
   const events: EventSink = {};
+  let started: StartedProcess | undefined;
   try {
-    child = await startDetached(await commandLine(settings, { ...request, socketPath }), logPath);
-    const wrapperPid = child.pid ?? 0;
-    await cgroup.add(wrapperPid);
+    started = await withLog(logPath, async (logFd) =>
+      starter.start({
+        ...(await startRequest(settings, { ...request, socketPath })),
+        logFd,
+        place: async (pid) => {
+          await faults.hit('vmm.before-placement');
+          await cgroup.add(pid);
+          await faults.hit('vmm.after-placement');
+        },
+      }),
+    );
+    const { pid } = started;
+    const stat = await readProcessStat(pid);
+    if (!stat) throw new AppError('internal', 'cannot find the VMM that has just started: it ended at once');
+    const { startTicks } = stat;
+    const child = watchEnd(started);
     const qmp = await connectWhenUp({ child, socketPath, logPath, timeoutMs: settings.startTimeoutMs, signal, events });
-    try {
-      const { pid, startTicks } = await findVmm(wrapperPid, cgroup);
-      const vmmProcess = new VmmProcess({ pid, startTicks, cgroup, logPath, disconnected: qmp.closed, child });
-      const guestMemory = { path: machine.memoryPath, mapping: request.mapping };
-      const record: VmmRecord = {
-        id,
-        vmm: 'qemu',
-        pid,
-        startTicks,
-        socketPath,
-        cgroupPaths: cgroup.paths,
-        runDirectory,
-        guestMemory,
-      };
-      return { record, qmp, process: vmmProcess, events };
-    } catch (error) {
-      qmp.close();
-      throw error;
-    }
+    const vmmProcess = new VmmProcess({
+      pid,
+      startTicks,
+      cgroup,
+      logPath,
+      disconnected: qmp.closed,
+      ended: started.ended,
+    });
+    const guestMemory = { path: machine.memoryPath, mapping: request.mapping };
+    const cgroupPaths = cgroup.paths;
+    const record: VmmRecord = { id, vmm: 'qemu', pid, startTicks, socketPath, cgroupPaths, runDirectory, guestMemory };
+    return { record, qmp, process: vmmProcess, events };
   } catch (error) {
-    child?.kill('SIGKILL');
     await cgroup.remove();
     await rm(socketPath, { force: true });
-    // What is killed or crashes before it is confined shows only in calls on a process that is not there.
-    if (!child || !isGone(error)) throw error;
-    throw new AppError('internal', 'the VMM ended while starting: it was killed, or crashed', { cause: error });
+    throw error;
+  } finally {
+    started?.finishStart();
   }
 }
 
@@ -132,23 +136,38 @@ export interface EventSink {
   onEvent?: (event: QmpEvent) => void;
 }
 
-async function commandLine(
-  settings: LaunchSettings,
+async function startRequest(
+  { program, ...settings }: LaunchSettings,
   request: LaunchRequest & { socketPath: string },
-): Promise<string[]> {
-  const { machine, accelerator, uid, gid } = request;
-  const { program } = architectures[settings.architecture];
-  const groups = accelerator === 'kvm' ? await kvmGroups() : [];
+): Promise<Omit<StartRequest, 'logFd' | 'place'>> {
+  const { machine, accelerator, mapping, uid, gid } = request;
+  const { network } = machine;
+  return {
+    file: program,
+    args: qemuArguments(machine, { ...settings, ...request }),
+    ...(network ? { networkNamespace: `/run/netns/${network.namespace}` } : {}),
+    visible: visibleFiles(request),
+    // QEMU asks to write the file of a private mapping as well (its `file_ram_open`), which it never does.
+    readOnlyOpens: mapping === 'private' ? [machine.memoryPath] : [],
+    credentials: { uid, gid, groups: accelerator === 'kvm' ? await kvmGroups() : [] },
+  };
+}
+
+/**
+ * What one QEMU sees of the host's files, at their own paths: it may write its run directory, the directory of its disk layer, where later ones
+ * are made, and, booting, its memory.
+ */
+export function visibleFiles({ machine, mapping, runDirectory }: LaunchRequest): StartRequest['visible'] {
+  const { disk, toolboxPath, memoryPath } = machine;
+  const ownMemory = mapping === 'shared' && path.dirname(memoryPath) !== runDirectory ? [memoryPath] : [];
+  const written = [runDirectory, ...(disk ? [path.dirname(disk.path)] : []), ...ownMemory];
+  const read = [
+    ...[machine.kernelPath, machine.initramfsPath, ...(toolboxPath === undefined ? [] : [toolboxPath])],
+    ...(disk?.bases ?? []),
+  ];
   return [
-    ...(machine.network ? ['ip', 'netns', 'exec', machine.network.namespace] : []),
-    // The wrapper that --fork leaves behind is in the cgroup too, and neither outlives the other.
-    ...['unshare', '--mount', '--pid', '--ipc', '--uts', '--fork', '--kill-child=SIGKILL', '--mount-proc'],
-    ...(machine.network ? [] : ['--net']),
-    ...['setpriv', `--reuid=${uid}`, `--regid=${gid}`],
-    groups.length > 0 ? `--groups=${groups.join(',')}` : '--clear-groups',
-    // A change of identity clears the death signal that unshare has set, so it is set again.
-    ...['--no-new-privs', '--inh-caps=-all', '--bounding-set=-all', '--pdeathsig=SIGKILL'],
-    ...[program, ...qemuArguments(machine, { ...settings, ...request })],
+    ...written.map((each) => ({ path: each, isWritable: true })),
+    ...read.map((each) => ({ path: each, isWritable: false })),
   ];
 }
 
@@ -158,34 +177,28 @@ async function kvmGroups(): Promise<number[]> {
   return gid !== 0 && (mode & 0o060) === 0o060 ? [gid] : [];
 }
 
-async function startDetached([program = '', ...args]: string[], logPath: string): Promise<ChildProcess> {
-  // The directory belongs to the VMM's identity: a link that an earlier VMM left there is not followed.
+/** The directory belongs to the VMM's identity: a link that an earlier VMM left there is not followed. */
+async function withLog<T>(logPath: string, work: (fd: number) => Promise<T>): Promise<T> {
   const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_APPEND | constants.O_NOFOLLOW;
-  const log = await open(logPath, flags, 0o600);
-  try {
-    const child = spawn(program, args, {
-      detached: true,
-      stdio: ['ignore', log.fd, log.fd],
-      cwd: '/',
-      env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
-    });
-    await new Promise<void>((resolve, reject) => {
-      child.once('spawn', resolve);
-      child.once('error', (cause) =>
-        reject(
-          new AppError('host_unavailable', `cannot run ${program}; 'aviary doctor' names what is missing`, { cause }),
-        ),
-      );
-    });
-    child.unref();
-    return child;
-  } finally {
-    await log.close();
-  }
+  await using log = await open(logPath, flags, 0o600);
+  return await work(log.fd);
+}
+
+/** A process's end so far. */
+interface WatchedEnd {
+  end?: ChildEnd;
+}
+
+function watchEnd({ ended }: StartedProcess): WatchedEnd {
+  const watched: WatchedEnd = {};
+  void ended.then((end) => {
+    watched.end = end;
+  });
+  return watched;
 }
 
 async function connectWhenUp(options: {
-  child: ChildProcess;
+  child: WatchedEnd;
   socketPath: string;
   logPath: string;
   timeoutMs: number;
@@ -193,7 +206,7 @@ async function connectWhenUp(options: {
   events: EventSink;
 }): Promise<QmpClient> {
   const { child, socketPath, logPath, timeoutMs, signal, events } = options;
-  const hasEnded = () => child.exitCode !== null || child.signalCode !== null;
+  const hasEnded = () => child.end !== undefined;
   try {
     await waitFor({ what: "the start of the VMM's control socket", timeoutMs, intervalMs: 2, signal }, async () => {
       if (hasEnded()) throw new AppError('internal', 'the VMM ended before it had a control socket');
@@ -210,25 +223,7 @@ async function connectWhenUp(options: {
     await waitFor(end, hasEnded).catch(() => undefined);
     if (!hasEnded()) throw error;
     const log = (await readTail(logPath)).trim() || 'it gave no reason';
-    const how = child.signalCode ?? `exit code ${child.exitCode}`;
+    const how = child.end?.signal ?? `exit code ${child.end?.code}`;
     throw new AppError('internal', `the VMM did not start (${how}): ${log}`, { cause: error });
   }
-}
-
-/** Finds QEMU, the wrapper's only child, and makes sure that it is confined even if it was forked before the wrapper was. */
-async function findVmm(wrapperPid: number, cgroup: Cgroup): Promise<{ pid: number; startTicks: string }> {
-  const children = await readFile(`/proc/${wrapperPid}/task/${wrapperPid}/children`, 'utf8');
-  const pid = Number(children.trim().split(' ')[0]);
-  const found = await readProcessStat(pid);
-  if (!found || found.parentPid !== wrapperPid) {
-    throw new AppError('internal', 'cannot find the VMM that has just started: it ended at once');
-  }
-  for (const directory of cgroup.paths) {
-    const members = (await readFile(path.join(directory, 'cgroup.procs'), 'utf8')).split('\n');
-    if (!members.includes(String(pid))) {
-      await cgroup.add(pid);
-      break;
-    }
-  }
-  return { pid, startTicks: found.startTicks };
 }

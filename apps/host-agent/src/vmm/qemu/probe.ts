@@ -35,7 +35,8 @@ export async function probeQemu(
   options: ProbeOptions,
   signal: AbortSignal,
 ): Promise<VmmIdentity> {
-  const { program, machineType } = architectures[settings.architecture];
+  const { program } = settings;
+  const { machineType } = architectures[settings.architecture];
   const version = parseVersion((await runProgram(program, ['--version'], { signal })).stdout);
   const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
   const { cpuModel: fixed } = settings;

@@ -7,7 +7,7 @@ import { KeyedLock } from '@aviary/service-kit';
 import { lastOutputOf } from '../last-output.ts';
 import { readDirtyPages } from '../process/dirty-pages.ts';
 import type { VmmProcess } from '../process/vmm-process.ts';
-import type { GuestPages, MachineSpec, MicroVm, VmExit, VmmRecord } from '../vmm.ts';
+import type { DiskFile, GuestPages, MicroVm, VmExit, VmmRecord } from '../vmm.ts';
 import { consoleBytes, diskOptions } from './arguments.ts';
 import type { Launched } from './launch.ts';
 import type { QmpClient } from './qmp-client.ts';
@@ -152,7 +152,7 @@ export class QemuMicroVm implements MicroVm {
    * base, one with the same content: this VMM goes on reading the file that it has open. See QEMU's
    * docs/interop/live-block-operations.rst.
    */
-  async switchDisk(layer: MachineSpec['disk']): Promise<void> {
+  async switchDisk(layer: DiskFile): Promise<void> {
     await this.#alone(async () => {
       await this.#requirePaused('switch the disk of');
       const active = await this.#activeDisk();

@@ -1,20 +1,28 @@
-import { readFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError } from '@aviary/core';
+import { FaultPoints, waitFor } from '@aviary/service-kit';
 import { Cgroup, listCgroups, readCgroupLayout } from '../process/cgroup.ts';
-import { isRunning } from '../process/process-table.ts';
+import { isRunning, killProcess, listProcesses, readProcessStat } from '../process/process-table.ts';
+import { Starter } from '../process/starter.ts';
 import { VmmProcess } from '../process/vmm-process.ts';
 import { writePages } from '../process/write-pages.ts';
 import type { MachineSpec, MicroVm, SavedState, Vmm, VmmCapabilities, VmmIdentity, VmmRecord } from '../vmm.ts';
-import type { Architecture } from './arguments.ts';
+import { type Architecture, isQemuBelow } from './arguments.ts';
 import { type EventSink, type Launched, type LaunchSettings, launchQemu } from './launch.ts';
 import { type ProbeOptions, probeQemu } from './probe.ts';
+import { findQemuFiles } from './program-files.ts';
 import { QemuMicroVm } from './qemu-micro-vm.ts';
 import { QmpClient } from './qmp-client.ts';
 import { loadState } from './restore.ts';
 
 export interface QemuVmmOptions {
   probe: ProbeOptions;
+  /** Every run directory lies below it, and none of anybody else's. */
+  dataDirectory: string;
+  /** For mounts in a namespace of the driver's own; it stays empty. Made when it is missing. */
+  workDirectory: string;
+  faults?: FaultPoints;
   /** Name of the cgroup that holds all microVMs. Default `aviary`. */
   cgroupParent?: string;
   /** QEMU's name of a processor model for guests under KVM, e.g. `EPYC`. Default: the host's own processor. */
@@ -23,6 +31,8 @@ export interface QemuVmmOptions {
   startTimeoutMs?: number;
 }
 
+const strayEndTimeoutMs = 10_000;
+
 /** Drives QEMU's `microvm` machine (`virt` on arm64), with KVM where it works and software CPUs elsewhere. Needs root. */
 export class QemuVmm implements Vmm {
   readonly name = 'qemu';
@@ -30,6 +40,7 @@ export class QemuVmm implements Vmm {
   readonly #options: QemuVmmOptions;
   readonly #live = new Map<string, QemuMicroVm>();
   #settings: Promise<LaunchSettings> | undefined;
+  #starter: Starter | undefined;
   #identity: Promise<VmmIdentity> | undefined;
 
   constructor(options: QemuVmmOptions) {
@@ -39,7 +50,10 @@ export class QemuVmm implements Vmm {
   async probe(signal: AbortSignal): Promise<VmmIdentity> {
     // A failed or cancelled probe is no answer: the next caller asks anew.
     this.#identity ??= this.#loadSettings()
-      .then((settings) => probeQemu(settings, this.#options.probe, signal))
+      .then(async (settings) => {
+        await settings.starter.prepare();
+        return probeQemu(settings, this.#options.probe, signal);
+      })
       .catch((error: unknown) => {
         this.#identity = undefined;
         throw error;
@@ -92,14 +106,24 @@ export class QemuVmm implements Vmm {
 
   async removeStrays(keep: ReadonlySet<string>): Promise<void> {
     const { cgroupLayout, cgroupParent } = await this.#loadSettings();
+    const kept = new Set<number>();
+    for (const { record } of this.#live.values()) if (keep.has(record.id)) kept.add(record.pid);
     for (const [id, cgroup] of await listCgroups(cgroupLayout, cgroupParent)) {
       if (!keep.has(id)) await cgroup.remove();
+      else for (const pid of await cgroup.processIds()) kept.add(pid);
+    }
+    // By what they are as well: a cgroup may have been removed by others, or belong to a parent of another name.
+    for await (const { pid, args } of listProcesses()) {
+      if (kept.has(pid) || !isQemuBelow(this.#options.dataDirectory, args)) continue;
+      const stat = await readProcessStat(pid);
+      if (stat) await endProcess({ pid, startTicks: stat.startTicks });
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const vm of this.#live.values()) vm.letGo();
     this.#live.clear();
+    await this.#starter?.[Symbol.asyncDispose]();
   }
 
   async #start(
@@ -145,10 +169,22 @@ export class QemuVmm implements Vmm {
   }
 
   async #readSettings(): Promise<LaunchSettings> {
-    const { cgroupParent = 'aviary', startTimeoutMs = 10_000, cpuModel } = this.#options;
+    const {
+      cgroupParent = 'aviary',
+      startTimeoutMs = 10_000,
+      cpuModel,
+      workDirectory,
+      faults = new FaultPoints(),
+    } = this.#options;
     const architecture = hostArchitecture();
     const tscKhz = architecture === 'x64' ? await readTscKhz() : undefined;
-    return { architecture, cgroupLayout: await readCgroupLayout(), cgroupParent, startTimeoutMs, tscKhz, cpuModel };
+    const { program, files, devices } = await findQemuFiles(architecture);
+    await mkdir(workDirectory, { recursive: true, mode: 0o700 });
+    this.#starter ??= new Starter({ programFiles: files, devices, workDirectory });
+    return {
+      ...{ architecture, cgroupLayout: await readCgroupLayout(), cgroupParent, startTimeoutMs, tscKhz, cpuModel },
+      ...{ program, starter: this.#starter, faults },
+    };
   }
 }
 
@@ -156,6 +192,13 @@ function hostArchitecture(): Architecture {
   const { arch } = process;
   if (arch === 'x64' || arch === 'arm64') return arch;
   throw new AppError('host_unavailable', `cannot run microVMs on ${arch}: x86-64 and arm64 hosts are supported`);
+}
+
+/** Kills a process and resolves when it has ended. */
+async function endProcess(identity: { pid: number; startTicks: string }): Promise<void> {
+  await killProcess(identity);
+  const what = `the end of process ${identity.pid}`;
+  await waitFor({ what, timeoutMs: strayEndTimeoutMs, intervalMs: 10 }, async () => !(await isRunning(identity)));
 }
 
 /** The rate of this machine's time-stamp counter: its base frequency where the kernel gives it, else what cpuinfo says. */

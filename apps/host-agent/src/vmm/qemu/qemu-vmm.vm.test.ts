@@ -67,18 +67,23 @@ async function makeHarness(images: { kernelPath: string; initramfsPath: string }
   await writeFile(toolboxPath, Buffer.alloc(64 * 1024));
   await chmod(toolboxPath, 0o644);
   await chmod(initramfsPath, 0o644);
+  const workDirectory = path.join(directory, 'vmm-root');
   const probe = { ...images, cachePath: path.join(directory, 'probe.json'), uid, timeoutMs: 5_000 };
 
   const disks = new Qcow2DiskStore({ dataDir: directory });
-  const base = { path: path.join(directory, 'base.raw'), format: 'raw' as const };
+  const diskDirectory = path.join(directory, 'disks');
+  await mkdir(diskDirectory, { mode: 0o711 });
+  const base = { path: path.join(diskDirectory, 'base.raw'), format: 'raw' as const };
   await writeFile(base.path, Buffer.alloc(diskMib * 1024 * 1024));
   await disks.freeze(base);
   let nextLayer = 1;
-  const createLayer = (below: DiskLayer) =>
-    disks.createLayer({
-      path: path.join(directory, `layer-${nextLayer++}.qcow2`),
+  const createLayer = async (below: DiskLayer) => {
+    const layer = await disks.createLayer({
+      path: path.join(diskDirectory, `layer-${nextLayer++}.qcow2`),
       ...{ base: below, sizeMib: diskMib, uid },
     });
+    return { ...layer, bases: (await disks.chain(layer)).map((each) => each.path) };
+  };
 
   const createSpec = async (id: string): Promise<MachineSpec> => {
     const runDirectory = path.join(directory, id);
@@ -99,7 +104,7 @@ async function makeHarness(images: { kernelPath: string; initramfsPath: string }
   };
 
   return {
-    createVmm: () => new QemuVmm({ probe, cgroupParent }),
+    createVmm: () => new QemuVmm({ probe, cgroupParent, dataDirectory: directory, workDirectory }),
     createSpec,
     createLayer,
     freezeLayer: (layer) => disks.freeze(layer),
@@ -118,7 +123,7 @@ async function makeHarness(images: { kernelPath: string; initramfsPath: string }
       const disk = await disks.createLayer(layer);
       const filler = path.join(full, 'filler');
       await writeFile(filler, Buffer.alloc(2 * 1024 * 1024)).catch(() => undefined);
-      return { spec: { ...spec, disk }, makeRoom: () => rm(filler) };
+      return { spec: { ...spec, disk: { ...disk, bases: [base.path] } }, makeRoom: () => rm(filler) };
     },
     breakSpec: (spec) => ({ ...spec, kernelPath: path.join(directory, 'no-such-kernel') }),
     async countOwnPages({ record }) {

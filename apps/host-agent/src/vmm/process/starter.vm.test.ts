@@ -1,0 +1,105 @@
+import { access, chmod, mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { runProgram } from '@aviary/service-kit';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { parseLibraries } from '../qemu/program-files.ts';
+import { Starter, type StartRequest } from './starter.ts';
+
+const shell = '/bin/sh';
+const uid = 23_471;
+let directory: string;
+let starter: Starter;
+
+beforeAll(async () => {
+  directory = await mkdtemp(path.join(tmpdir(), 'starter-'));
+  await chmod(directory, 0o711);
+  for (const name of ['work', 'own']) await mkdir(path.join(directory, name), { mode: 0o755 });
+  await writeFile(path.join(directory, 'read'), 'of others\n', { mode: 0o644 });
+  await writeFile(path.join(directory, 'hidden'), 'of others\n', { mode: 0o666 });
+  const libraries = parseLibraries((await runProgram('ldd', [shell])).stdout);
+  const workDirectory = path.join(directory, 'work');
+  starter = new Starter({ programFiles: [shell, ...libraries], devices: ['/dev/null'], workDirectory });
+});
+afterAll(async () => {
+  await starter?.[Symbol.asyncDispose]();
+  await rm(directory, { recursive: true, force: true });
+});
+
+/** Runs a script of the shell's own commands and gives what it said, and how it ended. */
+async function run(script: string, overrides: Partial<StartRequest> = {}) {
+  const logPath = path.join(directory, 'log');
+  await using log = await open(logPath, 'w');
+  const started = await starter.start({
+    ...{ file: shell, args: ['-c', script], logFd: log.fd, readOnlyOpens: [], place: async () => undefined },
+    visible: [
+      { path: path.join(directory, 'read'), isWritable: false },
+      { path: path.join(directory, 'own'), isWritable: true },
+    ],
+    credentials: { uid, gid: uid, groups: [] },
+    ...overrides,
+  });
+  const end = await started.ended;
+  started.finishStart();
+  return { pid: started.pid, end, text: await readFile(logPath, 'utf8') };
+}
+
+it('shows a program nothing of the host but what it was given, and leaves it no privilege', async () => {
+  const own = path.join(directory, 'own');
+  await runProgram('chown', [String(uid), own]);
+  const { text } = await run(`
+    cd ${directory}; echo /* ./* "$$"; read line < read; echo "$line"
+    for file in read hidden /made /tmp/made own/made; do (echo x > $file) 2>/dev/null && echo "wrote $file"; done; :`);
+  const [names = '', line, ...wrote] = text.trim().split('\n');
+  const top = names.split(' ').filter((name) => /^\/[^/]+$/.test(name));
+  for (const name of top) expect(['/bin', '/dev', '/lib', '/lib64', '/usr', '/tmp']).toContain(name);
+  // Its own names of what lies beside; not that of the hidden file. It is the first process that it knows of.
+  expect(names.split(' ').filter((name) => name.startsWith('./'))).toEqual(['./own', './read']);
+  expect(names.split(' ').at(-1)).toBe('1');
+  expect(line).toBe('of others');
+  expect(wrote).toEqual(['wrote own/made']);
+});
+
+it('runs a program only when it is placed', async () => {
+  const mark = path.join(directory, 'own/ran');
+  let placed = 0;
+  const isThere = () =>
+    access(mark).then(
+      () => true,
+      () => false,
+    );
+  const { pid } = await run(`: > ${mark}`, {
+    async place(toPlace) {
+      placed = toPlace;
+      expect(await isThere()).toBe(false);
+    },
+  });
+  expect(placed).toBe(pid);
+  expect(await isThere()).toBe(true);
+  await rm(mark);
+  const failure = new Error('no place for it');
+  await expect(run(`: > ${mark}`, { place: () => Promise.reject(failure) })).rejects.toBe(failure);
+  expect(await isThere()).toBe(false);
+  // The next one starts as if nothing had been.
+  expect((await run('exit 3')).end).toEqual({ code: 3, signal: null });
+});
+
+it('keeps nobody waiting who starts programs meanwhile', async () => {
+  let isEnough = false;
+  const others = (async () => {
+    let count = 0;
+    for (; !isEnough; count++) await runProgram('true', []);
+    return count;
+  })();
+  for (let round = 0; round < 30; round++) {
+    expect((await run('exit 5', { place: async () => void (await runProgram('true', [])) })).end.code).toBe(5);
+  }
+  isEnough = true;
+  expect(await others).toBeGreaterThan(0);
+});
+
+it('says why a program cannot be started, and starts the next', async () => {
+  await expect(run(':', { file: '/bin/none' })).rejects.toMatchObject({ name: 'AppError' });
+  await expect(run(':', { visible: [{ path: `${directory}/none`, isWritable: false }] })).rejects.toThrow(/none/);
+  expect((await run('exit 4')).end.code).toBe(4);
+});
