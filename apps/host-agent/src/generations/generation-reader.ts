@@ -88,6 +88,21 @@ export class GenerationReader {
     return { statePath, base, pages: rangesBeside(storage.storageId, mapping, locate) };
   }
 
+  /**
+   * The kernel's records of the files that a microVM restored from it goes on reading: its image, its disk's layers. Another answer later means that
+   * one of them was touched; undefined, that one is not what was checked when it was opened. Reads none of them.
+   */
+  async restoredRecord({ manifest, memory }: OpenedGeneration): Promise<string | undefined> {
+    const { layout, verified } = this.#deps;
+    const own = path.join(layout.generation(manifest.id), manifest.disk.part);
+    const below = manifest.disk.backing.flatMap((layer) =>
+      layer.kind === 'generation' ? [path.join(layout.generation(layer.generationId), layer.part)] : [],
+    );
+    const memoryFiles = memory ? [memory.path, ...memory.needs.map((ref) => this.storagePath(ref).path)] : [];
+    const records = await Promise.all([own, ...below, ...memoryFiles].map((file) => verified.trustedRecord(file)));
+    return records.includes(undefined) ? undefined : records.join('\n');
+  }
+
   /** Whether {@link restoreMemory} has an image to start from. */
   canRestore({ memory }: OpenedGeneration): boolean {
     return memory === undefined || memory.kind === 'full' || this.#imageBelow(memory) !== undefined;

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, open, readdir, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { chmod, open, readdir, readFile, rename, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { must } from '@aviary/core';
 import { describe, expect, it } from 'vitest';
@@ -73,6 +73,27 @@ describe('generation store', () => {
     expect((await stat(path.join(home, 'manifest.json'))).mode & 0o777).toBe(0o600);
     const layer = await stat(place.layout.sandboxLayer(fixtureSandboxId, 'top-1'));
     expect(layer.ino).toBe((await stat(path.join(home, 'disk.qcow2'))).ino);
+  });
+
+  it('tells when a file that restored microVMs read was touched, also when it holds what it should again', async () => {
+    const store = await openFixtureStore(place.directory);
+    const [one, two] = await makeChain(store, place.layout, 2);
+    if (!one || !two) throw new Error('two generations');
+    const read = [
+      ...[one, two].map(({ id }) => path.join(place.layout.generation(id), 'disk.qcow2')),
+      path.join(place.layout.generation(one.id), 'memory.img'),
+    ];
+    for (const file of read) {
+      const opened = await store.open(two.id);
+      const before = await store.restoredRecord(opened);
+      expect(before).toBeDefined();
+      expect(await store.restoredRecord(opened)).toBe(before);
+      const past = new Date(Date.now() - 60_000);
+      await utimes(file, past, past);
+      expect(await store.restoredRecord(opened), file).toBeUndefined();
+      // Found to be whole, it is trusted again; whoever was restored before may have seen something else meanwhile.
+      expect(await store.restoredRecord(await store.open(two.id))).not.toBe(before);
+    }
   });
 
   it('resumes from the newest, from where a rewind put it, and from what is made after that', async () => {

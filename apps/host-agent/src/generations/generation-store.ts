@@ -327,6 +327,14 @@ export class GenerationStore {
     return this.#reader.storagePath(storage).path;
   }
 
+  /**
+   * The kernel's records of the files that a microVM restored from it goes on reading. Another answer later means that one of them was touched;
+   * undefined, that one is not what was checked when it was opened.
+   */
+  restoredRecord(opened: OpenedGeneration): Promise<string | undefined> {
+    return this.#reader.restoredRecord(opened);
+  }
+
   /** Whether {@link restoreMemory} has an image to start from. */
   canRestore(opened: OpenedGeneration): boolean {
     return this.#reader.canRestore(opened);

@@ -43,6 +43,12 @@ export class VerifiedParts {
     return this.#records.get(file) === recordOf(stat);
   }
 
+  /** The kernel's record of a trusted file as it is now; undefined when it is not trusted, or gone. */
+  async trustedRecord(file: string): Promise<string | undefined> {
+    const known = await stat(file, { bigint: true }).catch(() => undefined);
+    return known && this.isTrusted(file, known) ? recordOf(known) : undefined;
+  }
+
   /**
    * Makes a change of ours to a file's names (removing one moves ctime) without losing the trust in it: content changes would have moved
    * mtime or the size.

@@ -125,7 +125,7 @@ async function startFromSnapshot(context: SandboxContext, sandbox: Sandbox, gene
 /** Makes a warm microVM this sandbox's own: its record, then its identity. False when there is none, or it failed. */
 async function takeWarm(context: SandboxContext, sandbox: Sandbox, generationId: GenerationId): Promise<boolean> {
   const { registry, warmPool, logger } = context;
-  const warm = warmPool.take(generationId);
+  const warm = await warmPool.take(context, generationId);
   if (!warm) return false;
   const { record } = sandbox;
   const { homeId, slotIndex, vmm, disk, memory, diskGenerationId, hostToken } = warm.record;

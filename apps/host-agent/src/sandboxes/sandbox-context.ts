@@ -16,7 +16,7 @@ export type WarmSandbox = Sandbox & { running: RunningParts };
 /** MicroVMs that stand ready; see `warm-pool.ts`. */
 export interface WarmMicroVms {
   want(generationId: GenerationId): void;
-  take(generationId: GenerationId): WarmSandbox | undefined;
+  take(context: SandboxContext, generationId: GenerationId): Promise<WarmSandbox | undefined>;
   duringStart<T>(work: () => Promise<T>): Promise<T>;
   fillOnce(context: SandboxContext): Promise<void>;
   drain(context: SandboxContext): Promise<void>;

@@ -1,4 +1,5 @@
-import { errorText, type GenerationId } from '@aviary/core';
+import { AppError, errorText, type GenerationId } from '@aviary/core';
+import type { OpenedGeneration } from '../generations/generation-reader.ts';
 import { warmUp } from '../guest/warm-up.ts';
 import { releaseSandbox } from './destroy-sandbox.ts';
 import { newInternalRecord } from './new-record.ts';
@@ -11,6 +12,13 @@ const quietMs = 500;
 /** Templates and sizes that the pool keeps microVMs for: the most recently used ones. */
 const maxGenerations = 2;
 
+interface Entry {
+  warm: WarmSandbox;
+  /** What it was restored from, and the kernel's record of that (`GenerationStore.restoredRecord`) before it was. */
+  generation: OpenedGeneration;
+  imageRecord: string;
+}
+
 /**
  * MicroVMs that were restored before anybody asked, ran one command to warm up, and stand still since. Taking one spares the start
  * of a VMM and the first, slow steps of a restored guest. They are anonymous; whoever takes one gives it an identity.
@@ -18,7 +26,7 @@ const maxGenerations = 2;
 export class WarmPool implements WarmMicroVms {
   readonly #size: number;
   /** By boot snapshot, the most recently used last. */
-  readonly #ready = new Map<GenerationId, WarmSandbox[]>();
+  readonly #ready = new Map<GenerationId, Entry[]>();
   #lastUseMs = 0;
   #activeStarts = 0;
 
@@ -39,10 +47,19 @@ export class WarmPool implements WarmMicroVms {
     this.#lastUseMs = performance.now();
   }
 
-  /** Takes a warm microVM of this snapshot, if there is one. The taker owns it, and all it holds. */
-  take(generationId: GenerationId): WarmSandbox | undefined {
+  /**
+   * Takes a warm microVM of this snapshot, if there is one. The taker owns it, and all it holds. One whose image was touched since it was restored may have
+   * read something else than what was saved: it is discarded.
+   */
+  async take(context: SandboxContext, generationId: GenerationId): Promise<WarmSandbox | undefined> {
     this.want(generationId);
-    return this.#ready.get(generationId)?.shift();
+    const entries = this.#ready.get(generationId);
+    for (let entry = entries?.shift(); entry; entry = entries?.shift()) {
+      if ((await context.generations.restoredRecord(entry.generation)) === entry.imageRecord) return entry.warm;
+      context.logger.error({ generationId }, 'the image of a warm microVM was changed, discarding the microVM');
+      void release(context, entry.warm);
+    }
+    return undefined;
   }
 
   /** Marks a start under way: the pool is not filled meanwhile. */
@@ -62,10 +79,26 @@ export class WarmPool implements WarmMicroVms {
     if (this.#activeStarts > 0 || performance.now() - this.#lastUseMs < quietMs) return;
     for (const [generationId, entries] of [...this.#ready].reverse()) {
       if (entries.length >= this.#size) continue;
-      const warm = await makeWarm(context, generationId);
-      entries.push(warm);
-      void warm.running.vm.exited.then(() => this.#drop(context, generationId, warm));
+      const entry = await this.#make(context, generationId);
+      if (!entry) continue;
+      entries.push(entry);
+      void entry.warm.running.vm.exited.then(() => this.#drop(context, generationId, entry));
       return;
+    }
+  }
+
+  /** Undefined when the snapshot is of no use any more: it is dropped, and the next create makes a new one. */
+  async #make(context: SandboxContext, generationId: GenerationId): Promise<Entry | undefined> {
+    try {
+      return await makeWarm(context, generationId);
+    } catch (error) {
+      if (!(error instanceof AppError) || (error.code !== 'integrity' && error.code !== 'not_found')) throw error;
+      context.logger.error({ generationId, error: errorText(error) }, 'boot snapshot is damaged, dropping it');
+      const entries = this.#ready.get(generationId) ?? [];
+      this.#ready.delete(generationId);
+      await context.bootSnapshots.drop(context, generationId);
+      for (const { warm } of entries) await release(context, warm);
+      return undefined;
     }
   }
 
@@ -73,7 +106,7 @@ export class WarmPool implements WarmMicroVms {
   async drain(context: SandboxContext): Promise<void> {
     const all = [...this.#ready.values()].flat();
     this.#ready.clear();
-    await Promise.all(all.map((warm) => releaseSandbox(context, warm)));
+    await Promise.all(all.map(({ warm }) => releaseSandbox(context, warm)));
   }
 
   /** Lets go of snapshots that were not used for longest. */
@@ -82,25 +115,33 @@ export class WarmPool implements WarmMicroVms {
       const [oldest] = this.#ready;
       if (!oldest) return;
       this.#ready.delete(oldest[0]);
-      for (const warm of oldest[1]) await releaseSandbox(context, warm);
+      for (const { warm } of oldest[1]) await releaseSandbox(context, warm);
     }
   }
 
-  async #drop(context: SandboxContext, generationId: GenerationId, warm: WarmSandbox): Promise<void> {
+  async #drop(context: SandboxContext, generationId: GenerationId, entry: Entry): Promise<void> {
     const entries = this.#ready.get(generationId) ?? [];
-    const index = entries.indexOf(warm);
+    const index = entries.indexOf(entry);
     if (index < 0) return;
     entries.splice(index, 1);
-    await releaseSandbox(context, warm).catch((error: unknown) =>
-      context.logger.warn({ error: errorText(error) }, 'cannot release a warm microVM'),
-    );
+    await release(context, entry.warm);
   }
 }
 
+/** Never rejects: what cannot be released now is when the agent starts again. */
+async function release(context: SandboxContext, warm: WarmSandbox): Promise<void> {
+  await releaseSandbox(context, warm).catch((error: unknown) =>
+    context.logger.warn({ error: errorText(error) }, 'cannot release a warm microVM'),
+  );
+}
+
 /** Restores an anonymous guest, lets it answer a command, and stops its vCPUs. */
-async function makeWarm(context: SandboxContext, generationId: GenerationId): Promise<WarmSandbox> {
-  const { registry } = context;
+async function makeWarm(context: SandboxContext, generationId: GenerationId): Promise<Entry> {
+  const { registry, generations } = context;
   const generation = await openForRestore(context, generationId);
+  const imageRecord = await generations.restoredRecord(generation);
+  if (imageRecord === undefined)
+    throw new AppError('conflict', `cannot keep microVMs of generation ${generationId} ready: its files change`);
   const sandbox = registry.add(newInternalRecord(context, generation.manifest));
   try {
     await restoreMicroVm(context, sandbox, generation);
@@ -108,7 +149,7 @@ async function makeWarm(context: SandboxContext, generationId: GenerationId): Pr
     await warmUp(warm.running.guest);
     warm.running.guest.closeConnections();
     await warm.running.vm.pause();
-    return warm;
+    return { warm, generation, imageRecord };
   } catch (error) {
     await releaseSandbox(context, sandbox);
     throw error;

@@ -1,3 +1,5 @@
+import { open, readdir } from 'node:fs/promises';
+import path from 'node:path';
 import { newId } from '@aviary/core';
 import { waitFor } from '@aviary/service-kit';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -33,6 +35,16 @@ async function create(): Promise<{ startPath: string; destroy: () => Promise<unk
   };
 }
 
+/** Creates until a warm microVM is taken. */
+function createWarm(): ReturnType<typeof create> {
+  return waitFor({ what: 'a warm start', timeoutMs: 120_000, intervalMs: 3_000 }, async () => {
+    const sandbox = await create();
+    if (sandbox.startPath === 'warm_pool') return sandbox;
+    await sandbox.destroy();
+    return undefined;
+  });
+}
+
 it('starts a sandbox from a microVM that stood ready, as itself, and leaks none however the agent ends', async () => {
   const first = await create();
   expect(first.startPath).toBe('cold_boot');
@@ -40,12 +52,7 @@ it('starts a sandbox from a microVM that stood ready, as itself, and leaks none 
 
   // The pool has learned what is asked for; its microVM shows as one that no sandbox has, warm once it uses no processor.
   await expectVmms(1);
-  const second = await waitFor({ what: 'a warm start', timeoutMs: 120_000, intervalMs: 3_000 }, async () => {
-    const sandbox = await create();
-    if (sandbox.startPath === 'warm_pool') return sandbox;
-    await sandbox.destroy();
-    return undefined;
-  });
+  const second = await createWarm();
   expect(second.hostname).not.toBe(first.hostname);
   await second.destroy();
 
@@ -60,4 +67,20 @@ it('starts a sandbox from a microVM that stood ready, as itself, and leaks none 
   await agent.start();
   await expectVmms(0);
   expect(await agent.holdings()).toMatchObject({ sandboxDirectories: [], records: [] });
+});
+
+it('hands out no warm microVM whose image was touched, and makes a new boot snapshot for a damaged one', async () => {
+  await (await create()).destroy();
+  await expectVmms(1);
+  const generations = path.join(agent.dataDir, 'host/generations');
+  const [image = ''] = (await readdir(generations)).map((id) => path.join(generations, id, 'memory.img'));
+  await using file = await open(image, 'r+');
+  const { buffer } = await file.read(Buffer.alloc(1), 0, 1, 1 << 20);
+  await file.write(Buffer.from([(buffer[0] ?? 0) ^ 1]), 0, 1, 1 << 20);
+  const next = await create();
+  expect(next.startPath).toBe('cold_boot');
+  await next.destroy();
+  expect(agent.log()).toContain('the image of a warm microVM was changed');
+  await (await createWarm()).destroy();
+  expect(agent.log()).not.toMatch(/"loop":"warm-pool".*loop step failed/);
 });
