@@ -45,15 +45,6 @@ CREATE TABLE generations (
 CREATE UNIQUE INDEX generations_name ON public.generations USING btree (sandbox_id, name);
 CREATE INDEX generations_sandbox ON public.generations USING btree (sandbox_id, created_at);
 
-CREATE TABLE host_events (
-  host_id uuid NOT NULL,
-  event_id text NOT NULL,
-  received_at timestamp with time zone NOT NULL DEFAULT now(),
-  CONSTRAINT host_events_host_id_fkey FOREIGN KEY (host_id) REFERENCES hosts(id) ON DELETE CASCADE,
-  CONSTRAINT host_events_pkey PRIMARY KEY (host_id, event_id)
-);
-CREATE INDEX host_events_received ON public.host_events USING btree (received_at);
-
 CREATE TABLE host_refresh_tokens (
   id uuid NOT NULL,
   host_id uuid NOT NULL,
@@ -182,6 +173,8 @@ CREATE TABLE sandboxes (
   started_at timestamp with time zone,
   last_active_at timestamp with time zone,
   updated_at timestamp with time zone NOT NULL DEFAULT now(),
+  run integer NOT NULL DEFAULT 0,
+  event_sequence bigint NOT NULL DEFAULT 0,
   CONSTRAINT sandboxes_host_id_fkey FOREIGN KEY (host_id) REFERENCES hosts(id),
   CONSTRAINT sandboxes_pkey PRIMARY KEY (id),
   CONSTRAINT sandboxes_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'starting'::text, 'running'::text, 'pausing'::text, 'paused'::text, 'resuming'::text, 'hibernated'::text, 'stopping'::text, 'stopped'::text, 'missing'::text, 'error'::text]))),

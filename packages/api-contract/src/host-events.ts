@@ -29,7 +29,19 @@ export const SandboxEvents = component(
           description: 'One of sandboxEventNames; others are taken and left aside.',
         }),
         sandbox_id: Type.String({ maxLength: 64 }),
+        run: Type.Integer({
+          minimum: 0,
+          maximum: 2 ** 31 - 1,
+          description: 'Which start of the sandbox it is about. One of an earlier run than is known changes nothing.',
+        }),
+        sequence: Type.Integer({
+          minimum: 1,
+          maximum: Number.MAX_SAFE_INTEGER,
+          description:
+            'Its place among the events of this host. One at or below what is known of the sandbox changes nothing.',
+        }),
         reason: Type.Optional(text(4_096)),
+        // By the host's clock: told, and compared with nothing.
         occurred_at: timestamp,
         start_path: Type.Optional(text(64)),
         generation_id: Type.Optional(Type.String({ maxLength: 64 })),

@@ -21,6 +21,8 @@ export type Host = Static<typeof Host>;
 
 export const HostItems = component('HostItems', Type.Object({ items: Type.Array(Host) }));
 
+/** Where the control plane reaches the host's agent. */
+const hostAddress = Type.String({ minLength: 1, maxLength: 255, pattern: '^(https?://)?[a-zA-Z0-9.:\\[\\]-]+$' });
 const hostSize = { minimum: 1, maximum: 2 ** 31 - 1 };
 
 export const RegisterHost = component(
@@ -28,7 +30,7 @@ export const RegisterHost = component(
   Type.Object(
     {
       token: Type.String({ minLength: 1, maxLength: 256 }),
-      address: Type.String({ minLength: 1, maxLength: 255, pattern: '^(https?://)?[a-zA-Z0-9.:\\[\\]-]+$' }),
+      address: hostAddress,
       arch: Type.String({ minLength: 1, maxLength: 32 }),
       cpu_cores: Type.Integer(hostSize),
       memory_mb: Type.Integer(hostSize),
@@ -64,6 +66,7 @@ export const Heartbeat = component(
   'Heartbeat',
   Type.Object({
     agent_version: Type.Optional(Type.String({ maxLength: 64 })),
+    address: Type.Optional(hostAddress),
     sandboxes_running: Type.Optional(Type.Integer({ minimum: 0 })),
   }),
 );

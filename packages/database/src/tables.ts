@@ -117,6 +117,8 @@ export interface SandboxTable {
   status: SandboxStatus;
   status_reason: string | null;
   revision: Generated<number>;
+  run: Generated<number>;
+  event_sequence: Generated<number>;
   status_changed_at: Timestamp;
   vcpus: number;
   memory_mib: number;
@@ -180,12 +182,6 @@ export interface OutboxEventTable {
   published_at: NullableTimestamp;
 }
 
-export interface HostEventTable {
-  host_id: HostId;
-  event_id: string;
-  received_at: Timestamp;
-}
-
 export interface IdempotencyKeyTable {
   team_id: TeamId;
   key: string;
@@ -212,6 +208,5 @@ export interface Tables {
   generations: GenerationTable;
   operations: OperationTable;
   outbox_events: OutboxEventTable;
-  host_events: HostEventTable;
   idempotency_keys: IdempotencyKeyTable;
 }

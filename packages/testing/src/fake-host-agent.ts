@@ -13,7 +13,7 @@ type Rpc = keyof typeof HostAgent.method;
 export class FakeHostAgent implements AsyncDisposable {
   readonly sandboxes = new FakeSandboxes();
   /** Every call, with the headers it came with. */
-  readonly calls: { rpc: Rpc; authorization: string | null; epoch: string | null; requestId: string | null }[] = [];
+  readonly calls: { rpc: Rpc; authorization: string | null; requestId: string | null }[] = [];
   readonly #server: http2.Http2Server;
   readonly #sessions = new Set<http2.ServerHttp2Session>();
   readonly #failures = new Map<Rpc, AppError[]>();
@@ -79,7 +79,6 @@ export class FakeHostAgent implements AsyncDisposable {
       this.calls.push({
         rpc,
         authorization: requestHeader.get('authorization'),
-        epoch: requestHeader.get('x-aviary-epoch'),
         requestId: requestHeader.get('x-aviary-request-id'),
       });
       await this.#gates.get(rpc);

@@ -164,7 +164,7 @@ export class FakeSandboxes {
         this.work.push('resume');
         return { sandbox: info };
       },
-      listSandboxes: () => ({ sandboxes: this.list() }),
+      listSandboxes: () => ({ sandboxes: this.list(), hostTimeUnixMs: BigInt(Date.now()) }),
       pingSandbox: ({ sandboxId }) => ({ sandbox: this.#running(sandboxId).info }),
       setTimeout: ({ sandboxId, timeoutSec }) => {
         this.#find(sandboxId).info.timeoutSec = timeoutSec;

@@ -70,10 +70,9 @@ export class HostClients implements Disposable {
     return (next) => async (request) => {
       const now = this.#deps.clock.now();
       if (!token || now - token.signedAt > tokenReuseMs) {
-        token = { text: this.#deps.signingKey.signAgentToken(id), signedAt: now };
+        token = { text: this.#deps.signingKey.signAgentToken(id, epoch), signedAt: now };
       }
       request.header.set('authorization', `Bearer ${await token.text}`);
-      request.header.set('x-aviary-epoch', String(epoch));
       writeTraceHeaders(request.header);
       return next(request);
     };

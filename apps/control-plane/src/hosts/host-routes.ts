@@ -26,11 +26,14 @@ export function registerHostRoutes(app: FastifyInstance, deps: Deps): void {
       heartbeat: async ({ caller, params, body }) => {
         const id = parseId('host', params.id, 'id');
         if (id !== caller.hostId) throw new AppError('forbidden', 'this host token belongs to another host');
-        const touched = await deps.database.db
-          .transaction()
-          .execute((transaction) =>
-            touchHost(transaction, { id, agentVersion: body.agent_version, now: new Date(deps.clock.now()) }),
-          );
+        const touched = await deps.database.db.transaction().execute((transaction) =>
+          touchHost(transaction, {
+            id,
+            agentVersion: body.agent_version,
+            address: body.address,
+            now: new Date(deps.clock.now()),
+          }),
+        );
         if (!touched) throw new AppError('not_found', 'there is no such host');
         if (touched.wasUnreachable) {
           // Its sandboxes are `missing`: ask for them now rather than in the reconciler's next round.

@@ -104,10 +104,24 @@ export async function revokeRefreshToken(db: Db, id: Id<'refreshToken'>, now: Da
   await db.updateTable('host_refresh_tokens').set({ revoked_at: now }).where('id', '=', id).execute();
 }
 
+export async function revokeRefreshTokensOf(db: Db, hostId: HostId, now: Date): Promise<void> {
+  await db
+    .updateTable('host_refresh_tokens')
+    .set({ revoked_at: now })
+    .where('host_id', '=', hostId)
+    .where('revoked_at', 'is', null)
+    .execute();
+}
+
 /** Marks the host alive. Resolves with its status before, or undefined when there is no such host. */
 export async function touchHost(
   db: Db,
-  { id, agentVersion, now }: { id: HostId; agentVersion: string | undefined; now: Date },
+  {
+    id,
+    agentVersion,
+    address,
+    now,
+  }: { id: HostId; agentVersion: string | undefined; address: string | undefined; now: Date },
 ): Promise<{ wasUnreachable: boolean } | undefined> {
   const before = await db.selectFrom('hosts').select('status').where('id', '=', id).forUpdate().executeTakeFirst();
   if (!before) return undefined;
@@ -117,6 +131,7 @@ export async function touchHost(
       last_heartbeat_at: now,
       status: sql`CASE WHEN status IN ('unreachable', 'pending') THEN 'online' ELSE status END`,
       ...(agentVersion === undefined ? {} : { agent_version: agentVersion }),
+      ...(address === undefined ? {} : { address }),
     })
     .where('id', '=', id)
     .execute();

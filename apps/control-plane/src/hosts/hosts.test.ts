@@ -1,11 +1,12 @@
 import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { must, newId, type SandboxId, uuidv7 } from '@aviary/core';
+import { type HostId, must, newId, type SandboxId, uuidv7 } from '@aviary/core';
 import { SandboxState } from '@aviary/proto/hostagent';
 import { FakeHostAgent } from '@aviary/testing';
 import { decodeJwt, importJWK, jwtVerify } from 'jose';
 import { afterEach, expect, test } from 'vitest';
 import { startTestPlatform, type TestPlatform } from '../test-platform.ts';
+import { createHostToken } from './register-host.ts';
 
 let platform: TestPlatform;
 afterEach(() => platform[Symbol.asyncDispose]());
@@ -22,8 +23,8 @@ const createRunning = async (): Promise<{ id: string; uuid: string }> => {
 const statusOf = async (id: string) => (await platform.call('GET', `/v1/sandboxes/${id}`)).body.status;
 const report = (events: object[], token = platform.host.token) =>
   platform.call('POST', '/v1/hosts/sandbox-events', { key: '', headers: { 'x-host-token': token }, body: { events } });
-const beat = (token: string, id = platform.host.id) =>
-  platform.call('POST', `/v1/hosts/${id}/heartbeat`, { key: '', headers: { 'x-host-token': token }, body: {} });
+const beat = (token: string, id = platform.host.id, body = {}) =>
+  platform.call('POST', `/v1/hosts/${id}/heartbeat`, { key: '', headers: { 'x-host-token': token }, body });
 
 test('a one-time token works once, and bootstrap files are private', async () => {
   const { dataDirectory, call } = await start();
@@ -57,44 +58,112 @@ test('a refresh gives new credentials and ends the old refresh token', async () 
   expect((await beat(forged)).status).toBe(401);
 });
 
+test('a new registration ends what an earlier one can do', async () => {
+  const { call, host, controlPlane } = await start();
+  const hostId = host.id.slice(5) as HostId;
+  const { token } = await createHostToken(controlPlane.context, { hostId, teamId: null });
+  const machine = {
+    address: '127.0.0.1:1',
+    arch: 'x86_64',
+    cpu_cores: 1,
+    memory_mb: 1,
+    disk_gb: 1,
+    agent_version: '1',
+  };
+  const { body } = await call('POST', '/v1/hosts/register', { body: { token, ...machine }, key: '' });
+  expect(body).toMatchObject({ host_id: host.id, epoch: 2 });
+  const refresh = (refresh_token: string) =>
+    call('POST', '/v1/hosts/auth/refresh', { body: { refresh_token }, key: '' });
+  expect((await refresh(host.refreshToken)).status).toBe(401);
+  expect((await refresh(body.refresh_token)).status).toBe(200);
+});
+
+test('a host that listens elsewhere after a restart is called there', async () => {
+  const { host, agent } = await start();
+  const { port } = new URL(`http://${agent.address}`);
+  await agent[Symbol.asyncDispose]();
+  await using moved = await FakeHostAgent.start();
+  expect(new URL(`http://${moved.address}`).port).not.toBe(port);
+  expect((await beat(host.token, host.id, { address: moved.address })).status).toBe(204);
+  const { body } = await platform.call('POST', '/v1/sandboxes', wait);
+  expect(body.status).toBe('running');
+  expect(moved.calls.map(({ rpc }) => rpc)).toContain('createSandbox');
+});
+
 test('commands to a host carry a short token for it alone, and its epoch', async () => {
   const { agent, controlPlane, host } = await start();
   await createRunning();
-  const { authorization, epoch } = agent.calls[0] ?? {};
+  const { authorization } = agent.calls[0] ?? {};
   const key = await importJWK(controlPlane.context.signingKey.publicJwk, 'EdDSA');
   const { payload } = await jwtVerify((authorization ?? '').replace('Bearer ', ''), key, {
     issuer: 'aviary',
     audience: host.id.slice(5),
   });
   expect((payload.exp ?? 0) - (payload.iat ?? 0)).toBeLessThanOrEqual(600);
-  expect(epoch).toBe('1');
+  expect(payload['epoch']).toBe(1);
 });
+
+/** An event as its host tells it, `clockMinutes` off by its clock. */
+const autoPaused = (sandboxId: string, { run = 1, sequence = 1, clockMinutes = 0, ...others }) => ({
+  id: `evt-${sequence}-${clockMinutes}`,
+  event: 'sandbox.auto_paused',
+  sandbox_id: sandboxId,
+  run,
+  sequence,
+  occurred_at: new Date(Date.now() + clockMinutes * 60_000).toISOString(),
+  ...others,
+});
+const resume = (id: string) => platform.call('POST', `/v1/sandboxes/${id}/resume`, wait);
 
 test('events are applied once, in their state, and only from the sandbox’s own host', async () => {
   await start();
   const { id, uuid } = await createRunning();
-  const later = () => new Date(Date.now() + 60_000).toISOString();
-  const paused = {
-    id: 'e1',
-    event: 'sandbox.auto_paused',
-    sandbox_id: uuid,
-    occurred_at: later(),
-    reason: 'idle for 60 s',
-    generation_id: newId('generation'),
-  };
+  const paused = autoPaused(uuid, { reason: 'idle for 60 s', generation_id: newId('generation') });
   expect((await report([paused])).status).toBe(204);
   const after = (await platform.call('GET', `/v1/sandboxes/${id}`)).body;
   expect(after).toMatchObject({ status: 'paused', status_reason: 'idle for 60 s' });
-  await platform.call('POST', `/v1/sandboxes/${id}/resume`, wait);
+  await resume(id);
   await report([paused]);
   expect(await statusOf(id)).toBe('running');
-  await report([{ ...paused, id: 'e2', occurred_at: new Date(Date.now() - 3_600_000).toISOString() }]);
-  expect(await statusOf(id)).toBe('running');
-  expect((await report([{ ...paused, id: 'e3', event: 'sandbox.from_the_future' }])).status).toBe(204);
+  const unknown = autoPaused(uuid, { sequence: 2, event: 'sandbox.from_the_future' });
+  expect((await report([unknown])).status).toBe(204);
   const stranger = await platform.controlPlane.context.signingKey.signHostToken(newId('host'));
-  expect((await report([{ ...paused, id: 'e4' }], stranger.token)).status).toBe(404);
-  await report([{ ...paused, id: 'e5', event: 'sandbox.error', reason: 'VMM exited' }]);
+  expect((await report([autoPaused(uuid, { sequence: 3 })], stranger.token)).status).toBe(404);
+  expect(await statusOf(id)).toBe('running');
+  await report([autoPaused(uuid, { sequence: 4, event: 'sandbox.error', reason: 'VMM exited' })]);
   expect(await statusOf(id)).toBe('error');
+});
+
+test.each([-90, 90])('a host whose clock is %i minutes off is believed as any other', async (clockMinutes) => {
+  await start();
+  const { id, uuid } = await createRunning();
+  await report([autoPaused(uuid, { clockMinutes })]);
+  expect(await statusOf(id)).toBe('paused');
+  await resume(id);
+  await report([autoPaused(uuid, { clockMinutes })]);
+  expect(await statusOf(id)).toBe('running');
+});
+
+test('events that come late or out of order do not undo what came after them', async () => {
+  const { agent } = await start();
+  const { id, uuid } = await createRunning();
+  await report([autoPaused(uuid, { sequence: 5 })]);
+  // The host says with its answer how far its events are contained in it, and that this is another run.
+  Object.assign(agent.sandboxes.get(uuid) ?? {}, { run: 2, eventSequence: 8n });
+  await resume(id);
+  for (const late of [
+    autoPaused(uuid, { run: 1, sequence: 7 }),
+    autoPaused(uuid, { run: 1, sequence: 9 }),
+    autoPaused(uuid, { run: 2, sequence: 8 }),
+  ]) {
+    await report([late]);
+    expect(await statusOf(id)).toBe('running');
+  }
+  await report([
+    autoPaused(uuid, { run: 2, sequence: 10 }),
+    autoPaused(uuid, { run: 2, sequence: 9, event: 'sandbox.error' }),
+  ]);
+  expect(await statusOf(id)).toBe('paused');
 });
 
 test('a silent host loses its sandboxes to missing, and brings them back', async () => {

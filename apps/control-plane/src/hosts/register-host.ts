@@ -12,6 +12,7 @@ import {
   insertHostToken,
   insertRefreshToken,
   revokeRefreshToken,
+  revokeRefreshTokensOf,
 } from './host-store.ts';
 import type { SigningKey } from './signing-key.ts';
 
@@ -68,6 +69,8 @@ export async function registerHost(deps: Deps, request: RegisterHost): Promise<H
       action: 'host.registered',
       metadata: { address: request.address },
     });
+    // Who registered before is fenced off for good: its tokens run out, and it gets no others.
+    await revokeRefreshTokensOf(transaction, hostId, now);
     return issue(deps, transaction, { hostId, epoch: host.epoch });
   });
   return credentials;

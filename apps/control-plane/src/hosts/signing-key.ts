@@ -17,8 +17,8 @@ export interface SigningKey {
   signHostToken(hostId: HostId): Promise<{ token: string; expiresAt: Date }>;
   /** The host that a token belongs to. Throws `unauthorized`. */
   verifyHostToken(token: string): Promise<HostId>;
-  /** A token for us to call a host agent with; good for ten minutes. */
-  signAgentToken(hostId: HostId): Promise<string>;
+  /** A token for us to call a host agent with, in the name of the leadership that `epoch` counts; good for ten minutes. */
+  signAgentToken(hostId: HostId, epoch: number): Promise<string>;
 }
 
 /** The stored key, made at first start. Replicas that start together agree on the oldest. */
@@ -31,8 +31,8 @@ export async function loadSigningKey({
     importJWK(publicJwk, algorithm),
     importJWK(privateJwk, algorithm),
   ]);
-  const sign = (audience: string, subject: string, expiresAt: Date) =>
-    new SignJWT()
+  const sign = (audience: string, subject: string, expiresAt: Date, claims: Record<string, number> = {}) =>
+    new SignJWT(claims)
       .setProtectedHeader({ alg: algorithm, kid: id })
       .setIssuer(issuer)
       .setAudience(audience)
@@ -61,7 +61,8 @@ export async function loadSigningKey({
         throw new AppError('unauthorized', 'the host token is not valid or has expired; refresh it', { cause });
       }
     },
-    signAgentToken: (hostId) => sign(hostId, 'control-plane', new Date(clock.now() + agentTokenSec * 1000)),
+    signAgentToken: (hostId, epoch) =>
+      sign(hostId, 'control-plane', new Date(clock.now() + agentTokenSec * 1000), { epoch }),
   };
 }
 

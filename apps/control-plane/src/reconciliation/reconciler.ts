@@ -6,9 +6,10 @@ import type { HostClients } from '../hosts/host-clients.ts';
 import { listHosts } from '../hosts/host-store.ts';
 import { deleteOldKeys } from '../idempotency/key-store.ts';
 import { deleteOldOperations } from '../operations/operation-store.ts';
+import { heardChanges } from '../sandboxes/outcome.ts';
 import { applyTransition, findSandboxById, type SandboxRow } from '../sandboxes/sandbox-store.ts';
 import { agentView, decideReconcile, reconcileReasons } from './reconcile-decision.ts';
-import { deleteOldHostEvents, listLiveSandboxes, markSilentHosts, readTime } from './reconciliation-store.ts';
+import { listLiveSandboxes, markSilentHosts, readTime } from './reconciliation-store.ts';
 
 export interface ReconcilerOptions {
   intervalMs: number;
@@ -69,7 +70,7 @@ export class Reconciler {
     const { database, hostClients } = this.#deps;
     const askedAt = await readTime(database.db);
     const client = await hostClients.get(hostId);
-    const { sandboxes } = await withDeadline(
+    const { sandboxes, hostTimeUnixMs } = await withDeadline(
       { what: `listing the sandboxes of host ${hostId}`, timeoutMs: this.#options.listTimeoutMs },
       (signal) => client.listSandboxes({}, { signal }),
     );
@@ -78,7 +79,10 @@ export class Reconciler {
     const known = new Set<string>(rows.map((row) => row.id));
     for (const row of rows) await this.#settle(row, listed.get(row.id), askedAt);
     for (const info of sandboxes) {
-      if (!known.has(info.sandboxId)) await this.#settleUnknown(hostId, info, askedAt);
+      if (known.has(info.sandboxId)) continue;
+      // By the host's own clock on both sides.
+      const ageMs = Number(hostTimeUnixMs - info.createdAtUnixMs);
+      await this.#settleUnknown(hostId, info, { askedAt, ageMs });
     }
   }
 
@@ -105,7 +109,10 @@ export class Reconciler {
         const started = isStart ? { started_at: askedAt } : {};
         current =
           current &&
-          (await applyTransition(db, current, { transition, changes: { status_reason: reason, ...started } }));
+          (await applyTransition(db, current, {
+            transition,
+            changes: { status_reason: reason, ...started, ...heardChanges(info) },
+          }));
       }
       if (!current) return;
       const facts = { hostId: row.host_id, sandboxId: row.id, from: row.status, to: current.status };
@@ -123,12 +130,16 @@ export class Reconciler {
   }
 
   /** A microVM without a live row on this host. Reads the row once more: nothing is destroyed on an old look. */
-  async #settleUnknown(hostId: HostId, info: SandboxInfo, askedAt: Date): Promise<void> {
+  async #settleUnknown(
+    hostId: HostId,
+    info: SandboxInfo,
+    { askedAt, ageMs }: { askedAt: Date; ageMs: number },
+  ): Promise<void> {
     const id = info.sandboxId as SandboxId;
     const row = await findSandboxById(this.#deps.database.db, id);
     if (row && row.host_id === hostId && row.status !== 'stopped') return;
-    const quietSince = row ? row.status_changed_at.getTime() : Number(info.createdAtUnixMs);
-    if (askedAt.getTime() - quietSince < this.#options.graceMs) return;
+    const quietMs = row ? askedAt.getTime() - row.status_changed_at.getTime() : ageMs;
+    if (quietMs < this.#options.graceMs) return;
     await this.#destroy(hostId, id);
   }
 
@@ -161,7 +172,6 @@ export class Reconciler {
 
   async #deleteOldRows(): Promise<void> {
     const { db } = this.#deps.database;
-    await deleteOldHostEvents(db, keptDays);
     await deleteOldKeys(db);
     await deleteOldOperations(db, keptDays);
   }

@@ -30,10 +30,3 @@ export async function readTime(db: Db): Promise<Date> {
   const { rows } = await sql<{ now: Date }>`SELECT now() AS now`.execute(db);
   return rows[0]?.now ?? new Date();
 }
-
-export async function deleteOldHostEvents(db: Db, keptDays: number): Promise<void> {
-  await db
-    .deleteFrom('host_events')
-    .where('received_at', '<', sql<Date>`now() - make_interval(days => ${keptDays})`)
-    .execute();
-}

@@ -8,8 +8,15 @@ import {
   type SandboxId,
   type SandboxTransition,
 } from '@aviary/core';
+import { sql } from 'kysely';
 import type { Db, ServiceContext } from '../context.ts';
-import { applyTransition, findSandboxById, type SandboxChanges } from '../sandboxes/sandbox-store.ts';
+import {
+  applyTransition,
+  findSandboxById,
+  noteHeard,
+  type SandboxChanges,
+  type SandboxRow,
+} from '../sandboxes/sandbox-store.ts';
 
 type SandboxEvent = SandboxEvents['events'][number];
 
@@ -27,8 +34,8 @@ const transitions: Record<SandboxEventName, SandboxTransition> = {
 };
 
 /**
- * Applies what a host reports, in order. Each event is applied once however often it comes; one that is older than the
- * sandbox's last change, not legal in its state, of an unknown kind, or about another host's sandbox changes nothing.
+ * Applies what a host reports, in order. Each event is applied once however often it comes; one that the host's later answers or events
+ * have overtaken, that is not legal in the sandbox's state, of an unknown kind, or about another host's sandbox changes nothing.
  */
 export async function ingestSandboxEvents(
   { database, logger }: Pick<ServiceContext, 'database' | 'logger'>,
@@ -47,13 +54,11 @@ export async function ingestSandboxEvents(
 
 type ParsedEvent = SandboxEvent & {
   sandboxId: SandboxId;
-  occurredAt: Date;
   generationId: ReturnType<typeof asId<'generation'>> | null;
 };
 
 function parseEvent(event: SandboxEvent): ParsedEvent {
-  const occurredAt = new Date(event.occurred_at);
-  if (Number.isNaN(occurredAt.getTime())) {
+  if (Number.isNaN(Date.parse(event.occurred_at))) {
     throw new AppError('invalid_request', 'occurred_at must be an RFC 3339 time', {
       details: { field: 'occurred_at' },
     });
@@ -65,31 +70,37 @@ function parseEvent(event: SandboxEvent): ParsedEvent {
   return {
     ...event,
     sandboxId: bare('sandbox', event.sandbox_id) as SandboxId,
-    occurredAt,
     generationId: event.generation_id ? (bare('generation', event.generation_id) as ParsedEvent['generationId']) : null,
   };
 }
 
 async function applyEvent(db: Db, hostId: HostId, event: ParsedEvent): Promise<boolean> {
-  const isNew = await db
-    .insertInto('host_events')
-    .values({ host_id: hostId, event_id: event.id })
-    .onConflict((conflict) => conflict.doNothing())
-    .returning('event_id')
-    .executeTakeFirst();
+  const { sandboxId, run, sequence } = event;
   const transition = Object.hasOwn(transitions, event.event) ? transitions[event.event as SandboxEventName] : undefined;
-  if (!isNew || !transition) return false;
+  const heard = { run, event_sequence: sequence };
   for (;;) {
-    const row = await findSandboxById(db, event.sandboxId);
-    if (!row || row.host_id !== hostId || event.occurredAt < row.status_changed_at) return false;
-    if (nextSandboxStatus(row.status, transition) === undefined) return false;
-    const changes: SandboxChanges = { status_reason: event.reason ?? null };
+    const row = await findSandboxById(db, sandboxId);
+    if (!row || row.host_id !== hostId || !isNews(event, row)) return false;
+    if (!transition || nextSandboxStatus(row.status, transition) === undefined) {
+      await noteHeard(db, sandboxId, heard);
+      return false;
+    }
+    const changes: SandboxChanges = { status_reason: event.reason ?? null, ...heard };
     if (event.start_path !== undefined) changes.start_path = event.start_path;
     if (event.generationId) changes.generation_id = event.generationId;
     if (transition === 'start_succeeded' || transition === 'resume_succeeded') {
-      changes.started_at = event.occurredAt;
-      changes.last_active_at = event.occurredAt;
+      // By the clock that the other times of the row are by.
+      changes.started_at = sql<Date>`now()` as unknown as Date;
+      changes.last_active_at = changes.started_at;
     }
     if (await applyTransition(db, row, { transition, changes })) return true;
   }
+}
+
+/** False for what is known already, or was overtaken: neither clock is asked. */
+function isNews(
+  event: Pick<ParsedEvent, 'run' | 'sequence'>,
+  row: Pick<SandboxRow, 'run' | 'event_sequence'>,
+): boolean {
+  return event.run >= row.run && event.sequence > row.event_sequence;
 }

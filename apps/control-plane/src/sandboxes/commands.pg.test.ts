@@ -88,12 +88,22 @@ describeStores('operations', (open) => {
     const second = await platform.startReplica();
     const random = seededRandom(seed);
     const { id } = (await platform.call('POST', '/v1/sandboxes')).body;
+    let sequence = 0;
     const event = (name: string) => () =>
       platform.call('POST', '/v1/hosts/sandbox-events', {
         key: '',
         headers: { 'x-host-token': platform.host.token },
         body: {
-          events: [{ id: `${name}-${random()}`, event: name, sandbox_id: id, occurred_at: new Date().toISOString() }],
+          events: [
+            {
+              id: `${name}-${random()}`,
+              event: name,
+              sandbox_id: id,
+              run: 1,
+              sequence: ++sequence,
+              occurred_at: new Date().toISOString(),
+            },
+          ],
         },
       });
     const command = (verb: string) => async () => {

@@ -15,7 +15,7 @@ import type { Db } from '../context.ts';
 import { type AgentDeps, callAgent } from '../hosts/agent-call.ts';
 import type { Settlement } from '../operations/operation.ts';
 import type { SandboxOperation } from './sandbox-operations.ts';
-import { applyToLatest, findSandboxById, type RunFacts, type SandboxRow } from './sandbox-store.ts';
+import { applyToLatest, findSandboxById, type HeardUpTo, type RunFacts, type SandboxRow } from './sandbox-store.ts';
 import { viewSandbox } from './sandbox-view.ts';
 
 /** How long an operation goes on trying while its host does not answer. A supervised agent is back well within it. */
@@ -24,6 +24,11 @@ export const hostRetryMs = 45_000;
 /** The operation's sandbox, whatever its state. */
 export async function readSandbox(db: Db, { subject }: SandboxOperation): Promise<SandboxRow> {
   return must(await findSandboxById(db, subject.id), 'sandboxes are never deleted while operations name them');
+}
+
+/** How far the host was heard when it gave this answer: events up to there are no news after it. */
+export function heardChanges(info: SandboxInfo | undefined): Partial<Pick<RunFacts, 'run' | 'event_sequence'>> {
+  return info ? { run: info.run, event_sequence: Number(info.eventSequence) } : {};
 }
 
 /** What the host says of a run that has begun. */
@@ -35,6 +40,7 @@ export function runFacts(info: SandboxInfo | undefined): Partial<RunFacts> {
     start_path: info?.startPath || null,
     // A cold fallback is a success that the user should know of.
     status_reason: info?.reason || null,
+    ...heardChanges(info),
     ...(info?.generationId ? { generation_id: asId('generation', info.generationId) } : {}),
   };
 }
@@ -58,9 +64,14 @@ export async function moveSandbox(
 export async function failSandbox(
   { db }: UnitOfWork,
   id: SandboxId,
-  { transition, reason, failure }: { transition: SandboxTransition; reason: string; failure: AppError },
+  {
+    transition,
+    heard,
+    reason,
+    failure,
+  }: { transition: SandboxTransition; heard?: HeardUpTo; reason: string; failure: AppError },
 ): Promise<Settlement> {
-  await applyToLatest(db, id, { transition, changes: { status_reason: reason } });
+  await applyToLatest(db, id, { transition, changes: { status_reason: reason, ...heard } });
   const row = must(await findSandboxById(db, id), 'sandboxes are never deleted while operations name them');
   // The client's own ids were found; what a host does not have is no answer to it.
   const code = failure.code === 'not_found' ? 'internal' : failure.code;

@@ -2,9 +2,9 @@ import { AppError, asId, type SandboxTransition } from '@aviary/core';
 import type { ServiceContext } from '../context.ts';
 import { type AgentDeps, callAgent } from '../hosts/agent-call.ts';
 import { recordGeneration } from './generation-store.ts';
-import { failSandbox, hostRetryMs, moveSandbox, readSandbox } from './outcome.ts';
+import { failSandbox, heardChanges, hostRetryMs, moveSandbox, readSandbox } from './outcome.ts';
 import type { SandboxOperationHandler } from './sandbox-operations.ts';
-import type { SandboxRow } from './sandbox-store.ts';
+import type { HeardUpTo, SandboxRow } from './sandbox-store.ts';
 
 /** Saving the memory of a large sandbox to a slow disk takes minutes. */
 const pauseTimeoutMs = 9 * 60_000;
@@ -26,6 +26,7 @@ export function pauseHandler(deps: AgentDeps & Pick<ServiceContext, 'database'>)
         if (generation) await recordGeneration(unit.db, row.id, generation);
         const facts = {
           status_reason: sandbox?.reason || null,
+          ...heardChanges(sandbox),
           ...(generation ? { generation_id: asId('generation', generation.generationId) } : {}),
         };
         return {
@@ -36,19 +37,19 @@ export function pauseHandler(deps: AgentDeps & Pick<ServiceContext, 'database'>)
     },
     async fail(operation, failure) {
       const row = await readSandbox(db, operation);
-      const left = { transition: await judge(deps, row), reason: `pause failed: ${failure.message}`, failure };
+      const left = { ...(await judge(deps, row)), reason: `pause failed: ${failure.message}`, failure };
       return (unit) => failSandbox(unit, row.id, left);
     },
   };
 }
 
 /** A failed pause leaves the microVM running, unless it is gone: the host knows. */
-async function judge(deps: AgentDeps, row: SandboxRow): Promise<SandboxTransition> {
+async function judge(deps: AgentDeps, row: SandboxRow): Promise<{ transition: SandboxTransition; heard: HeardUpTo }> {
   try {
-    await callAgent(deps, row.host_id, (client) => client.pingSandbox({ sandboxId: row.id }));
-    return 'pause_failed';
+    const { sandbox } = await callAgent(deps, row.host_id, (client) => client.pingSandbox({ sandboxId: row.id }));
+    return { transition: 'pause_failed', heard: heardChanges(sandbox) };
   } catch (error) {
     const isGone = error instanceof AppError && (error.code === 'not_found' || error.code === 'invalid_state');
-    return isGone ? 'vm_lost' : 'host_lost';
+    return { transition: isGone ? 'vm_lost' : 'host_lost', heard: {} };
   }
 }

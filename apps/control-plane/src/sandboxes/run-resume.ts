@@ -4,6 +4,7 @@ import { type AgentDeps, callAgent } from '../hosts/agent-call.ts';
 import {
   endIfStopped,
   failSandbox,
+  heardChanges,
   hostRetryMs,
   moveSandbox,
   overtakenByDelete,
@@ -11,7 +12,7 @@ import {
   runFacts,
 } from './outcome.ts';
 import type { SandboxOperationHandler } from './sandbox-operations.ts';
-import type { SandboxRow } from './sandbox-store.ts';
+import type { HeardUpTo, SandboxRow } from './sandbox-store.ts';
 
 const resumeTimeoutMs = 9 * 60_000;
 
@@ -43,20 +44,20 @@ export function resumeHandler(deps: AgentDeps & Pick<ServiceContext, 'database'>
     },
     async fail(operation, failure) {
       const row = await readSandbox(db, operation);
-      const left = { transition: await judge(deps, row), reason: `resume failed: ${failure.message}`, failure };
+      const left = { ...(await judge(deps, row)), reason: `resume failed: ${failure.message}`, failure };
       return (unit) => failSandbox(unit, row.id, left);
     },
   };
 }
 
 /** What a failed resume or rewind left: a rewind that was refused lets the sandbox run on, one without saved state is `error`. */
-async function judge(deps: AgentDeps, row: SandboxRow): Promise<SandboxTransition> {
+async function judge(deps: AgentDeps, row: SandboxRow): Promise<{ transition: SandboxTransition; heard: HeardUpTo }> {
   try {
-    await callAgent(deps, row.host_id, (client) => client.pingSandbox({ sandboxId: row.id }));
-    return 'resume_succeeded';
+    const { sandbox } = await callAgent(deps, row.host_id, (client) => client.pingSandbox({ sandboxId: row.id }));
+    return { transition: 'resume_succeeded', heard: heardChanges(sandbox) };
   } catch (error) {
     if (!(error instanceof AppError)) throw error;
     const isLost = error.code === 'not_found' || (error.code === 'invalid_state' && error.details['state'] === 'error');
-    return isLost ? 'resume_lost' : 'resume_failed';
+    return { transition: isLost ? 'resume_lost' : 'resume_failed', heard: {} };
   }
 }

@@ -26,8 +26,14 @@ export type SandboxChanges = Omit<Updateable<SandboxTable>, 'id' | 'team_id' | '
 /** What a change of status may tell of the sandbox's run. */
 export type RunFacts = Pick<
   SandboxRow,
-  'status_reason' | 'started_at' | 'last_active_at' | 'start_path' | 'generation_id'
+  'status_reason' | 'started_at' | 'last_active_at' | 'start_path' | 'generation_id' | 'run' | 'event_sequence'
 >;
+
+/** How far the host was heard about a sandbox: up to which run, and which of its events. */
+export interface HeardUpTo {
+  run?: number | undefined;
+  event_sequence?: number | undefined;
+}
 
 /** Every column, named: what {@link SandboxRow} holds. */
 export const sandboxColumns = [
@@ -53,6 +59,8 @@ export const sandboxColumns = [
   'started_at',
   'last_active_at',
   'updated_at',
+  'run',
+  'event_sequence',
 ] as const satisfies (keyof SandboxTable)[];
 
 /** The team's sandbox. Another team's is undefined, as if it did not exist. */
@@ -135,11 +143,13 @@ export async function applyTransition(
   { transition, changes = {} }: { transition: SandboxTransition; changes?: SandboxChanges },
 ): Promise<SandboxRow | undefined> {
   const { from, to } = sandboxTransitions[transition];
+  const { run, event_sequence, ...others } = changes;
   const row = await db
     .updateTable('sandboxes')
     .set({
       status_reason: null,
-      ...changes,
+      ...others,
+      ...heardUpTo({ run, event_sequence }),
       status: to,
       revision: sql<number>`revision + 1`,
       status_changed_at: sql<Date>`now()`,
@@ -159,6 +169,21 @@ export async function applyTransition(
     });
   }
   return row;
+}
+
+/** How far the host was heard about a sandbox. It never goes back, in whatever order answers and events come. */
+function heardUpTo({ run, event_sequence }: HeardUpTo) {
+  return {
+    ...(run === undefined ? {} : { run: sql<number>`GREATEST(run, ${run})` }),
+    ...(event_sequence === undefined
+      ? {}
+      : { event_sequence: sql<number>`GREATEST(event_sequence, ${event_sequence})` }),
+  };
+}
+
+/** Notes that the host was heard about a sandbox, without a change of its status. */
+export async function noteHeard(db: Db, id: SandboxId, heard: HeardUpTo): Promise<void> {
+  await db.updateTable('sandboxes').set(heardUpTo(heard)).where('id', '=', id).execute();
 }
 
 /**

@@ -1,9 +1,15 @@
 import { readFile, statfs } from 'node:fs/promises';
 import os from 'node:os';
 import { AppError, asId, errorText } from '@aviary/core';
-import { backoffMs, type Clock, type Logger, runLoop, waitFor } from '@aviary/service-kit';
+import { backoffMs, type Clock, type Logger, runLoop, Semaphore, waitFor } from '@aviary/service-kit';
 import { importJWK, jwtVerify } from 'jose';
-import { type HostCredentials, parseCredentials, readCredentials, writeCredentials } from './credentials.ts';
+import {
+  type HostCredentials,
+  parseCredentials,
+  parseEpoch,
+  readCredentials,
+  writeCredentials,
+} from './credentials.ts';
 import type { EventOutbox } from './event-outbox.ts';
 
 const heartbeatIntervalMs = 30_000;
@@ -38,6 +44,7 @@ export class ControlPlaneLink implements AsyncDisposable {
   readonly #loops: Promise<void>[] = [];
   #credentials: HostCredentials | undefined;
   #missedHeartbeats = 0;
+  readonly #changes = new Semaphore(1);
 
   constructor(deps: LinkDeps, options: LinkOptions) {
     this.#deps = deps;
@@ -90,15 +97,18 @@ export class ControlPlaneLink implements AsyncDisposable {
     const token = /^Bearer (.+)$/.exec(headers.get('authorization') ?? '')?.[1];
     if (!credentials) throw new AppError('host_unavailable', 'this host is not registered yet; try again in a moment');
     if (!token) throw new AppError('unauthorized', 'calls to a host need a token of its control plane');
-    try {
-      const key = await importJWK(credentials.control_plane_public_key, 'EdDSA');
-      await jwtVerify(token, key, { issuer: 'aviary', audience: hostUuid(credentials), clockTolerance: 30 });
-    } catch (error) {
-      throw new AppError('unauthorized', 'the token is not valid for this host', { cause: error });
-    }
-    const epoch = Number(headers.get('x-aviary-epoch') ?? credentials.epoch);
-    if (epoch < credentials.epoch) throw new AppError('stale_epoch', 'a newer control plane leads this host now');
-    if (epoch > credentials.epoch) await this.#keep({ ...credentials, epoch });
+    const epoch = await readEpoch(token, credentials);
+    if (epoch > credentials.epoch) await this.#raiseEpoch(credentials.host_id, epoch);
+    // Asked again: a call of a newer epoch may have come in between.
+    if (epoch < (this.#credentials ?? credentials).epoch)
+      throw new AppError('stale_epoch', 'a newer control plane leads this host now');
+  }
+
+  /** Durable before the call that brought it is let in: no later agent takes orders of an older epoch. */
+  async #raiseEpoch(hostId: string, epoch: number): Promise<void> {
+    await this.#change((present) =>
+      present?.host_id === hostId && present.epoch < epoch ? { ...present, epoch } : undefined,
+    );
   }
 
   async heartbeatOnce(): Promise<void> {
@@ -106,7 +116,10 @@ export class ControlPlaneLink implements AsyncDisposable {
     if (!credentials) return;
     const { onCutOff, logger } = this.#deps;
     try {
-      await this.#call(`/v1/hosts/${credentials.host_id}/heartbeat`, { agent_version: agentVersion });
+      await this.#call(`/v1/hosts/${credentials.host_id}/heartbeat`, {
+        agent_version: agentVersion,
+        address: this.#options.address,
+      });
       if (this.#missedHeartbeats >= maxMissedHeartbeats) logger.info('the control plane is back');
       this.#missedHeartbeats = 0;
     } catch (error) {
@@ -142,7 +155,7 @@ export class ControlPlaneLink implements AsyncDisposable {
         agent_version: agentVersion,
       }),
     );
-    await this.#keep(credentials);
+    await this.#change(() => credentials);
     this.#deps.logger.info({ hostId: credentials.host_id }, 'registered');
     return credentials;
   }
@@ -161,7 +174,10 @@ export class ControlPlaneLink implements AsyncDisposable {
   async #refresh(): Promise<void> {
     const refresh_token = this.#credentials?.refresh_token;
     try {
-      await this.#keep(parseCredentials(await this.#post('/v1/hosts/auth/refresh', { refresh_token })));
+      const renewed = parseCredentials(await this.#post('/v1/hosts/auth/refresh', { refresh_token }));
+      await this.#change((present) =>
+        present?.host_id === renewed.host_id ? { ...renewed, epoch: Math.max(present.epoch, renewed.epoch) } : renewed,
+      );
     } catch (error) {
       if (error instanceof AppError && error.code === 'unauthorized')
         await this.#deps.onCutOff('the control plane refused this host');
@@ -169,9 +185,14 @@ export class ControlPlaneLink implements AsyncDisposable {
     }
   }
 
-  async #keep(credentials: HostCredentials): Promise<void> {
-    await writeCredentials(this.#options.credentialsFile, credentials);
-    this.#credentials = credentials;
+  /** Replaces the credentials on disk, then here. One change after the other, each made from what the one before left. */
+  async #change(make: (present: HostCredentials | undefined) => HostCredentials | undefined): Promise<void> {
+    await this.#changes.run(async () => {
+      const credentials = make(this.#credentials);
+      if (!credentials) return;
+      await writeCredentials(this.#options.credentialsFile, credentials);
+      this.#credentials = credentials;
+    });
   }
 
   async #post(path: string, body: object, token?: string): Promise<unknown> {
@@ -192,6 +213,23 @@ export class ControlPlaneLink implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort(new Error('the host agent stops'));
     await Promise.allSettled(this.#loops);
+  }
+}
+
+/** The epoch that a control plane's token claims. Throws `unauthorized` for a token of anybody else, or one that claims none. */
+async function readEpoch(token: string, credentials: HostCredentials): Promise<number> {
+  try {
+    const key = await importJWK(credentials.control_plane_public_key, 'EdDSA');
+    const { payload } = await jwtVerify(token, key, {
+      algorithms: ['EdDSA'],
+      issuer: 'aviary',
+      audience: hostUuid(credentials),
+      requiredClaims: ['exp', 'epoch'],
+      clockTolerance: 30,
+    });
+    return parseEpoch(payload['epoch']);
+  } catch (error) {
+    throw new AppError('unauthorized', 'the token is not valid for this host', { cause: error });
   }
 }
 

@@ -46,6 +46,12 @@ export function parseCredentials(value: unknown): HostCredentials {
   }
   if (typeof fields['control_plane_public_key'] !== 'object')
     throw new AppError('invalid_request', 'credentials lack control_plane_public_key');
-  if (typeof fields['epoch'] !== 'number') throw new AppError('invalid_request', 'credentials lack epoch');
+  parseEpoch(fields['epoch']);
   return value as HostCredentials;
+}
+
+/** How often this host was registered, as the control plane counts: nothing but a whole number is one. */
+export function parseEpoch(value: unknown): number {
+  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value;
+  throw new AppError('invalid_request', 'epoch must be a whole number');
 }

@@ -1,7 +1,7 @@
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { errorText, formatId, newId, type SandboxId } from '@aviary/core';
-import { type Clock, type Logger, writeDurableFile } from '@aviary/service-kit';
+import { type Clock, type Logger, nodeErrorCode, Semaphore, writeDurableFile } from '@aviary/service-kit';
 
 export type SandboxEventName =
   | 'sandbox.started'
@@ -17,11 +17,15 @@ export type SandboxEventName =
 
 /** One thing that happened to a sandbox on this host, as the control plane is told. */
 export interface SandboxEvent {
-  /** `evt-…`: a receiver that saw it already ignores it. */
+  /** `evt-…` */
   id: string;
   event: SandboxEventName;
   /** `sb-…` */
   sandbox_id: string;
+  /** Which start of the sandbox it is about. */
+  run: number;
+  /** Its place among the events of this host. */
+  sequence: number;
   reason?: string;
   start_path?: string;
   generation_id?: string;
@@ -29,15 +33,27 @@ export interface SandboxEvent {
 }
 
 const maxBatch = 100;
+const eventFile = /^(\d{16})\.json$/;
+const markFile = 'acknowledged';
+
+/** Which run of a sandbox an event is about. */
+export interface EventSubject {
+  sandboxId: SandboxId;
+  run: number;
+}
 
 /**
  * Events on their way to the control plane: one file each, on disk before anybody relies on them, removed when acknowledged.
- * Sent in order, at least once.
+ * Sent in order, at least once. Each has the next number of this host's, which the control plane orders by: numbers go on after a
+ * restart, none is given twice, and one counts only once its event is durable.
  */
 export class EventOutbox {
   readonly #directory: string;
   readonly #clock: Clock;
   readonly #logger: Logger;
+  /** One at a time, so that files appear in the order of their numbers. */
+  readonly #turn = new Semaphore(1);
+  #sequence = 0;
   #wake: () => void = () => undefined;
 
   constructor({ directory, clock, logger }: { directory: string; clock: Clock; logger: Logger }) {
@@ -46,32 +62,49 @@ export class EventOutbox {
     this.#logger = logger;
   }
 
+  /** The number of the newest event: whatever is read of a sandbox now includes what events up to this one tell. */
+  get sequence(): number {
+    return this.#sequence;
+  }
+
   async open(): Promise<void> {
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    const acknowledged = await this.#readMark();
+    this.#sequence = acknowledged;
+    for (const name of await readdir(this.#directory)) {
+      const sequence = Number(eventFile.exec(name)?.[1]);
+      if (sequence > acknowledged) this.#sequence = Math.max(this.#sequence, sequence);
+      else if (name !== markFile) await rm(path.join(this.#directory, name), { force: true });
+    }
   }
 
   /** Makes the event durable and has it sent soon. */
   async push(
     event: SandboxEventName,
-    sandboxId: SandboxId,
+    { sandboxId, run }: EventSubject,
     facts: { reason?: string; start_path?: string; generation_id?: string } = {},
   ): Promise<void> {
     const now = this.#clock.now();
-    const id = newId('event', now);
-    const content: SandboxEvent = {
-      id: formatId('event', id),
-      event,
-      sandbox_id: formatId('sandbox', sandboxId),
-      ...facts,
-      occurred_at: new Date(now).toISOString(),
-    };
-    await writeDurableFile(path.join(this.#directory, `${id}.json`), JSON.stringify(content));
+    await this.#turn.run(async () => {
+      const sequence = this.#sequence + 1;
+      const content: SandboxEvent = {
+        id: formatId('event', newId('event', now)),
+        event,
+        sandbox_id: formatId('sandbox', sandboxId),
+        run,
+        sequence,
+        ...facts,
+        occurred_at: new Date(now).toISOString(),
+      };
+      await writeDurableFile(this.#file(sequence), JSON.stringify(content));
+      this.#sequence = sequence;
+    });
     this.#wake();
   }
 
   /** Events not yet acknowledged, oldest first, at most 100. */
   async pending(): Promise<SandboxEvent[]> {
-    const names = (await readdir(this.#directory)).filter((name) => name.endsWith('.json')).sort();
+    const names = (await readdir(this.#directory)).filter((name) => eventFile.test(name)).sort();
     const events: SandboxEvent[] = [];
     for (const name of names.slice(0, maxBatch)) {
       try {
@@ -87,11 +120,13 @@ export class EventOutbox {
     return events;
   }
 
-  /** The control plane has these. */
+  /** The control plane has these, and all before them. */
   async acknowledge(events: readonly SandboxEvent[]): Promise<void> {
-    await Promise.all(
-      events.map((event) => rm(path.join(this.#directory, `${event.id.slice('evt-'.length)}.json`), { force: true })),
-    );
+    const sequence = Math.max(0, ...events.map((event) => event.sequence));
+    if (sequence === 0) return;
+    // First: the numbers of files that are gone must not be given again.
+    await writeDurableFile(path.join(this.#directory, markFile), String(sequence));
+    await Promise.all(events.map((event) => rm(this.#file(event.sequence), { force: true })));
   }
 
   /** Resolves when an event was pushed since the last look, or after `timeoutMs`, or when aborted. */
@@ -107,5 +142,19 @@ export class EventOutbox {
       signal.addEventListener('abort', done, { once: true });
       this.#wake = done;
     });
+  }
+
+  #file(sequence: number): string {
+    return path.join(this.#directory, `${String(sequence).padStart(16, '0')}.json`);
+  }
+
+  async #readMark(): Promise<number> {
+    try {
+      const sequence = Number(await readFile(path.join(this.#directory, markFile), 'utf8'));
+      return Number.isSafeInteger(sequence) && sequence > 0 ? sequence : 0;
+    } catch (error) {
+      if (nodeErrorCode(error) === 'ENOENT') return 0;
+      throw error;
+    }
   }
 }

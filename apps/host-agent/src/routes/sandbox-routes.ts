@@ -10,6 +10,7 @@ import { pauseAll } from '../sandboxes/reaper.ts';
 import { resumeSandbox } from '../sandboxes/resume-sandbox.ts';
 import type { SandboxContext } from '../sandboxes/sandbox-context.ts';
 import { toSandboxInfo } from '../sandboxes/sandbox-info.ts';
+import type { Sandbox } from '../sandboxes/sandbox-registry.ts';
 import { deleteTemplate, snapshotSandbox } from '../templates/snapshot-sandbox.ts';
 import { toGenerationInfo } from './generation-info.ts';
 
@@ -39,6 +40,7 @@ function templateOf(template: Template | undefined) {
 /** Commands on whole sandboxes: each parses, calls, and maps. A caller that leaves cancels nothing. */
 export function sandboxRoutes(context: SandboxContext): Routes {
   const { registry } = context;
+  const view = (sandbox: Sandbox) => toSandboxInfo(sandbox, registry.events.sequence);
   return {
     async createSandbox(request) {
       const sandbox = await createSandbox(context, {
@@ -53,7 +55,7 @@ export function sandboxRoutes(context: SandboxContext): Routes {
         defaultUser: request.defaultUser,
         envs: request.envs,
       });
-      return { sandbox: toSandboxInfo(sandbox) };
+      return { sandbox: view(sandbox) };
     },
     async destroySandbox(request) {
       await destroySandbox(context, { sandboxId: idOf(request.sandboxId), operationId: request.operationId });
@@ -69,7 +71,7 @@ export function sandboxRoutes(context: SandboxContext): Routes {
       const node = listGenerations(context, sandbox.record.sandboxId).find(
         ({ manifest }) => manifest.id === sandbox.record.generationId,
       );
-      return { sandbox: toSandboxInfo(sandbox), ...(node ? { generation: toGenerationInfo(node) } : {}) };
+      return { sandbox: view(sandbox), ...(node ? { generation: toGenerationInfo(node) } : {}) };
     },
     async resumeSandbox(request) {
       const sandbox = await resumeSandbox(context, {
@@ -79,7 +81,7 @@ export function sandboxRoutes(context: SandboxContext): Routes {
         ...(request.generationId === '' ? {} : { generationId: asId('generation', request.generationId) }),
         isCold: request.cold,
       });
-      return { sandbox: toSandboxInfo(sandbox) };
+      return { sandbox: view(sandbox) };
     },
     async forkSandbox(request) {
       const { results, generation } = await forkSandbox(context, {
@@ -92,7 +94,7 @@ export function sandboxRoutes(context: SandboxContext): Routes {
         results: results.map(({ sandboxId, sandbox, error }) => ({
           sandboxId,
           error: error ?? '',
-          ...(sandbox ? { sandbox: toSandboxInfo(sandbox) } : {}),
+          ...(sandbox ? { sandbox: view(sandbox) } : {}),
         })),
         generation: toGenerationInfo({ manifest: generation, isPinned: false, isCurrent: false }),
       };
@@ -127,13 +129,14 @@ export function sandboxRoutes(context: SandboxContext): Routes {
         sandboxes: registry
           .list()
           .filter(({ record }) => !record.isInternal)
-          .map(toSandboxInfo),
+          .map(view),
+        hostTimeUnixMs: BigInt(registry.clock.now()),
       };
     },
     pingSandbox(request) {
       const sandbox = registry.getRunning(idOf(request.sandboxId));
       registry.touch(sandbox, 'ping');
-      return { sandbox: toSandboxInfo(sandbox) };
+      return { sandbox: view(sandbox) };
     },
     async setTimeout(request) {
       const sandboxId = idOf(request.sandboxId);

@@ -61,7 +61,7 @@ export function createSandbox(context: SandboxContext, options: CreateSandboxOpt
     }
     if (sandbox.running) watchExit(context, sandbox, sandbox.running.vm);
     const { startPath = '', generationId } = sandbox.record;
-    await registry.events.push('sandbox.started', options.sandboxId, {
+    await registry.events.push('sandbox.started', sandbox.record, {
       start_path: startPath,
       ...(generationId === undefined ? {} : { generation_id: generationId }),
     });

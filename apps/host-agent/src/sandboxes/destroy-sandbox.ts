@@ -23,7 +23,7 @@ export function destroySandbox(
       });
     await faults.hit('destroy.after-journal');
     await releaseSandbox(context, sandbox);
-    await registry.events.push('sandbox.stopped', sandboxId);
+    await registry.events.push('sandbox.stopped', sandbox.record);
   });
 }
 

@@ -119,7 +119,7 @@ function startCopy(
       throw error;
     }
     if (sandbox.running) watchExit(context, sandbox, sandbox.running.vm);
-    await registry.events.push('sandbox.started', sandboxId, {
+    await registry.events.push('sandbox.started', sandbox.record, {
       start_path: 'restore',
       ...(sandbox.record.generationId === undefined ? {} : { generation_id: sandbox.record.generationId }),
     });

@@ -97,7 +97,7 @@ export class GuestWatch {
     );
     // The host may have no space for the event either: then the control plane sees it when it looks next.
     await this.#deps.registry.events
-      .push('sandbox.reason_changed', sandboxId, reason === '' ? {} : { reason })
+      .push('sandbox.reason_changed', record, reason === '' ? {} : { reason })
       .catch((error: unknown) =>
         this.#deps.logger.warn({ sandboxId, error: errorText(error) }, 'control plane not told'),
       );

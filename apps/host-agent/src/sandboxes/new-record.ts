@@ -18,6 +18,7 @@ export function newRecord(context: SandboxContext, asked: NewSandbox): SandboxRe
     version: 1,
     homeId: asked.sandboxId,
     state: 'starting',
+    run: 1,
     reason: '',
     hostToken: newToken(),
     accessToken: newToken(),

@@ -154,7 +154,7 @@ export async function finishPause(
       ? 'sandbox.auto_paused'
       : 'sandbox.paused';
   await registry.events
-    .push(event, record.sandboxId, {
+    .push(event, record, {
       generation_id: record.generationId ?? '',
       ...(record.reason ? { reason: record.reason } : {}),
     })
@@ -193,7 +193,7 @@ async function resumeAfterFailure(context: SandboxContext, sandbox: Sandbox, rea
   }
   await registry
     .save(sandbox, { state: 'running', reason: `the last pause failed: ${reason}` })
-    .then(() => registry.events.push('sandbox.pause_failed', record.sandboxId, { reason }))
+    .then(() => registry.events.push('sandbox.pause_failed', record, { reason }))
     .catch((error: unknown) => {
       // The caller is told why the pause failed; a journal that still says `pausing` is put right by the next agent.
       logger.warn({ sandboxId: record.sandboxId, error: errorText(error) }, 'running again, its record not yet');

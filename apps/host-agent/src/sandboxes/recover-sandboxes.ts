@@ -92,7 +92,7 @@ async function settle(context: SandboxContext, sandbox: Sandbox): Promise<void> 
       return;
     case 'stopping':
       await releaseSandbox(context, sandbox);
-      await registry.events.push('sandbox.stopped', record.sandboxId);
+      await registry.events.push('sandbox.stopped', record);
       return;
     case 'running':
       if (!isRunning(sandbox)) return markLost(context, sandbox, 'it was gone when the host agent started');

@@ -52,6 +52,7 @@ export function resumeSandbox(context: SandboxContext, options: ResumeOptions): 
       await registry.save(sandbox, {
         state: 'resuming',
         reason: '',
+        run: record.run + 1,
         timeoutSec: options.timeoutSec,
         hostToken: newToken(),
         accessToken: newToken(),
@@ -85,7 +86,7 @@ export function resumeSandbox(context: SandboxContext, options: ResumeOptions): 
         () => releaseMicroVm(context, sandbox),
         () => (before.state === 'paused' ? removeRunFiles(context, sandbox) : Promise.resolve()),
         () => registry.save(sandbox, { ...before, reason: `the last resume failed: ${reason}` }),
-        () => registry.events.push('sandbox.resume_failed', sandboxId, { reason }),
+        () => registry.events.push('sandbox.resume_failed', record, { reason }),
       ]) {
         await step().catch((undoError: unknown) =>
           logger.error({ sandboxId, error: errorText(undoError) }, 'cannot undo all of a failed resume'),
@@ -94,7 +95,7 @@ export function resumeSandbox(context: SandboxContext, options: ResumeOptions): 
       throw error;
     }
     if (sandbox.running) watchExit(context, sandbox, sandbox.running.vm);
-    await registry.events.push('sandbox.resumed', sandboxId, {
+    await registry.events.push('sandbox.resumed', record, {
       start_path: record.startPath ?? 'resume',
       ...(record.generationId === undefined ? {} : { generation_id: record.generationId }),
       reason: record.reason,

@@ -13,8 +13,8 @@ const states = {
   error: SandboxState.ERROR,
 } as const satisfies Record<HostSandboxState, SandboxState>;
 
-/** A sandbox as the control plane sees it. */
-export function toSandboxInfo(sandbox: Sandbox): SandboxInfo {
+/** A sandbox as the control plane sees it; `eventSequence` is the number of the host's newest event at this moment. */
+export function toSandboxInfo(sandbox: Sandbox, eventSequence: number): SandboxInfo {
   const { record, running } = sandbox;
   return create(SandboxInfoSchema, {
     sandboxId: record.sandboxId,
@@ -34,5 +34,7 @@ export function toSandboxInfo(sandbox: Sandbox): SandboxInfo {
     lastActivity: record.lastActivity,
     metadata: record.metadata,
     generationId: record.generationId ?? '',
+    run: record.run,
+    eventSequence: BigInt(eventSequence),
   });
 }

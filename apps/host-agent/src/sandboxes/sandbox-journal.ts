@@ -39,6 +39,7 @@ export class SandboxJournal {
         asId('sandbox', record.sandboxId);
         if (record.version !== 1 || `${record.sandboxId}.json` !== name)
           throw new Error('not a sandbox record of version 1');
+        record.run ??= 1;
         records.push(record);
       } catch (error) {
         onBroken(file, error);

@@ -33,6 +33,8 @@ export interface SandboxRecord {
   defaultUser: string;
   envs: Record<string, string>;
   state: HostSandboxState;
+  /** Counts its starts: what is told of an earlier run is not news of this one. */
+  run: number;
   /** Why it is in this state, for people. Empty when there is nothing to say. */
   reason: string;
   intent?: SandboxIntent;

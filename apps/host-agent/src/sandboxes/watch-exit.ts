@@ -39,5 +39,5 @@ export async function markLost(context: SandboxContext, sandbox: Sandbox, reason
   });
   delete record.intent;
   await registry.save(sandbox, { state: 'error', reason: `the microVM ended: ${reason}` });
-  await registry.events.push('sandbox.error', record.sandboxId, { reason: record.reason });
+  await registry.events.push('sandbox.error', record, { reason: record.reason });
 }

@@ -8,7 +8,7 @@ import { HostAgent } from '@aviary/proto/hostagent';
 import { runProgram, waitFor } from '@aviary/service-kit';
 import { type Client, createClient } from '@connectrpc/connect';
 import { createConnectTransport, Http2SessionManager } from '@connectrpc/connect-node';
-import { type ControlPlaneStub, startControlPlaneStub } from './control-plane-stub.ts';
+import { type ControlPlaneStub, startControlPlaneStub } from '../control-plane/control-plane-stub.ts';
 import { linkImages } from './test-images.ts';
 
 /** What a host holds on behalf of sandboxes, counted from the outside: the kernel and the disk are asked, not the agent. */

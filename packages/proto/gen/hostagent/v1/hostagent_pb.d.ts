@@ -113,6 +113,20 @@ export declare type SandboxInfo = Message<"hostagent.v1.SandboxInfo"> & {
    * @generated from field: string generation_id = 17;
    */
   generationId: string;
+
+  /**
+   * Counts the sandbox's starts on this host.
+   *
+   * @generated from field: uint32 run = 18;
+   */
+  run: number;
+
+  /**
+   * The number of the host's newest event: all up to it are contained in what is said here.
+   *
+   * @generated from field: uint64 event_sequence = 19;
+   */
+  eventSequence: bigint;
 };
 
 /**
@@ -770,6 +784,13 @@ export declare type ListSandboxesResponse = Message<"hostagent.v1.ListSandboxesR
    * @generated from field: repeated hostagent.v1.SandboxInfo sandboxes = 1;
    */
   sandboxes: SandboxInfo[];
+
+  /**
+   * The host's clock, to which its times belong.
+   *
+   * @generated from field: int64 host_time_unix_ms = 2;
+   */
+  hostTimeUnixMs: bigint;
 };
 
 /**

@@ -2,7 +2,7 @@ import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { formatId, type HostId, newId } from '@aviary/core';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
-import type { SandboxEvent } from '../control-plane/event-outbox.ts';
+import type { SandboxEvent } from './event-outbox.ts';
 
 /** The control plane as a host agent sees it: registers one host, takes heartbeats and events, signs calls. */
 export interface ControlPlaneStub extends AsyncDisposable {
@@ -11,7 +11,7 @@ export interface ControlPlaneStub extends AsyncDisposable {
   /** Events received, in order, duplicates included. */
   events: SandboxEvent[];
   /** A token that the registered host accepts. */
-  signToken(overrides?: { audience?: string; expiresIn?: string }): Promise<string>;
+  signToken(overrides?: { audience?: string; expiresIn?: string; epoch?: unknown }): Promise<string>;
 }
 
 export async function startControlPlaneStub(): Promise<ControlPlaneStub> {
@@ -47,8 +47,8 @@ export async function startControlPlaneStub(): Promise<ControlPlaneStub> {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     hostId,
     events,
-    signToken: ({ audience = hostId, expiresIn = '10m' } = {}) =>
-      new SignJWT({})
+    signToken: ({ audience = hostId, expiresIn = '10m', ...claims } = {}) =>
+      new SignJWT({ epoch: 1, ...claims })
         .setProtectedHeader({ alg: 'EdDSA' })
         .setIssuer('aviary')
         .setAudience(audience)

@@ -1,0 +1,85 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { silentLogger, systemClock, waitFor } from '@aviary/service-kit';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { ControlPlaneLink } from './control-plane-link.ts';
+import { type ControlPlaneStub, startControlPlaneStub } from './control-plane-stub.ts';
+import { readCredentials } from './credentials.ts';
+import { EventOutbox } from './event-outbox.ts';
+
+let directory: string;
+let controlPlane: ControlPlaneStub;
+let link: ControlPlaneLink;
+let credentialsFile: string;
+
+beforeEach(async () => {
+  directory = await mkdtemp(path.join(tmpdir(), 'aviary-link-'));
+  credentialsFile = path.join(directory, 'credentials.json');
+  const hostTokenFile = path.join(directory, 'token');
+  await writeFile(hostTokenFile, 'one-time');
+  controlPlane = await startControlPlaneStub();
+  const events = new EventOutbox({
+    directory: path.join(directory, 'events'),
+    clock: systemClock,
+    logger: silentLogger,
+  });
+  await events.open();
+  link = new ControlPlaneLink(
+    { events, clock: systemClock, logger: silentLogger, onCutOff: async () => undefined },
+    {
+      controlPlaneUrl: controlPlane.url,
+      credentialsFile,
+      hostTokenFile,
+      dataDir: directory,
+      address: 'http://127.0.0.1:1',
+    },
+  );
+  link.start();
+  await waitFor({ what: 'the registration', timeoutMs: 10_000 }, () => readCredentials(credentialsFile));
+});
+
+afterEach(async () => {
+  await link[Symbol.asyncDispose]();
+  await controlPlane[Symbol.asyncDispose]();
+  await rm(directory, { recursive: true });
+});
+
+const callWith = async (epoch: unknown) =>
+  link.checkCaller(new Headers({ authorization: `Bearer ${await controlPlane.signToken({ epoch })}` }));
+const storedEpoch = async () => (await readCredentials(credentialsFile))?.epoch;
+
+test.each([
+  ['none', undefined],
+  ['a word', 'abc'],
+  ['a numeral', '2'],
+  ['NaN, which JSON turns into null', Number.NaN],
+  ['infinity, which JSON turns into null', Number.POSITIVE_INFINITY],
+  ['a number too large to count with', 1e300],
+  ['a fraction', 1.5],
+  ['a negative one', -1],
+])('a token whose epoch is %s is refused, and nothing is written', async (_what, epoch) => {
+  await expect(callWith(epoch)).rejects.toMatchObject({ code: 'unauthorized' });
+  expect(await storedEpoch()).toBe(1);
+});
+
+test('a header that names an epoch changes nothing', async () => {
+  const headers = { authorization: `Bearer ${await controlPlane.signToken()}`, 'x-aviary-epoch': '99' };
+  await link.checkCaller(new Headers(headers));
+  expect(await storedEpoch()).toBe(1);
+});
+
+test('a newer epoch is durable before its call is let in, and older ones are refused from then on', async () => {
+  await callWith(1);
+  await callWith(5);
+  expect(await storedEpoch()).toBe(5);
+  await expect(callWith(4)).rejects.toMatchObject({ code: 'stale_epoch' });
+  await callWith(5);
+});
+
+test('of epochs that come at once the highest stays, and the rest of the credentials with it', async () => {
+  const before = await readCredentials(credentialsFile);
+  await Promise.allSettled([3, 9, 6, 2, 8].map(callWith));
+  expect(await readCredentials(credentialsFile)).toEqual({ ...before, epoch: 9 });
+  expect(await readFile(credentialsFile, 'utf8')).toContain('"epoch":9');
+});
