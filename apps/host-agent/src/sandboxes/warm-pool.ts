@@ -82,6 +82,7 @@ export class WarmPool implements WarmMicroVms {
       const entry = await this.#make(context, generationId);
       if (!entry) continue;
       entries.push(entry);
+      context.logger.info({ generationId }, 'a microVM stands ready');
       void entry.warm.running.vm.exited.then(() => this.#drop(context, generationId, entry));
       return;
     }
