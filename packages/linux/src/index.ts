@@ -15,6 +15,7 @@ export * from './neighbours.ts';
 export * from './pidfd.ts';
 export * from './pipe.ts';
 export * from './privileges.ts';
+export * from './resource-limits.ts';
 export * from './signal-name.ts';
 export * from './spawn-process.ts';
 export * from './subreaper.ts';
