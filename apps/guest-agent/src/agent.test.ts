@@ -59,7 +59,7 @@ beforeAll(async () => {
       port: 0,
       hostTokenSha256: createHash('sha256').update(hostToken).digest('hex'),
       cgroupRoot,
-      launcherShell: ['/bin/sh'],
+      launcher: { shell: ['/bin/sh'], env: ['/usr/bin/env'] },
     },
     { machine, retention: { unreadMs: 60_000, readMs: 5_000, maxEnded: 64 } },
   );

@@ -1,4 +1,5 @@
 import { EnvReader } from '@aviary/service-kit/env-config';
+import type { Launcher } from './processes/launch-command.ts';
 
 export interface GuestAgentConfig {
   host: string;
@@ -7,8 +8,8 @@ export interface GuestAgentConfig {
   hostTokenSha256: string;
   /** Root of the cgroup v2 hierarchy under which user processes get their group; undefined runs them without groups. */
   cgroupRoot: string | undefined;
-  /** The shell that places a user's process before it becomes the user's program. */
-  launcherShell: readonly string[];
+  /** The shell that places a user's process before it becomes the user's program, and what gives it odd variables. */
+  launcher: Launcher;
 }
 
 /** Reads the agent's settings from its environment and the kernel's command line. */
@@ -25,7 +26,7 @@ export function loadConfig(
       kernelParameter(kernelCommandLine, 'aviary.host_token_sha256'),
     ),
     cgroupRoot: reader.optional('AVIARY_CGROUP_ROOT') ?? '/sys/fs/cgroup',
-    launcherShell: ['/.aviary/bin/busybox', 'sh'],
+    launcher: { shell: ['/.aviary/bin/busybox', 'sh'], env: ['/.aviary/bin/busybox', 'env'] },
   };
 }
 

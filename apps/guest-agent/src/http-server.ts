@@ -58,7 +58,7 @@ export function createHttpServer(deps: HttpServerDeps): Server {
     response.setHeader('access-control-allow-origin', '*');
     response.setHeader('access-control-expose-headers', '*');
     if (request.method === 'OPTIONS') return answerPreflight(response);
-    const isRpc = /^\/(?:process\.Process|filesystem\.Filesystem)\//.test(url.pathname);
+    const isRpc = /^\/(?:process\.Process|filesystem\.Filesystem|guestagent\.v1\.Commands)\//.test(url.pathname);
     if (access === 'none' && url.pathname !== '/files') {
       const refused = 'X-Access-Token is missing or wrong; send the sandbox access token';
       if (isRpc) return sendJson(response, 401, { code: 'unauthenticated', message: refused });

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadConfig } from './config.ts';
+import { raiseDeveloperLimits } from './lifecycle/developer-limits.ts';
 import { protectAgent } from './lifecycle/protect-agent.ts';
 import { startGuestAgent } from './start.ts';
 
@@ -9,6 +10,7 @@ const { cgroupRoot } = config;
 const hasCgroup = cgroupRoot !== undefined && existsSync(join(cgroupRoot, 'cgroup.procs'));
 if (hasCgroup) for (const failure of protectAgent(cgroupRoot)) console.error(`not protected: ${failure}`);
 const agent = await startGuestAgent({ ...config, cgroupRoot: hasCgroup ? cgroupRoot : undefined });
+for (const failure of raiseDeveloperLimits()) console.error(`limit not raised: ${failure}`);
 console.log('aviary-agent ready');
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {

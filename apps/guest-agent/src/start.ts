@@ -33,7 +33,7 @@ export async function startGuestAgent(
   const tokens = new AccessTokens(config.hostTokenSha256);
   const settings = initialSettings();
   const groups = config.cgroupRoot === undefined ? undefined : new UserCgroup(config.cgroupRoot);
-  const registry = new ProcessRegistry({ shell: config.launcherShell, groups, ...(retention ? { retention } : {}) });
+  const registry = new ProcessRegistry({ launcher: config.launcher, groups, ...(retention ? { retention } : {}) });
   const files = new FileAccess();
   const watchers = new Map<string, DirectoryWatcher>();
   let rpcHandler: Promise<RpcHandler> | undefined;

@@ -37,7 +37,7 @@ export function parseInitRequest(body: Record<string, unknown>): InitRequest {
     throw invalid('entropyBase64', `must hold ${minEntropyBytes} to ${maxEntropyBytes} bytes`);
   }
   const hostTokenSha256 = optionalText('hostTokenSha256', /^[0-9a-fA-F]{64}$/);
-  const defaultUser = optionalText('defaultUser', /^[A-Za-z0-9._-]{1,32}$/);
+  const defaultUser = optionalText('defaultUser', /^[A-Za-z0-9._-]{1,32}(?::[A-Za-z0-9._-]{1,32})?$/);
   const defaultWorkdir = optionalText('defaultWorkdir', /^\/[^\0]*$/);
   const envVars = parseVariables(body['envVars']);
   return {

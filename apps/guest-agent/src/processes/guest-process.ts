@@ -13,10 +13,21 @@ export interface ProcessDescription {
   tag: string | undefined;
 }
 
-/** What a reader of a process gets next. */
+/** What a reader of a process gets next. `timedOutMs`: the limit that it was killed at. */
 export type ProcessUpdate =
   | { kind: 'output'; chunk: OutputChunk }
-  | { kind: 'end'; status: ExitStatus; reason?: AppError };
+  | { kind: 'end'; status: ExitStatus; timedOutMs?: number };
+
+/** How a process is started and whom it belongs to. */
+export interface ProcessTerms {
+  description: ProcessDescription;
+  group: ProcessGroup | undefined;
+  hasTerminal: boolean;
+  /** It belongs to the client that started it, its only reader: waits for that as long as it takes, and loses nothing. */
+  isOwned?: boolean;
+  /** Bytes of each stream that are kept; what comes after is dropped and counted. */
+  maxOutputBytes?: number | undefined;
+}
 
 interface Reader {
   /** Number of the chunk it takes next. */
@@ -42,19 +53,20 @@ export class GuestProcess implements ProcessListener {
   #isPaused = false;
   #holdTimer: NodeJS.Timeout | undefined;
   #deadlineTimer: NodeJS.Timeout | undefined;
-  #endReason: AppError | undefined;
+  #timedOutMs: number | undefined;
+  readonly #isOwned: boolean;
+  readonly #maxOutputBytes: number;
+  readonly #outputBytes: Record<OutputStream, number> = { stdout: 0, stderr: 0, pty: 0 };
 
   constructor(
-    {
-      description,
-      group,
-      hasTerminal,
-    }: { description: ProcessDescription; group: ProcessGroup | undefined; hasTerminal: boolean },
+    { description, group, hasTerminal, isOwned = false, maxOutputBytes = Number.POSITIVE_INFINITY }: ProcessTerms,
     onEnd: (process: GuestProcess) => void,
   ) {
     this.description = description;
     this.#group = group;
     this.#onEnd = onEnd;
+    this.#isOwned = isOwned;
+    this.#maxOutputBytes = maxOutputBytes;
     this.#log = new OutputLog({
       maxBytes: processLimits.keptOutputBytes,
       maxChunkBytes: hasTerminal ? processLimits.terminalChunkBytes : processLimits.chunkBytes,
@@ -92,15 +104,21 @@ export class GuestProcess implements ProcessListener {
   endAfter(timeoutMs: number): void {
     if (this.hasEnded) return;
     this.#deadlineTimer = setTimeout(() => {
-      this.#endReason = new AppError(
-        'deadline_exceeded',
-        `the process did not end within ${timeoutMs} ms and was killed`,
-      );
+      this.#timedOutMs = timeoutMs;
       this.killTree();
     }, timeoutMs);
   }
 
-  onOutput(stream: OutputStream, bytes: Buffer): void {
+  /** Bytes of a stream that were dropped because they came after its limit. */
+  droppedBytes(stream: OutputStream): number {
+    return Math.max(this.#outputBytes[stream] - this.#maxOutputBytes, 0);
+  }
+
+  onOutput(stream: OutputStream, output: Buffer): void {
+    const room = Math.max(this.#maxOutputBytes - this.#outputBytes[stream], 0);
+    this.#outputBytes[stream] += output.length;
+    if (room === 0) return;
+    const bytes = output.length > room ? output.subarray(0, room) : output;
     this.#log.append(stream, bytes);
     for (const reader of this.#readers) reader.wake();
     if (this.#readers.size > 0) this.#balance();
@@ -140,7 +158,8 @@ export class GuestProcess implements ProcessListener {
             'this reader fell behind the process and output was dropped; connect again to read what is kept',
           );
         } else if (this.#status) {
-          yield { kind: 'end', status: this.#status, ...(this.#endReason ? { reason: this.#endReason } : {}) };
+          const timedOutMs = this.#timedOutMs;
+          yield { kind: 'end', status: this.#status, ...(timedOutMs === undefined ? {} : { timedOutMs }) };
           return;
         } else if (!(await this.#changed(reader, idleMs))) {
           yield { kind: 'idle' };
@@ -199,7 +218,7 @@ export class GuestProcess implements ProcessListener {
       const behind = this.#log.bytesSince(reader.next);
       if (behind > processLimits.maxLagBytes) reader.lag ??= { sinceMs: now, takenBytes: 0 };
       else if (behind <= processLimits.maxLagBytes / 2) reader.lag = undefined;
-      if (reader.lag) holdMs = Math.max(holdMs, remainingHoldMs(reader.lag, now));
+      if (reader.lag) holdMs = Math.max(holdMs, this.#isOwned ? Infinity : remainingHoldMs(reader.lag, now));
     }
     const mustPause = holdMs > 0;
     if (mustPause !== this.#isPaused) {
@@ -208,7 +227,7 @@ export class GuestProcess implements ProcessListener {
       else this.#running.resumeOutput();
     }
     clearTimeout(this.#holdTimer);
-    if (mustPause) this.#holdTimer = setTimeout(() => this.#balance(), holdMs);
+    if (mustPause && holdMs !== Infinity) this.#holdTimer = setTimeout(() => this.#balance(), holdMs);
   }
 
   /** Resolves true at news, false after `idleMs` without. */

@@ -14,6 +14,13 @@ export interface LaunchRequest {
   group: ProcessGroup | undefined;
 }
 
+/** The programs of the agent's own that start a user's, as argument arrays. */
+export interface Launcher {
+  shell: readonly string[];
+  /** env(1). */
+  env: readonly string[];
+}
+
 /** What the kernel's out-of-memory killer adds to a user's process: it goes long before the agent. */
 const userOomScoreAdj = 300;
 
@@ -28,43 +35,55 @@ const waitForGroup =
   'g=$1; shift; n=0; until joined; do n=$((n+1)); [ $n -gt 100000 ] && exit 126; done;';
 const becomeProgram = `echo ${userOomScoreAdj} >/proc/self/oom_score_adj; exec "$@"`;
 
-/** The argument array that starts `request` through `shell`. */
+/** The argument array that starts `request`. Throws when there is no such program, or none that can be executed. */
 export function launcherArguments(
-  shell: readonly string[],
+  { shell, env }: Launcher,
   request: LaunchRequest,
   joins: 'by-descriptor' | 'when-moved',
 ): string[] {
-  const program = [findProgram(request), ...request.args];
+  // A shell drops variables whose names it could not write, so those come into being after it.
+  const unwritable = Object.entries(request.env).filter(([name]) => !/^[A-Za-z_][A-Za-z0-9_]*$/.test(name));
+  const program = [
+    ...(unwritable.length > 0 ? [...env, ...unwritable.map(([name, value]) => `${name}=${value}`)] : []),
+    findProgram(request),
+    ...request.args,
+  ];
   if (!request.group) return [...shell, '-c', becomeProgram, 'launch', ...program];
   if (joins === 'by-descriptor') return [...shell, '-c', `${joinByDescriptor} ${becomeProgram}`, 'launch', ...program];
   return [...shell, '-c', `${waitForGroup} ${becomeProgram}`, 'launch', request.group.pathSuffix, ...program];
 }
 
-/** The program's path. Looked up here, so that a missing one is an error of the request and not exit code 127. */
+/** The program's path. Looked up here, so that a missing one is an error of the request and not an exit code. */
 function findProgram({ command, env, cwd }: LaunchRequest): string {
   if (command === '') throw new AppError('invalid_request', 'cannot start a process: no command was given');
-  if (command.includes('/')) {
-    const path = isAbsolute(command) ? command : join(cwd, command);
-    if (isExecutable(path)) return path;
-    // E2B's SDKs name bash whatever the image holds; any POSIX shell takes the arguments they give it.
-    if (path === '/bin/bash' && isExecutable('/bin/sh')) return '/bin/sh';
-  } else {
-    for (const directory of (env['PATH'] ?? '').split(':')) {
-      const path = join(directory || cwd, command);
-      if (isExecutable(path)) return path;
-    }
-  }
-  throw new AppError('not_found', `cannot start ${JSON.stringify(command)}: no such program in this sandbox`, {
-    details: { command },
-  });
+  const candidates = command.includes('/')
+    ? [isAbsolute(command) ? command : join(cwd, command)]
+    : (env['PATH'] ?? '').split(':').map((directory) => join(directory || cwd, command));
+  const found = candidates.find((path) => programKind(path) === 'program');
+  if (found !== undefined) return found;
+  // E2B's SDKs name bash whatever the image holds; any POSIX shell takes the arguments they give it.
+  if (command === '/bin/bash' && programKind('/bin/sh') === 'program') return '/bin/sh';
+  const what = `cannot start ${JSON.stringify(command)}`;
+  const kinds = candidates.map(programKind);
+  const details = { command };
+  if (kinds.includes('file'))
+    throw new AppError('forbidden', `${what}: permission denied: not executable`, { details });
+  if (command.includes('/') && kinds.includes('directory'))
+    throw new AppError('forbidden', `${what}: permission denied: it is a directory`, { details });
+  throw new AppError('not_found', `${what}: no such program in this sandbox`, { details });
 }
 
-function isExecutable(path: string): boolean {
+function programKind(path: string): 'program' | 'file' | 'directory' | 'absent' {
+  try {
+    if (statSync(path).isDirectory()) return 'directory';
+  } catch {
+    return 'absent'; // whatever the reason: the search goes on
+  }
   try {
     accessSync(path, constants.X_OK);
-    return statSync(path).isFile();
+    return 'program';
   } catch {
-    return false; // absent and not executable mean the same to the search
+    return 'file';
   }
 }
 

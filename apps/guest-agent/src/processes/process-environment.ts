@@ -7,6 +7,14 @@ export function processEnvironment(
   user: GuestUser,
   ...layers: readonly Readonly<Record<string, string>>[]
 ): Record<string, string> {
-  const basics = { PATH: defaultPath, HOME: user.home, USER: user.name, LOGNAME: user.name };
+  const basics = {
+    PATH: defaultPath,
+    HOME: user.home,
+    USER: user.name,
+    LOGNAME: user.name,
+    SHELL: user.shell,
+    // Without one, programs take text for ASCII and refuse the rest.
+    LANG: 'C.UTF-8',
+  };
   return Object.assign(basics, ...layers);
 }

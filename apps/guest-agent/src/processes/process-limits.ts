@@ -9,6 +9,8 @@ export const processLimits = {
   /** How long a reader may hold a process back, besides what it reads at the rate below. */
   holdAllowanceMs: 2_000,
   minReaderBytesPerSecond: 512 * 1024,
+  /** How often a command without output tells its caller that the agent lives. */
+  commandKeepaliveMs: 5_000,
   /** Input that a process has not read yet. */
   maxPendingInputBytes: 8 * 1024 * 1024,
   /** After exit, output pipes that others still hold are followed until they are quiet for this long … */

@@ -1,6 +1,6 @@
 import { AppError } from '@aviary/core';
 import { GuestProcess, type ProcessDescription } from './guest-process.ts';
-import { checkWorkingDirectory, type LaunchRequest } from './launch-command.ts';
+import { checkWorkingDirectory, type Launcher, type LaunchRequest } from './launch-command.ts';
 import { processLimits } from './process-limits.ts';
 import type { RunningProcess } from './running-process.ts';
 import { startPipedProcess } from './start-piped-process.ts';
@@ -15,12 +15,15 @@ export interface ProcessStart {
   terminal: { cols: number; rows: number } | undefined;
   /** The process and its tree are killed after this long. */
   timeoutMs: number | undefined;
+  /** As for `GuestProcess`. */
+  isOwned?: boolean;
+  maxOutputBytes?: number | undefined;
 }
 
 export type ProcessSelector = { by: 'pid'; pid: number } | { by: 'tag'; tag: string };
 
 export interface ProcessRegistryOptions {
-  shell: readonly string[];
+  launcher: Launcher;
   /** Undefined runs processes without groups. */
   groups: ProcessGroups | undefined;
   retention?: { unreadMs: number; readMs: number; maxEnded: number };
@@ -34,7 +37,7 @@ const defaultRetention = {
 
 /** Every process the agent started and still answers for: the running, and the ended within their retention. */
 export class ProcessRegistry {
-  readonly #options: Required<Pick<ProcessRegistryOptions, 'shell' | 'retention'>> & {
+  readonly #options: Required<Pick<ProcessRegistryOptions, 'launcher' | 'retention'>> & {
     groups: ProcessGroups | undefined;
   };
   readonly #byPid = new Map<number, GuestProcess>();
@@ -42,24 +45,24 @@ export class ProcessRegistry {
   /** Ended processes whose group still holds programs they left behind. */
   readonly #occupied = new Set<GuestProcess>();
 
-  constructor({ shell, groups, retention = defaultRetention }: ProcessRegistryOptions) {
-    this.#options = { shell, groups, retention };
+  constructor({ launcher, groups, retention = defaultRetention }: ProcessRegistryOptions) {
+    this.#options = { launcher, groups, retention };
   }
 
-  async start({ launch, description, hasStdin, terminal, timeoutMs }: ProcessStart): Promise<GuestProcess> {
+  async start({ launch, description, hasStdin, terminal, timeoutMs, ...terms }: ProcessStart): Promise<GuestProcess> {
     this.#checkRoom(description.tag);
     checkWorkingDirectory(launch.cwd);
     const group = this.#options.groups?.create();
     const request = { ...launch, group };
-    const owner = new GuestProcess({ description, group, hasTerminal: terminal !== undefined }, (ended) =>
+    const owner = new GuestProcess({ description, group, hasTerminal: terminal !== undefined, ...terms }, (ended) =>
       this.#retain(ended),
     );
-    const { shell } = this.#options;
+    const { launcher } = this.#options;
     let running: RunningProcess;
     try {
       running = terminal
-        ? await startTerminalProcess({ shell, request, size: terminal }, owner)
-        : await startPipedProcess({ shell, request, hasStdin }, owner);
+        ? await startTerminalProcess({ launcher, request, size: terminal }, owner)
+        : await startPipedProcess({ launcher, request, hasStdin }, owner);
     } catch (error) {
       this.#discardGroup(group);
       throw error;

@@ -8,13 +8,12 @@ import {
 } from '@aviary/proto/process';
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { HandlerContext, ServiceImpl } from '@connectrpc/connect';
-import { resolvePath } from '../files/resolve-path.ts';
 import { serverStream, toConnectError, unary } from '../rpc/connect-error.ts';
 import { callUser, keepaliveMs } from '../rpc/request-context.ts';
 import type { SandboxSettings } from '../sandbox-settings.ts';
 import type { UserDatabase } from '../users/user-database.ts';
 import type { GuestProcess } from './guest-process.ts';
-import { processEnvironment } from './process-environment.ts';
+import { prepareLaunch } from './prepare-launch.ts';
 import { processLimits } from './process-limits.ts';
 import type { ProcessRegistry, ProcessSelector, ProcessStart } from './process-registry.ts';
 
@@ -125,9 +124,12 @@ async function* follow(
         yield { event: { event: { case: 'keepalive', value: {} } } };
         break;
       case 'end': {
-        if (update.reason) {
+        if (update.timedOutMs !== undefined) {
           registry.noteEndRead(target);
-          throw update.reason;
+          throw new AppError(
+            'deadline_exceeded',
+            `the process did not end within ${update.timedOutMs} ms and was killed`,
+          );
         }
         const { exitCode, isExited, text } = update.status;
         const error = exitCode === 0 ? {} : { error: text };
@@ -148,37 +150,14 @@ function parseStart(
   const config = request.process;
   if (!config) throw new AppError('invalid_request', 'cannot start a process: `process` is missing');
   const user = callUser(context.requestHeader, users, settings);
-  const values = [config.cmd, ...config.args, config.cwd ?? '', ...Object.entries(config.envs).flat()];
-  if (values.some((value) => value.includes('\0'))) {
-    throw new AppError(
-      'invalid_request',
-      'cannot start a process: command, arguments and variables cannot hold NUL bytes',
-    );
-  }
-  if (Object.keys(config.envs).some((name) => name === '' || name.includes('='))) {
-    throw new AppError('invalid_request', 'the name of an environment variable cannot be empty or hold "="');
-  }
-  const cwd = config.cwd ? resolvePath(config.cwd, user) : (settings.defaultWorkdir ?? user.home);
+  const { launch, ...description } = prepareLaunch(config, user, settings);
   const size = request.pty ? (request.pty.size ?? { cols: 80, rows: 24 }) : undefined;
-  const timeoutMs = context.timeoutMs();
   return {
-    launch: {
-      command: config.cmd,
-      args: config.args,
-      env: processEnvironment(user, settings.envVars, config.envs),
-      cwd,
-      user,
-    },
-    description: {
-      command: config.cmd,
-      args: config.args,
-      envs: config.envs,
-      cwd: config.cwd,
-      tag: request.tag,
-    },
+    launch,
+    description: { ...description, tag: request.tag },
     hasStdin: request.stdin ?? true,
     terminal: size && { cols: size.cols, rows: size.rows },
-    timeoutMs,
+    timeoutMs: context.timeoutMs(),
   };
 }
 

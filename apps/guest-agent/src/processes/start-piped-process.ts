@@ -4,7 +4,7 @@ import { AppError } from '@aviary/core';
 import { type ChildEnd, createPipe, spawnProcess } from '@aviary/linux';
 import { asUser } from '../users/as-user.ts';
 import { type ExitStatus, exitStatus } from './exit-status.ts';
-import { type LaunchRequest, launcherArguments } from './launch-command.ts';
+import { type Launcher, type LaunchRequest, launcherArguments } from './launch-command.ts';
 import { processLimits } from './process-limits.ts';
 import type { ProcessListener, RunningProcess } from './running-process.ts';
 import { startError } from './start-error.ts';
@@ -19,10 +19,10 @@ interface Pipes {
 
 /** Starts a program behind pipes, as its user and in its group. Throws before anything runs when it cannot. */
 export async function startPipedProcess(
-  { shell, request, hasStdin }: { shell: readonly string[]; request: LaunchRequest; hasStdin: boolean },
+  { launcher, request, hasStdin }: { launcher: Launcher; request: LaunchRequest; hasStdin: boolean },
   listener: ProcessListener,
 ): Promise<RunningProcess> {
-  const [file = '', ...args] = launcherArguments(shell, request, 'by-descriptor');
+  const [file = '', ...args] = launcherArguments(launcher, request, 'by-descriptor');
   const membersFd = request.group?.openMembers();
   const made: Pipe[] = [];
   const pipe = () => {

@@ -4,7 +4,7 @@ import { PidFd, signalName } from '@aviary/linux';
 import type { IPty } from '@lydell/node-pty';
 import { asUser } from '../users/as-user.ts';
 import { exitStatus } from './exit-status.ts';
-import { type LaunchRequest, launcherArguments } from './launch-command.ts';
+import { type Launcher, type LaunchRequest, launcherArguments } from './launch-command.ts';
 import type { ProcessListener, RunningProcess } from './running-process.ts';
 import { startError } from './start-error.ts';
 
@@ -13,13 +13,13 @@ const maxTerminalSide = 10_000;
 
 /** Starts a program on a terminal of its own, as its user and in its group. */
 export async function startTerminalProcess(
-  { shell, request, size }: { shell: readonly string[]; request: LaunchRequest; size: { cols: number; rows: number } },
+  { launcher, request, size }: { launcher: Launcher; request: LaunchRequest; size: { cols: number; rows: number } },
   listener: ProcessListener,
 ): Promise<RunningProcess> {
   const { cols, rows } = checkSize(size);
   // Loaded at first use: most sandboxes never open a terminal.
   const { spawn } = await import('@lydell/node-pty');
-  const [file = '', ...args] = launcherArguments(shell, request, 'when-moved');
+  const [file = '', ...args] = launcherArguments(launcher, request, 'when-moved');
   const membersFd = request.group?.openMembers();
   try {
     const terminal = asUser(request.user, () =>

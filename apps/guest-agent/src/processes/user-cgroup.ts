@@ -1,4 +1,4 @@
-import { mkdirSync, openSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { waitFor } from '@aviary/service-kit/deadline';
 
@@ -48,7 +48,7 @@ export class UserCgroup implements ProcessGroups {
       pathSuffix: `/user/${name}`,
       openMembers: () => openSync(join(path, 'cgroup.procs'), 'w'),
       members: () => readPids(join(path, 'cgroup.procs')),
-      kill: () => writeIfPresent(join(path, 'cgroup.kill'), '1'),
+      kill: () => killGroup(path),
       remove: () => removeGroup(path),
     };
   }
@@ -80,11 +80,30 @@ function readPids(path: string): number[] {
   }
 }
 
-function writeIfPresent(path: string, text: string): void {
+/** `cgroup.kill` (Linux 5.14) reaches those that are being forked too; before it, members are killed until none is new. */
+function killGroup(path: string): void {
+  const control = join(path, 'cgroup.kill');
   try {
-    writeFileSync(path, text);
+    if (existsSync(control)) writeFileSync(control, '1');
+    else killMembers(path);
   } catch (error) {
     if (!isGone(error)) throw error;
+  }
+}
+
+function killMembers(path: string): void {
+  const killed = new Set<number>();
+  for (;;) {
+    const alive = readPids(join(path, 'cgroup.procs')).filter((pid) => !killed.has(pid));
+    if (alive.length === 0) return;
+    for (const pid of alive) {
+      killed.add(pid);
+      try {
+        process.kill(pid, 'SIGKILL');
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+      }
+    }
   }
 }
 

@@ -11,7 +11,9 @@ export function callUser(headers: Headers, users: UserDatabase, settings: Sandbo
   if (authorization === null) return users.user(settings.defaultUser);
   const encoded = /^basic\s+([A-Za-z0-9+/=]*)$/i.exec(authorization)?.[1];
   if (encoded === undefined) throw new AppError('unauthorized', 'Authorization must be Basic with "user:" in base64');
-  const [name] = Buffer.from(encoded, 'base64').toString('utf8').split(':', 1);
+  const credentials = Buffer.from(encoded, 'base64').toString('utf8');
+  // The password after the last colon is empty; one before it is part of `UID:GID`.
+  const name = credentials.includes(':') ? credentials.slice(0, credentials.lastIndexOf(':')) : credentials;
   return users.user(name || settings.defaultUser);
 }
 

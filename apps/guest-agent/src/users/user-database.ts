@@ -30,10 +30,22 @@ export class UserDatabase {
   }
 
   /**
-   * A user by name or by numeric id; an id that nobody has is a user without a name and a home. Throws `unauthorized` for
-   * an unknown user: the name came as a credential.
+   * A user by name or by numeric id, either with `:` and a group, by name or id too; an id that nobody has is a user without a name and
+   * a home. Throws `unauthorized` for an unknown one: the name came as a credential.
    */
-  user(name: string): GuestUser {
+  user(text: string): GuestUser {
+    const [name = '', group] = text.split(':', 2);
+    const user = this.#user(name);
+    if (group === undefined) return user;
+    const named = readLines(this.#groupPath).find((line) => line[0] === group)?.[2];
+    if (named === undefined && !isId(group)) {
+      throw new AppError('unauthorized', `there is no group ${JSON.stringify(group)} in this sandbox; create it first`);
+    }
+    const gid = Number(named ?? group);
+    return { ...user, gid, groups: [gid] };
+  }
+
+  #user(name: string): GuestUser {
     const users = readLines(this.#passwdPath);
     const fields =
       users.find((line) => line[0] === name) ??
