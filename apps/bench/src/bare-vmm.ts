@@ -103,7 +103,7 @@ async function commandLine(options: BareVmOptions, socket: string): Promise<stri
 /** One command, asked of the guest's agent directly. */
 export async function bareExec(guest: GuestClient): Promise<void> {
   const result = await execBuffered(guest, { cmd: '/bin/true', args: [], envs: {}, user: 'user', timeoutSec: 30 });
-  if (result.exitCode !== 0) throw new Error(`true exited with ${result.exitCode}`);
+  if (result.end?.exitCode !== 0) throw new Error(`true exited with ${result.end?.exitCode}`);
 }
 
 /**

@@ -3,6 +3,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { text } from 'node:stream/consumers';
+import { must } from '@aviary/core';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { FakeApi, fakeApiKey, send } from './fake-api.ts';
 import { ServiceLogs } from './platform/service-logs.ts';
@@ -31,9 +32,10 @@ interface Outcome {
 function start(
   args: readonly string[],
   env: Record<string, string> = {},
+  stdin: 'ignore' | 'pipe' = 'ignore',
 ): { child: ChildProcess; ended: Promise<Outcome> } {
   const child = spawn(process.execPath, [main, ...args], {
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: [stdin, 'pipe', 'pipe'],
     env: {
       PATH: process.env['PATH'],
       AVIARY_API_URL: api.url,
@@ -43,11 +45,13 @@ function start(
     },
   });
   const closed = new Promise<number | null>((resolve) => child.on('close', resolve));
-  const ended = Promise.all([closed, text(child.stdout), text(child.stderr)]).then(([code, stdout, stderr]) => ({
-    code,
-    stdout,
-    stderr,
-  }));
+  const ended = Promise.all([closed, text(must(child.stdout, 'a pipe')), text(must(child.stderr, 'a pipe'))]).then(
+    ([code, stdout, stderr]) => ({
+      code,
+      stdout,
+      stderr,
+    }),
+  );
   return { child, ended };
 }
 
@@ -84,7 +88,7 @@ describe('aviary run', () => {
       cmd: 'prog',
       args: ['--flag', 'x y'],
       envs: { A: '1' },
-      timeout_sec: 0,
+      stdin: true,
     });
     expect(JSON.parse(api.requests[0]?.body ?? '')).toEqual({ memory_mb: 256, envs: { A: '1' } });
     expect([...api.sandboxes.values()].map(({ status }) => status)).toEqual(['stopped']);
@@ -101,12 +105,14 @@ describe('aviary run', () => {
     expect(JSON.parse(stdout)).toEqual({
       sandbox_id: sandbox?.id,
       exit_code: 0,
+      signal: null,
+      timed_out: false,
       duration_ms: expect.any(Number),
       stdout: 'hi',
       stderr: '',
       truncated: false,
     });
-    expect(api.frames[0]).toEqual({ type: 'start', cmd: 'echo hi | cat', timeout_sec: 0 });
+    expect(api.frames[0]).toEqual({ type: 'start', cmd: 'echo hi | cat', stdin: true });
     expect(sandbox?.status).toBe('running');
   });
 
@@ -188,6 +194,44 @@ describe('aviary sandbox', () => {
     expect(code).toBe(124);
     expect(stdout).toContain('starting');
     expect(stderr).toContain('it is starting, not running');
+  });
+
+  it('passes standard input on, and says how a command ended', async () => {
+    const { id } = api.addSandbox();
+    api.script = (socket) => {
+      let input = '';
+      socket.on('message', (data) => {
+        const frame = JSON.parse(String(data));
+        if (frame.type !== 'stdin') return;
+        input += Buffer.from(frame.data ?? '', 'base64').toString();
+        if (!frame.eof) return;
+        send(socket, { type: 'stdout', data: base64(input) });
+        send(socket, { type: 'exit', exit_code: 0 });
+      });
+    };
+    const { child, ended } = start(['sandbox', 'exec', id, '--', 'cat'], {}, 'pipe');
+    child.stdin?.end('hello\n');
+    expect(await ended).toMatchObject({ code: 0, stdout: 'hello\n' });
+    api.script = (socket) => send(socket, { type: 'exit', exit_code: 137, signal: 'SIGKILL' });
+    // Its input stays open: the end of the command is the end of the program.
+    const killed = await start(['sandbox', 'exec', id, '--', 'x'], {}, 'pipe').ended;
+    expect(killed).toMatchObject({ code: 137, stderr: 'aviary: the command was ended by SIGKILL\n' });
+    api.script = (socket) => {
+      send(socket, { type: 'stdout', data: base64('so far\n') });
+      send(socket, { type: 'exit', exit_code: 137, signal: 'SIGKILL', timed_out: true });
+    };
+    const late = await aviary('sandbox', 'exec', id, '--timeout', '3', '--no-stdin', '--', 'x');
+    expect(late).toMatchObject({ code: 124, stdout: 'so far\n' });
+    expect(late.stderr).toContain('limit of 3 s');
+    expect(api.frames.filter(({ type }) => type === 'start').at(-1)).toEqual({
+      ...{ type: 'start', cmd: 'x', timeout_sec: 3 },
+    });
+  });
+
+  it('lets a command go on with --detach', async () => {
+    const { id } = api.addSandbox();
+    expect(await aviary('sandbox', 'exec', id, '-d', '--', 'server')).toMatchObject({ code: 0, stdout: '42\n' });
+    expect(JSON.parse(api.requests.at(-1)?.body ?? '')).toEqual({ cmd: 'server', detach: true });
   });
 
   it('forks, executes and removes', async () => {

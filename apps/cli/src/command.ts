@@ -62,11 +62,19 @@ export interface Invocation {
   rest: readonly string[];
 }
 
+/** The program's standard input, by what is read from it. */
+export interface InputStream extends AsyncIterable<string | Uint8Array> {
+  isTTY?: boolean;
+  destroy(): unknown;
+}
+
 export interface CommandContext {
   config: CliConfig;
   output: Output;
   /** Aborts with the first SIGINT or SIGTERM; its reason is the signal's name. */
   signal: AbortSignal;
+  /** Absent where there is none. */
+  stdin: InputStream | undefined;
   /** Made on first use: not every command needs the API. */
   client(): AviaryClient;
 }

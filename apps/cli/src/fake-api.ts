@@ -123,6 +123,8 @@ export class FakeApi implements AsyncDisposable {
         if (sandbox.status !== 'running') return void refuse(409, 'invalid_state', `it is ${sandbox.status}`);
         sandbox.status = 'paused';
         return void reply(200, sandbox);
+      case 'POST exec':
+        return void reply(202, { sandbox_id: id, cmd: parse(data)['cmd'], pid: 42 });
       case 'POST fork': {
         const count = Number(parse(data)['count'] ?? 1);
         return void reply(201, { items: Array.from({ length: count }, () => this.addSandbox()) });

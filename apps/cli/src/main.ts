@@ -5,4 +5,8 @@ process.exitCode = await runCli({
   env: process.env,
   stdout: process.stdout,
   stderr: process.stderr,
+  // Not touched before it is read: a pipe that is opened for reading may belong to somebody else.
+  get stdin() {
+    return process.stdin;
+  },
 });

@@ -2,9 +2,16 @@ import { AppError, errorText } from '@aviary/core';
 import { AviaryError } from '@aviary/sdk';
 import { connectToApi } from './api-client.ts';
 import { closest } from './closest.ts';
-import { type Command, type CommandContext, findCommand, parseInvocation, resolveArguments } from './command.ts';
+import {
+  type Command,
+  type CommandContext,
+  findCommand,
+  type InputStream,
+  parseInvocation,
+  resolveArguments,
+} from './command.ts';
 import { commands } from './commands.ts';
-import { type CliConfig, loadConfig } from './config.ts';
+import { loadConfig } from './config.ts';
 import { ExitWith, exitCodeOf, exitCodes, UsageError } from './exit-codes.ts';
 import { renderHelp } from './help.ts';
 import { Output, type OutputStream } from './output.ts';
@@ -14,10 +21,11 @@ export interface CliProcess {
   env: Readonly<Record<string, string | undefined>>;
   stdout: OutputStream;
   stderr: OutputStream;
+  stdin?: InputStream;
 }
 
 /** Runs one command and resolves with the exit code. Never throws. */
-export async function runCli({ argv, env, stdout, stderr }: CliProcess): Promise<number> {
+export async function runCli({ argv, env, stdout, stderr, stdin }: CliProcess): Promise<number> {
   const own = argv.includes('--') ? argv.slice(0, argv.indexOf('--')) : argv;
   const isJson = own.includes('--json');
   const isColorWanted = !env['NO_COLOR'] && env['TERM'] !== 'dumb';
@@ -31,7 +39,7 @@ export async function runCli({ argv, env, stdout, stderr }: CliProcess): Promise
       return exitCodes.ok;
     }
     const config = loadConfig(env);
-    const context = makeContext(config, output, interrupts.signal);
+    const context = makeContext({ config, output, stdin, signal: interrupts.signal });
     const args = await resolveArguments(command, context, invocation.args);
     await command.run(context, { ...invocation, args });
     return exitCodes.ok;
@@ -60,14 +68,12 @@ function chooseCommand(argv: readonly string[]): { command: Command; rest: reado
   throw new UsageError(`there is no command ${JSON.stringify(first)}; ${hint}`);
 }
 
-function makeContext(config: CliConfig, output: Output, signal: AbortSignal): CommandContext {
+function makeContext(given: Omit<CommandContext, 'client'>): CommandContext {
   let client: ReturnType<typeof connectToApi> | undefined;
   return {
-    config,
-    output,
-    signal,
+    ...given,
     client: () => {
-      client ??= connectToApi(config);
+      client ??= connectToApi(given.config);
       return client;
     },
   };

@@ -290,13 +290,13 @@ describe('the exec stream', () => {
     expect(frames).toEqual([
       { type: 'start', pid: 42 },
       { type: 'stdout', data: Buffer.from('echo hi\n').toString('base64') },
-      { type: 'exit', exit_code: 0 },
+      { type: 'exit', exit_code: 0, signal: null, timed_out: false, stopped: false },
     ]);
   });
 
   test('refuses frames that it cannot read, and callers without a key or a sandbox', async () => {
     expect(await talk(open(platform.apiKey), '{"type":"start"}')).toMatchObject([
-      { type: 'error', code: 'invalid_request' },
+      { type: 'error', code: 'invalid_request', fatal: true },
     ]);
     await expect(talk(open('avy_no'), '{}')).rejects.toThrow('401');
     await expect(talk(open(platform.apiKey, foreignId), '{}')).rejects.toThrow('404');

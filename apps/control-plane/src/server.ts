@@ -16,6 +16,7 @@ import { compileValidator } from './http/validator.ts';
 const maxJsonBytes = 16 * 1024 * 1024;
 const maxHeaderBytes = 16 * 1024;
 const headersTimeoutMs = 15_000;
+const lostClientProbeMs = 15_000;
 const maxFrameBytes = 1024 * 1024;
 
 const newRequestId = () => `req-${uuidv7()}`;
@@ -33,7 +34,13 @@ export async function createServer(
     // The trace puts the request's id into every line.
     childLoggerFactory: (logger) => logger,
     forceCloseConnections: 'idle',
-    http: { maxHeaderSize: maxHeaderBytes, headersTimeout: headersTimeoutMs },
+    http: {
+      maxHeaderSize: maxHeaderBytes,
+      headersTimeout: headersTimeoutMs,
+      // A client that is lost without a word is found out by the kernel: what it runs in a sandbox must not go on for nobody.
+      keepAlive: true,
+      keepAliveInitialDelay: lostClientProbeMs,
+    },
     // A body may take its time (uploads), headers may not.
     requestTimeout: 0,
     clientErrorHandler: refuseConnection,

@@ -21,7 +21,7 @@ async function exec(sandboxId: SandboxId, cmd: string) {
   return {
     stdout: Buffer.from(result.stdout).toString(),
     stderr: Buffer.from(result.stderr).toString(),
-    exitCode: result.exitCode,
+    exitCode: result.end?.exitCode,
   };
 }
 
@@ -139,7 +139,7 @@ describe('a sandbox on its host', () => {
     expect(seen).toBe(request.sandboxId.replaceAll('-', ''));
     await other.stop('SIGKILL');
     await other.start();
-    expect((await other.client.exec(whoAmI)).exitCode).toBe(0);
+    expect((await other.client.exec(whoAmI)).end?.exitCode).toBe(0);
     await other.stop('SIGTERM');
     expect((await exec(sandboxId, 'cat /etc/machine-id')).stdout.trim()).toBe(sandboxId.replaceAll('-', ''));
     expect(await agent.holdings()).toEqual(before);

@@ -19,14 +19,37 @@ export const sandboxLimits = {
   envBytes: 65_536,
 } as const;
 
+/** Of commands, wherever they are run from: the API, the SDK and the command line program have no limits of their own. */
 export const execLimits = {
-  timeoutSec: { min: 0, max: 24 * 3600, default: 30 },
+  timeoutSec: {
+    min: 0,
+    max: 24 * 3600,
+    /** Of a command whose whole output is waited for. One that is followed as it goes, or detached, has none. */
+    default: 30,
+  },
   /** Output kept of a buffered exec, per stream. */
   maxOutputBytes: 8 * 1024 * 1024,
+  /** Standard input of a buffered exec; of a followed one, what it has not taken yet. */
   maxStdinBytes: 8 * 1024 * 1024,
+  /** Standard input in one frame of a stream. */
+  maxStdinFrameBytes: 512 * 1024,
   maxArgs: 4_096,
   maxCommandBytes: 131_072,
 } as const;
+
+/** Signals that a command can be sent. */
+export const execSignals = [
+  'SIGHUP',
+  'SIGINT',
+  'SIGQUIT',
+  'SIGKILL',
+  'SIGUSR1',
+  'SIGUSR2',
+  'SIGTERM',
+  'SIGCONT',
+  'SIGSTOP',
+] as const;
+export type ExecSignal = (typeof execSignals)[number];
 
 export const fileLimits = {
   /** A file's content in one upload. */

@@ -63,6 +63,39 @@ async function errorOf(work: Promise<unknown>): Promise<AviaryError> {
   return error;
 }
 
+describe('calls that may take longer than the platform waits', () => {
+  /** Where Node's own fetch keeps what it was given. */
+  const dispatcher = Symbol.for('undici.globalDispatcher.1');
+  const globals = globalThis as unknown as Record<symbol, { constructor: new (options: object) => object }>;
+
+  it('are waited for as long as the call says', async () => {
+    await fetch(client.apiUrl, { signal: AbortSignal.timeout(1) }).catch(() => undefined);
+    const usual = globals[dispatcher];
+    if (!usual) throw new Error("Node's fetch has no dispatcher");
+    const { constructor: Agent } = usual;
+    Object.assign(globals, { [dispatcher]: new Agent({ headersTimeout: 1 }) });
+    try {
+      const pending: ServerResponse[] = [];
+      answers = Array.from({ length: 3 }, () => (_seen: Seen, response: ServerResponse) => void pending.push(response));
+      const long = client.sandboxes.exec('sb-1', { cmd: 'make', stdin: Buffer.of(255), timeout_sec: 600 });
+      const short = client.sandboxes.get('sb-1');
+      // The platform's patience ends, and ours does not.
+      expect(await errorOf(short)).toMatchObject({ code: 'unreachable' });
+      expect(seen.find(({ method }) => method === 'POST')?.body).toBe(
+        '{"cmd":"make","timeout_sec":600,"stdin":"/w==","stdin_encoding":"base64"}',
+      );
+      for (const response of pending) response.setHeader('content-type', 'application/json').end('{"exit_code":0}');
+      expect(await long).toEqual({ exit_code: 0 });
+      answers = [failure(409, 'invalid_state')];
+      expect(await errorOf(client.sandboxes.exec('sb-1', { cmd: 'x', timeout_sec: 0 }))).toMatchObject({
+        ...{ code: 'invalid_state', status: 409, requestId: 'req-1' },
+      });
+    } finally {
+      Object.assign(globals, { [dispatcher]: usual });
+    }
+  });
+});
+
 describe('requests', () => {
   it('authenticates, keys every POST and asks the server to wait', async () => {
     answers = [json(201, { id: 'sb-1', status: 'running' })];

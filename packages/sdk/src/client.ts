@@ -2,6 +2,7 @@ import { AviaryError } from './aviary-error.ts';
 import { readEnvironment } from './environment.ts';
 import { Files } from './files.ts';
 import { Hosts } from './hosts.ts';
+import { patientFetch } from './patient-fetch.ts';
 import { defaultRetryPolicy, type RetryPolicy } from './retry-policy.ts';
 import { Sandboxes } from './sandboxes.ts';
 import { Generations, Snapshots } from './saved-states.ts';
@@ -40,6 +41,7 @@ export class AviaryClient {
       apiUrl: this.apiUrl,
       apiKey: options.apiKey ?? readEnvironment('AVIARY_API_KEY'),
       fetch: options.fetch ?? fetch,
+      patientFetch: options.fetch ?? patientFetch,
       userAgent: options.userAgent ?? 'aviary-sdk/0.1.0',
       retry: { ...defaultRetryPolicy, ...options.retry },
       sleep: options.sleep ?? sleep,

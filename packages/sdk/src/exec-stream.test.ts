@@ -67,7 +67,7 @@ describe('execStream', () => {
       { type: 'start', pid: 7 },
       { type: 'stdout', data: Buffer.from('one ') },
       { type: 'stderr', data: Buffer.from('two') },
-      { type: 'exit', exit_code: 3 },
+      { type: 'exit', exit_code: 3, signal: null, timed_out: false },
     ]);
     expect(received[0]).toEqual({ type: 'start', cmd: 'x', args: ['y'], timeout_sec: 5 });
     expect(keys).toEqual(['avy_test']);
@@ -106,6 +106,83 @@ describe('execStream', () => {
     await expect(collect(client.sandboxes.execStream('sb-1', 'x', { signal }))).rejects.toBe('SIGINT');
     await stopped.promise;
     expect(received.at(-1)).toEqual({ type: 'stop' });
+  });
+
+  it('leaves a detached command alone when the reader leaves', async () => {
+    const closed = Promise.withResolvers<void>();
+    onStart = (socket) => {
+      socket.on('close', () => closed.resolve());
+      frame(socket, { type: 'start', pid: 7 });
+    };
+    for await (const _event of client.sandboxes.execStream('sb-1', { cmd: 'x', detach: true })) break;
+    await closed.promise;
+    expect(received).toEqual([{ type: 'start', cmd: 'x', detach: true }]);
+  });
+
+  it('tells how the command ended when not by itself', async () => {
+    onStart = (socket) => frame(socket, { type: 'exit', exit_code: 137, signal: 'SIGKILL', timed_out: true });
+    expect(await collect(client.sandboxes.execStream('sb-1', 'x'))).toEqual([
+      { type: 'exit', exit_code: 137, signal: 'SIGKILL', timed_out: true },
+    ]);
+  });
+
+  it('gives standard input of any kind, no faster than it is taken', async () => {
+    const total = 3_000_000;
+    let taken = 0;
+    let most = 0;
+    onStart = (socket) => {
+      // Taken one frame late: what is on its way is all that the client sends ahead.
+      let unanswered = 0;
+      socket.on('message', (data) => {
+        const message = JSON.parse(String(data));
+        if (message.type !== 'stdin') return;
+        if (message.eof) {
+          taken += unanswered;
+          unanswered = 0;
+          return frame(socket, { type: 'exit', exit_code: 0 });
+        }
+        unanswered += Buffer.from(message.data, 'base64').length;
+        most = Math.max(most, unanswered);
+        setImmediate(() => {
+          taken += unanswered;
+          unanswered = 0;
+          frame(socket, { type: 'stdin', taken_bytes: taken, open: true });
+        });
+      });
+    };
+    const source = (async function* () {
+      yield 'ä'.repeat(500_000);
+      yield Buffer.alloc(total - 1_000_000);
+    })();
+    await collect(client.sandboxes.execStream('sb-1', { cmd: 'x', stdin: source }));
+    expect(taken).toBe(total);
+    expect(most).toBeLessThanOrEqual(512 * 1024);
+    expect(received[0]).toEqual({ type: 'start', cmd: 'x', stdin: true });
+  });
+
+  it('sends no more to a command that takes no more, and rejects with what its source throws', async () => {
+    let isLeft = false;
+    const source = (async function* () {
+      try {
+        for (;;) yield Buffer.alloc(100_000);
+      } finally {
+        isLeft = true;
+      }
+    })();
+    onStart = (socket) => {
+      socket.once('message', () => {
+        frame(socket, { type: 'stdin', taken_bytes: 100_000, open: false });
+        frame(socket, { type: 'exit', exit_code: 0 });
+      });
+    };
+    await collect(client.sandboxes.execStream('sb-1', { cmd: 'x', stdin: source }));
+    await expect.poll(() => isLeft).toBe(true);
+    onStart = () => undefined;
+    const broken = (async function* () {
+      yield 'a';
+      throw new RangeError('no more');
+    })();
+    await expect(collect(client.sandboxes.execStream('sb-1', { cmd: 'x', stdin: broken }))).rejects.toThrow(RangeError);
   });
 
   it('throws what the server says', async () => {

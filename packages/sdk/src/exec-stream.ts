@@ -1,7 +1,8 @@
 import { type RawData, WebSocket } from 'ws';
 import { AviaryError } from './aviary-error.ts';
 import { isErrorCode } from './error-codes.ts';
-import type { ExecEvent, ExecRequest } from './resources.ts';
+import type { ExecEvent, StreamedExecRequest } from './resources.ts';
+import { StdinSender, type StdinTaken } from './stdin-sender.ts';
 import { errorFromBody, type Transport, unreachable } from './transport.ts';
 
 export interface ExecStreamOptions {
@@ -20,35 +21,51 @@ const maxFrameBytes = 16 * 1024 * 1024;
 const maxErrorBodyBytes = 64 * 1024;
 
 /**
- * Runs a command and yields its output as it comes; the last event is `exit`. Leaving the loop early stops the command.
- * A slow reader slows the command's output down, it does not fill memory. Throws AviaryError.
+ * Runs a command and yields its output as it comes; the last event is `exit`. Leaving the loop early, aborting, or losing the connection
+ * stops the command and everything it started, unless it was started with `detach`. There is no limit but `timeout_sec`. A slow reader
+ * slows the command's output down, it does not fill memory. Throws AviaryError.
  */
 export async function* streamExec(
   transport: Transport,
-  { sandboxId, request }: { sandboxId: string; request: ExecRequest },
+  { sandboxId, request: { stdin, ...request } }: { sandboxId: string; request: StreamedExecRequest },
   options: ExecStreamOptions = {},
 ): AsyncGenerator<ExecEvent, void, undefined> {
   options.signal?.throwIfAborted();
   const queue = new EventQueue();
   const socket = openSocket(transport, sandboxId, options);
-  queue.attach(socket);
-  socket.on('open', () => socket.send(JSON.stringify({ type: 'start', ...request })));
+  const send = (frame: object) => {
+    if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(frame));
+  };
+  const input = stdin === undefined ? undefined : new StdinSender(send);
+  queue.attach(socket, (frame) => input?.onTaken(frame));
+  socket.on('open', () => {
+    send({ type: 'start', ...request, ...(input ? { stdin: true } : {}) });
+    if (input && stdin !== undefined) input.sendAll(stdin).catch((error: unknown) => queue.fail(error));
+  });
   const stopPings = keepAlive(socket, queue, options.pingIntervalMs ?? 15_000);
   const onAbort = () => queue.fail(options.signal?.reason);
   options.signal?.addEventListener('abort', onAbort, { once: true });
+  let hasEnded = false;
   try {
     for (;;) {
       const event = await queue.next();
+      hasEnded = event.type === 'exit';
       yield event;
-      if (event.type === 'exit') return;
+      if (hasEnded) return;
     }
   } catch (error) {
     options.signal?.throwIfAborted();
-    throw error instanceof AviaryError ? error : unreachable(transport.options.apiUrl, error);
+    throw error instanceof AviaryError || (input && error === input.failure)
+      ? error
+      : unreachable(transport.options.apiUrl, error);
   } finally {
     stopPings();
+    input?.close();
     options.signal?.removeEventListener('abort', onAbort);
-    close(socket);
+    socket.on('error', () => undefined); // closing while connecting is reported as an error; nobody waits for it
+    if (socket.isPaused) socket.resume();
+    if (!hasEnded && !request.detach) send({ type: 'stop' });
+    socket.close();
   }
 }
 
@@ -79,21 +96,16 @@ function keepAlive(socket: WebSocket, queue: EventQueue, intervalMs: number): ()
   return () => clearInterval(timer);
 }
 
-function close(socket: WebSocket): void {
-  socket.on('error', () => undefined); // closing while connecting is reported as an error; nobody waits for it
-  if (socket.isPaused) socket.resume();
-  if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ type: 'stop' }));
-  socket.close();
-}
-
 class EventQueue {
   readonly #events: ExecEvent[] = [];
   #failure: { reason: unknown } | undefined;
   #wake: (() => void) | undefined;
   #socket: WebSocket | undefined;
+  #onTaken: (frame: StdinTaken) => void = () => undefined;
 
-  attach(socket: WebSocket): void {
+  attach(socket: WebSocket, onTaken: (frame: StdinTaken) => void): void {
     this.#socket = socket;
+    this.#onTaken = onTaken;
     socket.on('message', (data) => this.#accept(data));
     socket.on('error', (error) => this.fail(error));
     socket.on('close', (code, reason) =>
@@ -140,7 +152,9 @@ class EventQueue {
 
   #accept(data: RawData): void {
     try {
-      this.#events.push(parseFrame(data));
+      const event = parseFrame(data);
+      if (event.type === 'stdin') this.#onTaken(event);
+      else this.#events.push(event);
     } catch (error) {
       this.fail(error);
     }
@@ -154,13 +168,16 @@ interface ServerFrame {
   pid?: number;
   data?: string;
   exit_code?: number;
-  error?: string;
+  signal?: string | null;
+  timed_out?: boolean;
+  taken_bytes?: number;
+  open?: boolean;
   code?: string;
   message?: string;
   details?: Record<string, unknown>;
 }
 
-function parseFrame(data: RawData): ExecEvent {
+function parseFrame(data: RawData): ExecEvent | ({ type: 'stdin' } & StdinTaken) {
   let frame: ServerFrame;
   try {
     frame = JSON.parse(String(data)) as ServerFrame;
@@ -174,8 +191,16 @@ function parseFrame(data: RawData): ExecEvent {
     case 'stderr':
       return { type: frame.type, data: Buffer.from(frame.data ?? '', 'base64') };
     case 'exit':
-      return { type: 'exit', exit_code: frame.exit_code ?? -1, ...(frame.error ? { error: frame.error } : {}) };
+      return {
+        type: 'exit',
+        exit_code: frame.exit_code ?? -1,
+        signal: frame.signal ?? null,
+        timed_out: frame.timed_out === true,
+      };
+    case 'stdin':
+      return { type: 'stdin', taken_bytes: frame.taken_bytes ?? 0, open: frame.open === true };
     case 'error':
+      // Fatal or not: a refused frame is one that this client should not have sent, and its input would be lost.
       throw new AviaryError(
         frame.code && isErrorCode(frame.code) ? frame.code : 'unknown',
         frame.message ?? 'the command stream failed',

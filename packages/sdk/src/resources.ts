@@ -23,27 +23,56 @@ export interface ExecRequest {
   args?: readonly string[];
   envs?: Record<string, string>;
   cwd?: string;
+  /** A name, a user id, or either with `:` and a group. */
   user?: string;
-  /** Seconds until the command is killed; 0 is never. Default 30. */
+  /**
+   * Seconds until the command and everything it started is killed; 0 is never. Default: 30 for `exec`, which waits for the whole output;
+   * never for `execStream` and `execDetached`.
+   */
   timeout_sec?: number;
 }
 
 export interface BufferedExecRequest extends ExecRequest {
-  /** Text given on standard input, which is then closed. */
-  stdin?: string;
+  /** Given on standard input, which is then closed. */
+  stdin?: string | Uint8Array;
 }
 
-export interface ExecResult {
+export interface StreamedExecRequest extends ExecRequest {
+  /** Given on standard input as fast as the command takes it, then closed. */
+  stdin?: string | Uint8Array | AsyncIterable<string | Uint8Array>;
+  /** The command goes on when the reader leaves. */
+  detach?: boolean;
+}
+
+/** How a command ended. */
+export interface ExecEnding {
+  /** 128 and its number when a signal ended it; 127 when there is no such program, 126 when it cannot be executed. */
+  exit_code: number;
+  /** Name of the signal that ended it. */
+  signal: string | null;
+  /** It ran into `timeout_sec` and was killed. */
+  timed_out: boolean;
+}
+
+export interface ExecResult extends ExecEnding {
   sandbox_id: string;
   cmd: string;
   stdout: string;
   stderr: string;
-  exit_code: number;
   duration_ms: number;
   /** `base64` when the output is not UTF-8. */
   encoding: 'utf-8' | 'base64';
-  /** True when the output exceeded the limit and its rest was dropped. */
+  /** True when output past 8 MiB of a stream was dropped. */
   truncated: boolean;
+  dropped_stdout_bytes: number;
+  dropped_stderr_bytes: number;
+}
+
+/** A command that goes on by itself. */
+export interface DetachedExec {
+  sandbox_id: string;
+  cmd: string;
+  pid: number;
 }
 
 /** What happens to a streamed command. `exit` is always last. */
@@ -51,4 +80,4 @@ export type ExecEvent =
   | { type: 'start'; pid: number }
   | { type: 'stdout'; data: Uint8Array }
   | { type: 'stderr'; data: Uint8Array }
-  | { type: 'exit'; exit_code: number; error?: string };
+  | ({ type: 'exit' } & ExecEnding);

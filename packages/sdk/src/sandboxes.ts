@@ -1,13 +1,15 @@
 import type { execLimits } from '@aviary/core';
+import { AviaryError } from './aviary-error.ts';
 import { type ExecStreamOptions, streamExec } from './exec-stream.ts';
 import type {
   BufferedExecRequest,
   CreateSandbox,
+  DetachedExec,
   ExecEvent,
-  ExecRequest,
   ExecResult,
   ListSandboxes,
   Sandbox,
+  StreamedExecRequest,
 } from './resources.ts';
 import { type CallOptions, commandTimeoutMs, type Transport, type WaitOptions, waiting } from './transport.ts';
 
@@ -107,28 +109,51 @@ export class Sandboxes {
   }
 
   /**
-   * Runs a command and resolves with its whole output. A command that fails is a result, not an error. Sent once; with an
-   * `idempotencyKey` it is retried where that is safe, and run once however often it is asked for.
+   * Runs a command and resolves with its whole output. A command that fails, or runs into its limit, is a result and not an error.
+   * Aborting the call stops the command and everything it started. Sent once; with an `idempotencyKey` it is retried where that is safe,
+   * run once however often it is asked for, and goes on when the call is aborted.
    */
   async exec(sandboxId: string, command: BufferedExecRequest | string, options: CallOptions = {}): Promise<ExecResult> {
     const request: BufferedExecRequest = typeof command === 'string' ? { cmd: command } : command;
-    return await this.#transport.json({
-      method: 'POST',
-      path: sandboxPath(sandboxId, '/exec'),
-      json: request,
-      isSentOnce: true,
+    return await this.#postExec(sandboxId, wireRequest(request), {
       timeoutMs: commandTimeoutMs(request.timeout_sec ?? defaultExecTimeoutSec),
       ...options,
+    });
+  }
+
+  /** Starts a command that goes on by itself, whatever becomes of this client. Resolves once it has started. */
+  async execDetached(
+    sandboxId: string,
+    command: BufferedExecRequest | string,
+    options: CallOptions = {},
+  ): Promise<DetachedExec> {
+    const request: BufferedExecRequest = typeof command === 'string' ? { cmd: command } : command;
+    const json = { ...wireRequest(request), detach: true };
+    const answer = await this.#postExec<DetachedExec | ExecResult>(sandboxId, json, options);
+    if ('pid' in answer) return answer;
+    throw new AviaryError('invalid_request', answer.stderr.trim() || 'the command could not be started', {
+      details: { exit_code: answer.exit_code },
     });
   }
 
   /** Runs a command and yields its output as it comes; see {@link streamExec}. */
   execStream(
     sandboxId: string,
-    command: ExecRequest | string,
+    command: StreamedExecRequest | string,
     options: ExecStreamOptions = {},
   ): AsyncGenerator<ExecEvent, void, undefined> {
-    const request: ExecRequest = typeof command === 'string' ? { cmd: command } : command;
+    const request: StreamedExecRequest = typeof command === 'string' ? { cmd: command } : command;
     return streamExec(this.#transport, { sandboxId, request }, options);
   }
+
+  async #postExec<T = ExecResult>(sandboxId: string, json: object, options: CallOptions): Promise<T> {
+    const path = sandboxPath(sandboxId, '/exec');
+    return await this.#transport.json<T>({ method: 'POST', path, json, isSentOnce: true, ...options });
+  }
+}
+
+function wireRequest({ stdin, ...request }: BufferedExecRequest): object {
+  if (stdin === undefined) return request;
+  if (typeof stdin === 'string') return { ...request, stdin };
+  return { ...request, stdin: Buffer.from(stdin).toString('base64'), stdin_encoding: 'base64' };
 }

@@ -1,5 +1,6 @@
 import { AviaryError } from './aviary-error.ts';
 import { isErrorCode } from './error-codes.ts';
+import { fetchPatienceMs, type PatientRequest } from './patient-fetch.ts';
 import { type RetryPolicy, retryDelayMs } from './retry-policy.ts';
 
 /** Settings that every call takes. */
@@ -20,6 +21,8 @@ export interface TransportOptions {
   apiUrl: string;
   apiKey: string | undefined;
   fetch: typeof fetch;
+  /** Of calls that may take longer than the platform's own fetch waits. */
+  patientFetch: (url: string, request: PatientRequest) => Promise<Response>;
   userAgent: string;
   retry: RetryPolicy;
   sleep: (ms: number, signal: AbortSignal) => Promise<void>;
@@ -111,12 +114,12 @@ export class Transport {
         : request.json === undefined
           ? undefined
           : JSON.stringify(request.json);
-      const response = await this.options.fetch(this.#url(request), {
-        method: request.method,
-        headers,
-        signal,
-        ...(body === undefined ? {} : { body }),
-      });
+      const { method, timeoutMs = defaultTimeoutMs } = request;
+      const call = { method, headers, signal };
+      const response =
+        timeoutMs > fetchPatienceMs && typeof body !== 'object'
+          ? await this.options.patientFetch(this.#url(request), { ...call, body: body ?? null })
+          : await this.options.fetch(this.#url(request), { ...call, ...(body === undefined ? {} : { body }) });
       if (response.ok) return response;
       const isRetryable = !isUnkeyed(request) && attempt < this.options.retry.maxRetries;
       const delayMs = isRetryable ? this.#delayMs(response) : undefined;
@@ -161,9 +164,13 @@ export function waiting({ waitSec = 0, ...call }: WaitOptions): CallOptions & { 
   return { ...call, timeoutMs, headers: { Prefer: `wait=${waitSec}` } };
 }
 
-/** The deadline of a call around a command that may run for `commandSec` (0: no limit, so a day). */
+/** The server may need so long after a command's limit to say what became of it, when its guest hangs. */
+const commandMarginMs = 60_000;
+const maxCommandSec = 24 * 3_600;
+
+/** The deadline of a call around a command that may run for `commandSec`; 0 is the longest there is. */
 export function commandTimeoutMs(commandSec: number): number {
-  return (commandSec === 0 ? 24 * 3_600 : commandSec) * 1_000 + waitMarginMs;
+  return (commandSec || maxCommandSec) * 1_000 + commandMarginMs;
 }
 
 export function unreachable(apiUrl: string, cause: unknown): AviaryError {

@@ -109,11 +109,11 @@ export function describeHostAgent(name: string, start: () => Promise<StartedHost
     });
 
     it('runs commands', async () => {
-      const { exitCode, truncated } = await client.exec({ sandboxId, cmd: '/bin/true', args: [], timeoutSec: 60 });
-      expect([exitCode, truncated]).toEqual([0, false]);
+      const { end } = await client.exec({ sandboxId, cmd: '/bin/true', args: [], timeoutSec: 60 });
+      expect(end).toMatchObject({ exitCode: 0, signal: '', timedOut: false, droppedStdoutBytes: 0n });
       const streamed = await Array.fromAsync(client.execStream({ sandboxId, cmd: '/bin/true', timeoutSec: 60 }));
       expect(streamed[0]?.event.case).toBe('start');
-      expect(streamed.at(-1)?.event).toMatchObject({ case: 'end', value: { exitCode: 0, error: '' } });
+      expect(streamed.at(-1)?.event).toMatchObject({ case: 'end', value: { exitCode: 0, signal: '' } });
       const nothing = { code: 'invalid_request', details: { field: 'cmd' } };
       expect(await failureOf(client.exec({ sandboxId, cmd: '' }))).toEqual(nothing);
       expect(await failureOf(Array.fromAsync(client.execStream({ sandboxId, cmd: '' })))).toEqual(nothing);

@@ -11,6 +11,7 @@ import {
 } from '@aviary/proto/hostagent';
 import { create } from '@bufbuild/protobuf';
 import type { ServiceImpl } from '@connectrpc/connect';
+import { FakeCommands, type FakeExecResult } from './fake-commands.ts';
 import { FakeFiles } from './fake-files.ts';
 
 interface FakeSandbox {
@@ -32,13 +33,6 @@ interface FakeTemplate {
   size: Pick<SandboxInfo, 'vcpus' | 'memoryMib' | 'diskMib'>;
 }
 
-/** What a command does in a fake sandbox. */
-export interface FakeExecResult {
-  stdout?: Uint8Array;
-  stderr?: Uint8Array;
-  exitCode?: number;
-}
-
 /** The sandboxes of a fake host, with the same rules on states and operation ids as a real one. */
 export class FakeSandboxes {
   readonly #sandboxes = new Map<string, FakeSandbox>();
@@ -52,6 +46,7 @@ export class FakeSandboxes {
   /** Told how far uploads came. */
   readonly observe = { writeFile: (_progress: 'begun' | 'broken' | 'whole'): unknown => undefined };
   readonly #failingCopies: AppError[] = [];
+  readonly commands = new FakeCommands();
   /** Times that work was done rather than answered from a known operation id. */
   readonly work: string[] = [];
 
@@ -243,13 +238,20 @@ export class FakeSandboxes {
 
   #guestRoutes() {
     return {
-      exec: (request) => {
+      exec: (request, { signal }) => {
         this.#checkExec(request);
         this.work.push('exec');
-        const { stdout = new Uint8Array(), stderr = new Uint8Array(), exitCode = 0 } = this.exec(request);
-        return { stdout, stderr, exitCode, truncated: false, durationMs: 1 };
+        return this.commands.runToEnd(request, { result: this.exec(request), signal });
       },
-      execStream: (request) => this.#stream(request),
+      execStream: (request, { signal }) => this.#stream(request, signal),
+      execInput: ({ sandboxId, ...input }) => {
+        this.#running(sandboxId);
+        return { open: this.commands.write(input) };
+      },
+      execSignal: ({ sandboxId, pid, signal }) => {
+        this.#running(sandboxId);
+        return { sent: this.commands.signal(pid, signal) };
+      },
       writeFile: async (messages) => {
         let target: { sandboxId: string; path: string } | undefined;
         const chunks: Uint8Array[] = [];
@@ -288,13 +290,9 @@ export class FakeSandboxes {
     } satisfies Partial<ServiceImpl<typeof HostAgent>>;
   }
 
-  async *#stream(request: ExecRequest) {
+  async *#stream(request: ExecRequest, signal: AbortSignal) {
     this.#checkExec(request);
-    yield { event: { case: 'start' as const, value: { pid: 42 } } };
-    const { stdout, stderr, exitCode = 0 } = this.exec(request);
-    if (stdout) yield { event: { case: 'stdout' as const, value: stdout } };
-    if (stderr) yield { event: { case: 'stderr' as const, value: stderr } };
-    yield { event: { case: 'end' as const, value: { exitCode, error: '' } } };
+    yield* this.commands.run(request, { result: this.exec(request), signal });
   }
 
   async *#read({ sandboxId, path }: { sandboxId: string; path: string }) {

@@ -47,6 +47,9 @@ async function shell(id: string, cmd: string): Promise<string> {
   return stdout.trim();
 }
 
+/** A command, a child of it and one that left its session: three processes that can be told by `mark`. */
+const family = (mark: number) => `sleep ${mark} & setsid sh -c 'exec sleep ${mark}' & sleep ${mark}; wait`;
+
 /** A second team in the store of a platform that is down. Answers its API key. */
 async function addTeam(dataDir: string): Promise<string> {
   await using database = await openDatabase({ directory: path.join(dataDir, 'control-plane/pglite') });
@@ -86,6 +89,14 @@ describe('the platform on one machine', () => {
     expect(await platform.vmmPids()).not.toEqual([]);
   });
 
+  const countOf = async (mark: number) => Number(await shell(id, `pgrep -fc '^sleep ${mark}$' || true`));
+  const becomes = (mark: number, count: number) =>
+    waitFor({ what: `${count} processes of ${mark}`, timeoutMs: 20_000, intervalMs: 100 }, async () =>
+      (await countOf(mark)) === count ? true : undefined,
+    );
+  const expectRunning = (mark: number) => becomes(mark, 3);
+  const expectStopped = (mark: number) => becomes(mark, 0);
+
   it('runs commands with their input, output and exit code', async () => {
     const result = await client.sandboxes.exec(id, 'id -un; pwd; echo err >&2; exit 3');
     expect(result).toMatchObject({ stdout: 'user\n/home/user\n', stderr: 'err\n', exit_code: 3, encoding: 'utf-8' });
@@ -105,7 +116,7 @@ describe('the platform on one machine', () => {
   it.each([
     ['a missing directory', { cmd: 'true', cwd: '/nowhere' }, 'cwd'],
     ['an unknown user', { cmd: 'true', user: 'ghost' }, 'user'],
-    ['a missing program', { cmd: '/no/such', args: [] }, 'cmd'],
+    ['an impossible variable', { cmd: 'true', envs: { 'a=b': '' } }, 'envs'],
   ])('answers %s with the field at fault', async (_what, request, field) => {
     expect(await failureOf(client.sandboxes.exec(id, request))).toMatchObject({
       status: 400,
@@ -117,13 +128,78 @@ describe('the platform on one machine', () => {
   });
 
   it('kills a command at its limit, and says so', async () => {
-    const late = client.sandboxes.exec(id, { cmd: 'sleep 987', timeout_sec: 1 });
-    expect(await failureOf(late)).toMatchObject({
-      status: 504,
-      code: 'deadline_exceeded',
-      details: { timeout_sec: 1 },
-    });
-    expect(await shell(id, 'pgrep -f "sleep 98[7]" || echo none')).toBe('none');
+    const late = await client.sandboxes.exec(id, { cmd: `echo so far; ${family(987)}`, timeout_sec: 2 });
+    expect(late).toMatchObject({ stdout: 'so far\n', timed_out: true, exit_code: 137, signal: 'SIGKILL' });
+    await expectStopped(987);
+    const killed = await client.sandboxes.exec(id, 'kill -9 $$');
+    expect(killed).toMatchObject({ timed_out: false, exit_code: 137, signal: 'SIGKILL' });
+  });
+
+  it('stops a command with all it started when its client leaves, and a detached one not', async () => {
+    const { sandboxes } = client;
+    for await (const _event of sandboxes.execStream(id, family(4301))) break;
+    const aborted = new AbortController();
+    const stream = Array.fromAsync(sandboxes.execStream(id, family(4302), { signal: aborted.signal }));
+    const gone = new AbortController();
+    const call = sandboxes.exec(id, { cmd: family(4303), timeout_sec: 600 }, { signal: gone.signal });
+    const calls = Promise.allSettled([stream, call]);
+    await expectRunning(4302);
+    await expectRunning(4303);
+    aborted.abort(new Error('enough'));
+    gone.abort(new Error('enough'));
+    await calls;
+    for (const mark of [4301, 4302, 4303]) await expectStopped(mark);
+    const { pid } = await sandboxes.execDetached(id, family(4304));
+    expect(await shell(id, `kill -0 ${pid} && echo there`)).toBe('there');
+    for await (const _event of sandboxes.execStream(id, { cmd: family(4305), detach: true })) break;
+    await expectRunning(4304);
+    await expectRunning(4305);
+    await shell(id, "pkill -9 -f '^sleep 430[45]$'");
+  });
+
+  it('stops a command when its sandbox is paused, says so, and lets a detached one go on', async () => {
+    const cut = failureOf(Array.fromAsync(client.sandboxes.execStream(id, family(4311))));
+    await expectRunning(4311);
+    await client.sandboxes.execDetached(id, 'sleep 4312');
+    await client.sandboxes.pause(id, wait);
+    expect(await cut).toMatchObject({ code: 'invalid_state', details: { state: 'paused', command: 'stopped' } });
+    await client.sandboxes.resume(id, wait);
+    await expectStopped(4311);
+    expect(await shell(id, "pgrep -fc '^sleep 4312$'; pkill -f '^sleep 4312$'")).toBe('1');
+  });
+
+  it('feeds standard input as the command reads it, and drops output past the cap where it is written', async () => {
+    const pieces = (async function* () {
+      for (let at = 0; at < 20; at++) yield Buffer.alloc(100_000, at);
+    })();
+    const fed = await Array.fromAsync(client.sandboxes.execStream(id, { cmd: 'wc -c', stdin: pieces }));
+    expect(fed.map((event) => ('data' in event ? Buffer.from(event.data).toString() : event.type))).toEqual([
+      ...['start', '2000000\n', 'exit'],
+    ]);
+    const flood = await client.sandboxes.exec(id, { cmd: 'head -c 20000000 /dev/zero | tr "\\0" x', timeout_sec: 120 });
+    expect(flood).toMatchObject({ exit_code: 0, truncated: true, dropped_stdout_bytes: 20_000_000 - 8 * 1024 * 1024 });
+    expect(flood.stdout).toHaveLength(8 * 1024 * 1024);
+    const { last_activity, last_active_at } = await client.sandboxes.get(id);
+    expect(last_activity).toBe('exec');
+    expect(Date.now() - Date.parse(last_active_at ?? '')).toBeLessThan(30_000);
+  });
+
+  it('starts programs as a shell does, as any user, with any variable', async () => {
+    await client.files.write(id, { path: '/home/user/x.sh', data: '#!/bin/sh\n' });
+    const results = await Promise.all([
+      client.sandboxes.exec(id, { cmd: 'nosuchcmd', args: ['now'] }),
+      client.sandboxes.exec(id, { cmd: './x.sh', args: ['now'] }),
+      client.sandboxes.exec(id, { cmd: 'env', args: [], envs: { 'a.b': '1', OK: '2' } }),
+      client.sandboxes.exec(id, {
+        cmd: 'id -u; id -g; pwd; ulimit -Hn; cat /proc/sys/fs/inotify/max_user_watches',
+        user: '4242:7',
+      }),
+    ]);
+    const [missing, refused, variables, stranger] = results;
+    expect([missing?.exit_code, missing?.stderr]).toEqual([127, expect.stringContaining('no such program')]);
+    expect([refused?.exit_code, refused?.stderr]).toEqual([126, expect.stringContaining('not executable')]);
+    expect(variables?.stdout.split('\n')).toEqual(expect.arrayContaining(['a.b=1', 'OK=2', 'LANG=C.UTF-8']));
+    expect(stranger?.stdout).toBe('4242\n7\n/\n1048576\n524288\n');
   });
 
   it('streams output while the command runs, then its exit code', async () => {
@@ -139,7 +215,7 @@ describe('the platform on one machine', () => {
       'data' in event ? [event.type, Buffer.from(event.data).toString()] : [event.type],
     );
     expect(seen).toEqual([['start'], ['stdout', 'one\n'], ['stderr', 'two\n'], ['exit']]);
-    expect(events.at(-1)).toEqual({ type: 'exit', exit_code: 7 });
+    expect(events.at(-1)).toEqual({ type: 'exit', exit_code: 7, signal: null, timed_out: false });
   });
 
   it('moves files of any content, size and name', async () => {

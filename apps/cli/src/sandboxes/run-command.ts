@@ -1,7 +1,14 @@
 import { errorText } from '@aviary/core';
 import type { Command } from '../command.ts';
 import { ExitWith, exitCodes } from '../exit-codes.ts';
-import { guestCommandFlags, guestCommandSummary, readGuestCommand, streamToTerminal } from './guest-command.ts';
+import {
+  exitCodeOfOutcome,
+  guestCommandFlags,
+  guestCommandSummary,
+  guestInput,
+  readGuestCommand,
+  streamToTerminal,
+} from './guest-command.ts';
 import { createFlags, defaultWaitSec, readCreateFlags, waitFlags } from './sandbox-flags.ts';
 import { createRunning, creating, destroy } from './wait-running.ts';
 
@@ -10,7 +17,7 @@ export const runCommand: Command = {
   name: 'run',
   summary: 'Run a command in a new sandbox, then destroy the sandbox',
   details: [
-    "Ends with the command's own exit code; 124 when --timeout passed, 130 after Ctrl-C.",
+    "Ends with the command's own exit code; 128 and its number after a signal, 124 when --timeout passed, 130 after Ctrl-C.",
     'The sandbox is destroyed in every case, unless --keep is given.',
   ].join('\n'),
   rest: { summary: guestCommandSummary },
@@ -29,6 +36,7 @@ export const runCommand: Command = {
     const waitSec = flags.integer('wait') || defaultWaitSec;
     const request = readGuestCommand(flags, rest);
     const wanted = readCreateFlags(flags);
+    const stdin = guestInput(context, flags);
     const client = context.client();
     const sandbox = await context.output.whileWaiting(creating, () =>
       createRunning(client, wanted, { waitSec, signal: context.signal }),
@@ -36,7 +44,7 @@ export const runCommand: Command = {
     context.output.progress(context.output.paint('dim', `sandbox ${sandbox.id}`), true);
     let outcome: Awaited<ReturnType<typeof streamToTerminal>>;
     try {
-      outcome = await streamToTerminal(context, client, { sandboxId: sandbox.id, request });
+      outcome = await streamToTerminal(context, client, { sandboxId: sandbox.id, request, stdin });
     } finally {
       if (flags.boolean('keep')) context.output.note(`kept: aviary sandbox rm ${sandbox.id}`);
       else {
@@ -49,6 +57,7 @@ export const runCommand: Command = {
       }
     }
     if (context.output.isJson) context.output.result(outcome, () => '');
-    if (outcome.exit_code !== exitCodes.ok) throw new ExitWith(outcome.exit_code);
+    const exitCode = exitCodeOfOutcome(outcome);
+    if (exitCode !== exitCodes.ok) throw new ExitWith(exitCode);
   },
 };

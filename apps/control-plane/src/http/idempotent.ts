@@ -1,5 +1,5 @@
 import { idempotencyKeyPattern } from '@aviary/api-contract';
-import { AppError, must, type TeamId } from '@aviary/core';
+import { AppError, type TeamId } from '@aviary/core';
 import type { FastifyRequest } from 'fastify';
 import type { IdempotencyKeys } from '../idempotency/idempotency-keys.ts';
 import { hashRequest, type KeyedRequest } from '../idempotency/key-store.ts';
@@ -20,7 +20,7 @@ export function readKeyed(request: FastifyRequest, teamId: TeamId): { keyed?: Ke
   return { keyed: { teamId, key, requestHash: hashRequest(request.method, request.url, request.body) } };
 }
 
-/** For requests whose work is not a transaction, of routes with one status: runs `work` once per key, and gives repeats its answer. */
+/** For requests whose work is not a transaction: runs `work` once per key, and gives repeats its answer. */
 export async function runOnceByKey<T>(
   { idempotency }: { idempotency: IdempotencyKeys },
   { route, request, reply, caller }: Pick<Call, 'route' | 'request' | 'reply'> & { caller: TeamCaller },
@@ -28,8 +28,11 @@ export async function runOnceByKey<T>(
 ): Promise<T> {
   const { keyed } = readKeyed(request, caller.teamId);
   if (!keyed) return work();
-  const status = must(onlyStatus(route), 'an answer that is kept for its key has one status');
-  const { body, isReplay } = await idempotency.runOnce(keyed, { status, work });
+  const only = onlyStatus(route);
+  const { status, body, isReplay } = await idempotency.runOnce(keyed, async () => {
+    const answer = await work();
+    return only === undefined ? (answer as { status: number; body: unknown }) : { status: only, body: answer };
+  });
   if (isReplay) reply.header('idempotency-replayed', 'true');
-  return body;
+  return (only === undefined ? { status, body } : body) as T;
 }

@@ -19,19 +19,19 @@ export class IdempotencyKeys {
   }
 
   /** Runs `work` once per key, and gives repeats its answer. A failure gives the key back. */
-  async runOnce<T>(
+  async runOnce(
     keyed: KeyedRequest,
-    { status, work }: { status: number; work: () => Promise<T> },
-  ): Promise<{ body: T; isReplay: boolean }> {
+    work: () => Promise<{ status: number; body: unknown }>,
+  ): Promise<{ status: number; body: unknown; isReplay: boolean }> {
     const { db } = this.#deps.database;
     const known = await claimKey(db, keyed, this.#lease);
-    if (known) return { body: known.body as T, isReplay: true };
+    if (known) return { status: known.status, body: known.body, isReplay: true };
     this.#underWay.add(keyed);
     try {
-      const body = await work();
+      const { status, body } = await work();
       const isKept = Buffer.byteLength(JSON.stringify(body ?? null)) <= maxStoredBytes;
       await storeReply(db, keyed, { status, operationId: null, ...(isKept ? { body } : {}) });
-      return { body, isReplay: false };
+      return { status, body, isReplay: false };
     } catch (error) {
       await releaseKey(db, keyed, this.#deps.replicaId);
       throw error;

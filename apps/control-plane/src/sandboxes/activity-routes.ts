@@ -3,8 +3,8 @@ import { canSandbox, parseId } from '@aviary/core';
 import type { FastifyInstance } from 'fastify';
 import { runOnceByKey } from '../http/idempotent.ts';
 import { type ApiDeps, registerRoutes } from '../http/register-routes.ts';
-import { type DataDeps, openRunning } from './running-sandbox.ts';
-import { getSandbox, stateConflict, touchSandbox, updateTimeout } from './sandbox-store.ts';
+import { type DataDeps, noteActivity, openRunning } from './running-sandbox.ts';
+import { getSandbox, stateConflict, updateTimeout } from './sandbox-store.ts';
 import { viewSandbox } from './sandbox-view.ts';
 
 /** Ping, which puts off auto-pause, and the idle time after which it comes. */
@@ -17,7 +17,7 @@ export function registerActivityRoutes(app: FastifyInstance, deps: DataDeps & Ap
         const id = parseId('sandbox', params.id, 'id');
         const client = await openRunning(deps, { teamId, id, action: 'ping' });
         await client.pingSandbox({ sandboxId: id });
-        await touchSandbox(database.db, id, 'ping');
+        await noteActivity(deps, id, 'ping');
       },
       setTimeout: (call) =>
         runOnceByKey(deps, call, async () => {

@@ -15,7 +15,8 @@ const transferTimeoutMs = 30 * 60_000;
 
 /** Upload, download, list, make, remove. */
 export function registerFileRoutes(app: FastifyInstance, deps: DataDeps & ApiDeps): void {
-  const open = async (teamId: TeamId, id: SandboxId) => await openRunning(deps, { teamId, id, action: 'files' });
+  const open = async (teamId: TeamId, id: SandboxId) =>
+    await openRunning(deps, { teamId, id, action: 'files', activity: 'files' });
 
   registerRoutes(app, deps, {
     table: fileRoutes,

@@ -91,13 +91,17 @@ export function findSandboxById(db: Db, id: SandboxId): Promise<SandboxRow | und
 
 /** A team's sandbox and where its host is, in one query. */
 export function findSandboxOnHost(db: Db, teamId: TeamId, id: SandboxId) {
-  return db
-    .selectFrom('sandboxes')
-    .innerJoin('hosts', 'hosts.id', 'sandboxes.host_id')
-    .select(['sandboxes.id', 'sandboxes.status', 'status_reason', 'host_id', 'address', 'epoch'])
-    .where('sandboxes.id', '=', id)
-    .where('sandboxes.team_id', '=', teamId)
-    .executeTakeFirst();
+  return (
+    db
+      .selectFrom('sandboxes')
+      .innerJoin('hosts', 'hosts.id', 'sandboxes.host_id')
+      .select(['sandboxes.id', 'sandboxes.status', 'status_reason', 'host_id', 'address', 'epoch', 'last_activity'])
+      // A sandbox that is used all the time is not written all the time.
+      .select(sql<boolean>`coalesce(last_active_at > now() - interval '1 second', false)`.as('isNoted'))
+      .where('sandboxes.id', '=', id)
+      .where('sandboxes.team_id', '=', teamId)
+      .executeTakeFirst()
+  );
 }
 
 /** Writes new sandboxes, with the event that they begin to be; in the order of `sandboxes`. */

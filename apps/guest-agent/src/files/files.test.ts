@@ -46,7 +46,7 @@ beforeAll(async () => {
     port: 0,
     hostTokenSha256: createHash('sha256').update(token).digest('hex'),
     cgroupRoot: undefined,
-    launcherShell: ['/bin/sh'],
+    launcher: { shell: ['/bin/sh'], env: ['/usr/bin/env'] },
   });
   base = `http://127.0.0.1:${agent.port}`;
 });

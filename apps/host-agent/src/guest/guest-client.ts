@@ -3,10 +3,12 @@ import { once } from 'node:events';
 import http from 'node:http';
 import { AppError, type ErrorCode, errorCodes } from '@aviary/core';
 import { Filesystem } from '@aviary/proto/filesystem';
+import { Commands } from '@aviary/proto/guestagent';
 import { Process } from '@aviary/proto/process';
 import { systemClock, waitFor, withDeadline, writeTraceHeaders } from '@aviary/service-kit';
 import { type Client, createClient } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
+import { AttachedCommands } from './attached-commands.ts';
 import { fromGuestError, namedGuestCode } from './guest-errors.ts';
 import { ProvenAgent, sha256Hex } from './proven-agent.ts';
 
@@ -46,6 +48,9 @@ export class GuestClient implements Disposable {
     ...{ keepAlive: true, maxSockets: 256, maxFreeSockets: 8 },
     hostTokens: () => [this.#tokens.hostToken, ...(this.#nextHostToken === undefined ? [] : [this.#nextHostToken])],
   });
+  /** Commands that somebody follows. */
+  readonly attached = new AttachedCommands();
+  readonly commands: Client<typeof Commands>;
   readonly processes: Client<typeof Process>;
   readonly filesystem: Client<typeof Filesystem>;
 
@@ -67,6 +72,7 @@ export class GuestClient implements Disposable {
         },
       ],
     });
+    this.commands = createClient(Commands, transport);
     this.processes = createClient(Process, transport);
     this.filesystem = createClient(Filesystem, transport);
   }
@@ -287,9 +293,14 @@ export class GuestClient implements Disposable {
     });
   }
 
-  /** Ends kept-alive connections; later calls open new ones. */
+  /** Ends all connections, calls under way included; later calls open new ones. */
   closeConnections(): void {
     this.#agent.destroy();
+  }
+
+  /** Ends the connections that no call is using. */
+  closeIdleConnections(): void {
+    for (const sockets of Object.values(this.#agent.freeSockets)) for (const socket of sockets ?? []) socket.destroy();
   }
 
   [Symbol.dispose](): void {

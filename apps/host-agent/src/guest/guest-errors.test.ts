@@ -24,3 +24,11 @@ it('takes no code of Connect for one of ours', () => {
   const error = new ConnectError('why', Code.ResourceExhausted);
   expect(fromGuestError(error, 'list the directory').code).toBe('guest_unavailable');
 });
+
+it('says what there is no more of, and which field was at fault', () => {
+  const answered = (code: ErrorCode, details: Record<string, unknown>) =>
+    fromGuestError(toConnectError(new AppError(code, 'why', { details })), 'run the command').details;
+  expect(answered('quota_exceeded', { resource: 'processes' })).toEqual({ resource: 'processes' });
+  expect(answered('invalid_request', { cwd: '/nope' })).toEqual({ field: 'cwd' });
+  expect(answered('unauthorized', {})).toEqual({ field: 'user' });
+});

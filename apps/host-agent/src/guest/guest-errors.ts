@@ -26,6 +26,11 @@ export function namedGuestCode(name: unknown): ErrorCode | undefined {
   return typeof name === 'string' && isErrorCode(name) && guestCodes.has(name) ? name : undefined;
 }
 
+/** What a guest has no more of, as far as it says. */
+function resourceOf({ resource }: Record<string, unknown>): { resource?: string } {
+  return typeof resource === 'string' ? { resource: resource.slice(0, 64) } : {};
+}
+
 /** What the guest names as the cause, and the field of our request that it came from. */
 const fields = { cwd: 'cwd', command: 'cmd', path: 'path', field: undefined } as const;
 
@@ -53,13 +58,14 @@ export function fromGuestError(error: unknown, what: string, { field }: { field?
       return refusal(code, message, {
         ...(isRequest && field ? { field } : {}),
         ...fieldOf(named.details),
+        ...resourceOf(named.details),
         cause: error,
       });
     }
   }
   return new AppError(
     'guest_unavailable',
-    `cannot ${what}: the guest agent does not answer; it may be out of memory, see the sandbox's status`,
+    `cannot ${what}: the guest agent does not answer; it may be overloaded, see the sandbox's status`,
     {
       cause: error,
       details: { reason: errorText(error).slice(0, 200) },
@@ -70,7 +76,7 @@ export function fromGuestError(error: unknown, what: string, { field }: { field?
 function refusal(
   code: ErrorCode,
   message: string,
-  { cause, ...details }: { field?: string; cause: unknown },
+  { cause, ...details }: { field?: string; resource?: string; cause: unknown },
 ): AppError {
   return new AppError(code, message.slice(0, 1_000), { details, cause });
 }

@@ -2,12 +2,12 @@ import { AppError, asId, execLimits, type SandboxId } from '@aviary/core';
 import type { ExecRequest, HostAgent } from '@aviary/proto/hostagent';
 import { hostDiskFull } from '@aviary/service-kit';
 import type { ServiceImpl } from '@connectrpc/connect';
-import { type ExecOptions, execBuffered, execStream } from '../guest/exec.ts';
+import { type ExecOptions, execBuffered, execStream, sendExecInput, signalExec } from '../guest/exec.ts';
 import type { SandboxContext } from '../sandboxes/sandbox-context.ts';
 import type { ActivityKind } from '../sandboxes/sandbox-record.ts';
 import type { RunningParts, Sandbox } from '../sandboxes/sandbox-registry.ts';
 
-type Routes = Pick<ServiceImpl<typeof HostAgent>, 'exec' | 'execStream'>;
+type Routes = Pick<ServiceImpl<typeof HostAgent>, 'exec' | 'execStream' | 'execInput' | 'execSignal'>;
 
 /** Work inside running guests. */
 export function guestRoutes({ registry }: SandboxContext): Routes {
@@ -56,25 +56,31 @@ export function guestRoutes({ registry }: SandboxContext): Routes {
   }
 
   return {
-    exec(request) {
+    exec(request, { signal }) {
       return inGuest(request.sandboxId, 'exec', async ({ guest }, sandbox) => {
-        const { stdout, stderr, exitCode, isTruncated, durationMs } = await execBuffered(
-          guest,
-          execOptions(request, sandbox),
-        );
-        return { stdout, stderr, exitCode, truncated: isTruncated, durationMs };
+        const { stdin } = request;
+        return execBuffered(guest, { ...execOptions(request, sandbox), stdin }, signal);
       });
     },
     async *execStream(request, { signal }) {
       const events = streamFromGuest(request.sandboxId, 'stream', (sandbox) =>
-        execStream(sandbox.running.guest, execOptions(request, sandbox), signal),
+        execStream(sandbox.running.guest, { ...execOptions(request, sandbox), hasStdin: request.openStdin }, signal),
       );
       for await (const event of events) {
         if (event.kind === 'start') yield { event: { case: 'start' as const, value: { pid: event.pid } } };
-        else if (event.kind === 'end')
-          yield { event: { case: 'end' as const, value: { exitCode: event.exitCode, error: event.error } } };
+        else if (event.kind === 'end') yield { event: { case: 'end' as const, value: event.end } };
         else yield { event: { case: event.kind, value: event.data } };
       }
+    },
+    execInput({ sandboxId, pid, data, eof }, { signal }) {
+      return inGuest(sandboxId, 'stream', async ({ guest }) => ({
+        open: await sendExecInput(guest, { pid, data, isLast: eof }, signal),
+      }));
+    },
+    execSignal({ sandboxId, pid, signal: wanted }, { signal }) {
+      return inGuest(sandboxId, 'stream', async ({ guest }) => ({
+        sent: await signalExec(guest, { pid, wanted }, signal),
+      }));
     },
   };
 }
@@ -98,6 +104,6 @@ function execOptions(request: ExecRequest, sandbox: Sandbox): ExecOptions {
     ...(request.cwd === undefined ? {} : { cwd: request.cwd }),
     user: request.user || sandbox.record.defaultUser,
     timeoutSec: request.timeoutSec,
-    stdin: request.stdin,
+    isDetached: request.detach,
   };
 }

@@ -18,8 +18,8 @@ afterAll(() => agent?.[Symbol.asyncDispose]());
 
 async function run(sandboxId: SandboxId, line: string, user = ''): Promise<string> {
   const request = { sandboxId, cmd: '/bin/sh', args: ['-c', line], timeoutSec: 60, user };
-  const { stdout, stderr, exitCode } = await agent.client.exec(request, { timeoutMs: agentCallMs });
-  if (exitCode !== 0) throw new Error(`exit code ${exitCode}: ${Buffer.from(stderr)}`);
+  const { stdout, stderr, end } = await agent.client.exec(request, { timeoutMs: agentCallMs });
+  if (end?.exitCode !== 0) throw new Error(`exit code ${end?.exitCode}: ${Buffer.from(stderr)}`);
   return Buffer.from(stdout).toString().trim();
 }
 

@@ -88,6 +88,7 @@ export async function pauseRunning(
     await registry.save(sandbox, { state: 'pausing', reason: '', intent });
     await faults.hit('pause.after-journal');
     await drain(sandbox);
+    sandbox.running.guest.attached.endAll('paused');
     generation = await withStoppedGuest(
       context,
       sandbox,

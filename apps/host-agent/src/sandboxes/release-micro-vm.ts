@@ -1,8 +1,16 @@
 import { rm } from 'node:fs/promises';
 import { AppError, errorText } from '@aviary/core';
+import type { RunEnd } from '../guest/attached-commands.ts';
 import type { NetworkSlot } from '../network/network-slot.ts';
 import type { SandboxContext } from './sandbox-context.ts';
+import type { SandboxRecord } from './sandbox-record.ts';
 import type { Sandbox } from './sandbox-registry.ts';
+
+/** What the followers of its commands are told. */
+function runEndOf({ state }: SandboxRecord): RunEnd {
+  if (state === 'stopping') return 'deleted';
+  return state === 'paused' || state === 'pausing' ? 'paused' : 'lost';
+}
 
 /**
  * Frees what a run holds: VMM, connections, slot, sockets. The disk layer, the memory file and the journal record stay. Tries
@@ -20,6 +28,7 @@ export async function releaseMicroVm(
   };
   delete sandbox.running;
   if (running) {
+    running.guest.attached.endAll(runEndOf(record));
     await attempt(() => running.vm.kill());
     running.guest[Symbol.dispose]();
   } else if (record.vmm) {

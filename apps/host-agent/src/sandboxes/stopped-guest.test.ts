@@ -21,7 +21,12 @@ function fakeSandbox(failures: { freeze?: unknown; pause?: unknown } = {}): {
     record: { sandboxId: 'a' as StoppableSandbox['record']['sandboxId'] },
     running: {
       vm: { isOutOfSpace: false, pause: call('pause'), resume: call('resume'), kill: call('kill') },
-      guest: { freeze: call('freeze'), thaw: call('thaw'), closeConnections: () => undefined },
+      guest: {
+        freeze: call('freeze'),
+        thaw: call('thaw'),
+        closeConnections: () => undefined,
+        closeIdleConnections: () => undefined,
+      },
     },
   };
   return { calls, sandbox };

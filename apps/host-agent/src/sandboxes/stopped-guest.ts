@@ -27,7 +27,7 @@ export interface StoppableSandbox {
   record: Pick<SandboxRecord, 'sandboxId'>;
   running: {
     vm: Pick<MicroVm, 'isOutOfSpace' | 'pause' | 'resume' | 'kill'>;
-    guest: Pick<GuestClient, 'freeze' | 'thaw' | 'closeConnections'>;
+    guest: Pick<GuestClient, 'freeze' | 'thaw' | 'closeConnections' | 'closeIdleConnections'>;
   };
 }
 
@@ -62,8 +62,9 @@ export async function withStoppedGuest<T>(
       timeoutMs: freezeTimeoutMs ?? (isForced ? hungGuestTimeoutMs : defaultFreezeTimeoutMs),
     });
     await faults.hit('pause.after-freeze');
-    // Kept-alive connections would be dead in every copy of the guest.
-    guest.closeConnections();
+    // Connections are dead in every copy of the guest. A guest that goes on keeps those in use: what they carry goes on with it.
+    if (isGoingOn) guest.closeIdleConnections();
+    else guest.closeConnections();
     let stop: GuestStop = 'frozen';
     if (isAnswering) await vm.pause();
     else stop = await stopHard(deps, sandbox);

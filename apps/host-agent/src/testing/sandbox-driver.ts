@@ -36,11 +36,12 @@ export class SandboxDriver {
 
   /** Runs a shell script in the guest and gives its output, trimmed. Throws when it fails. */
   async sh(sandboxId: SandboxId, script: string, { user = 'root' } = {}): Promise<string> {
-    const { stdout, stderr, exitCode } = await this.agent.client.exec(
+    const { stdout, stderr, end } = await this.agent.client.exec(
       { sandboxId, cmd: '/bin/sh', args: ['-c', script], timeoutSec: 60, user },
       { timeoutMs: commandTimeoutMs },
     );
-    if (exitCode !== 0) throw new Error(`exit code ${exitCode}: ${script}\n${Buffer.from(stderr).toString()}`);
+    if (end?.exitCode !== 0)
+      throw new Error(`exit code ${end?.exitCode}: ${script}\n${Buffer.from(stderr).toString()}`);
     return Buffer.from(stdout).toString().trim();
   }
 

@@ -7,6 +7,8 @@
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
+import type { CommandEvent_End, CommandEventSchema } from "../../guestagent/v1/guestagent_pb.js";
+import type { Signal } from "../../process/process_pb.js";
 
 /**
  * Describes the file hostagent/v1/hostagent.proto.
@@ -945,9 +947,25 @@ export declare type ExecRequest = Message<"hostagent.v1.ExecRequest"> & {
   timeoutSec: number;
 
   /**
+   * All of standard input. `Exec` only.
+   *
    * @generated from field: bytes stdin = 8;
    */
   stdin: Uint8Array;
+
+  /**
+   * Keeps standard input open for `ExecInput`. `ExecStream` only.
+   *
+   * @generated from field: bool open_stdin = 9;
+   */
+  openStdin: boolean;
+
+  /**
+   * The command goes on without its caller.
+   *
+   * @generated from field: bool detach = 10;
+   */
+  detach: boolean;
 };
 
 /**
@@ -971,21 +989,23 @@ export declare type ExecResponse = Message<"hostagent.v1.ExecResponse"> & {
   stderr: Uint8Array;
 
   /**
-   * @generated from field: sint32 exit_code = 3;
-   */
-  exitCode: number;
-
-  /**
-   * True when output past the limit was dropped.
+   * Unset for a detached command.
    *
-   * @generated from field: bool truncated = 4;
+   * @generated from field: guestagent.v1.CommandEvent.End end = 3;
    */
-  truncated: boolean;
+  end?: CommandEvent_End | undefined;
 
   /**
-   * @generated from field: uint32 duration_ms = 5;
+   * @generated from field: uint32 duration_ms = 4;
    */
   durationMs: number;
+
+  /**
+   * 0 when the program could not be started.
+   *
+   * @generated from field: uint32 pid = 5;
+   */
+  pid: number;
 };
 
 /**
@@ -995,83 +1015,99 @@ export declare type ExecResponse = Message<"hostagent.v1.ExecResponse"> & {
 export declare const ExecResponseSchema: GenMessage<ExecResponse>;
 
 /**
- * @generated from message hostagent.v1.ExecStreamResponse
+ * @generated from message hostagent.v1.ExecInputRequest
  */
-export declare type ExecStreamResponse = Message<"hostagent.v1.ExecStreamResponse"> & {
+export declare type ExecInputRequest = Message<"hostagent.v1.ExecInputRequest"> & {
   /**
-   * @generated from oneof hostagent.v1.ExecStreamResponse.event
+   * @generated from field: string sandbox_id = 1;
    */
-  event: {
-    /**
-     * @generated from field: hostagent.v1.ExecStreamResponse.Start start = 1;
-     */
-    value: ExecStreamResponse_Start;
-    case: "start";
-  } | {
-    /**
-     * @generated from field: bytes stdout = 2;
-     */
-    value: Uint8Array;
-    case: "stdout";
-  } | {
-    /**
-     * @generated from field: bytes stderr = 3;
-     */
-    value: Uint8Array;
-    case: "stderr";
-  } | {
-    /**
-     * @generated from field: hostagent.v1.ExecStreamResponse.End end = 4;
-     */
-    value: ExecStreamResponse_End;
-    case: "end";
-  } | { case: undefined; value?: undefined };
-};
+  sandboxId: string;
 
-/**
- * Describes the message hostagent.v1.ExecStreamResponse.
- * Use `create(ExecStreamResponseSchema)` to create a new message.
- */
-export declare const ExecStreamResponseSchema: GenMessage<ExecStreamResponse>;
-
-/**
- * @generated from message hostagent.v1.ExecStreamResponse.Start
- */
-export declare type ExecStreamResponse_Start = Message<"hostagent.v1.ExecStreamResponse.Start"> & {
   /**
-   * @generated from field: uint32 pid = 1;
+   * @generated from field: uint32 pid = 2;
    */
   pid: number;
-};
 
-/**
- * Describes the message hostagent.v1.ExecStreamResponse.Start.
- * Use `create(ExecStreamResponse_StartSchema)` to create a new message.
- */
-export declare const ExecStreamResponse_StartSchema: GenMessage<ExecStreamResponse_Start>;
-
-/**
- * @generated from message hostagent.v1.ExecStreamResponse.End
- */
-export declare type ExecStreamResponse_End = Message<"hostagent.v1.ExecStreamResponse.End"> & {
   /**
-   * @generated from field: sint32 exit_code = 1;
+   * @generated from field: bytes data = 3;
    */
-  exitCode: number;
+  data: Uint8Array;
 
   /**
-   * Why it ended when not by itself, e.g. `signal: killed`.
+   * The last of the input: closed after `data`.
    *
-   * @generated from field: string error = 2;
+   * @generated from field: bool eof = 4;
    */
-  error: string;
+  eof: boolean;
 };
 
 /**
- * Describes the message hostagent.v1.ExecStreamResponse.End.
- * Use `create(ExecStreamResponse_EndSchema)` to create a new message.
+ * Describes the message hostagent.v1.ExecInputRequest.
+ * Use `create(ExecInputRequestSchema)` to create a new message.
  */
-export declare const ExecStreamResponse_EndSchema: GenMessage<ExecStreamResponse_End>;
+export declare const ExecInputRequestSchema: GenMessage<ExecInputRequest>;
+
+/**
+ * @generated from message hostagent.v1.ExecInputResponse
+ */
+export declare type ExecInputResponse = Message<"hostagent.v1.ExecInputResponse"> & {
+  /**
+   * False when the command has closed its standard input, or has ended: no more is taken.
+   *
+   * @generated from field: bool open = 1;
+   */
+  open: boolean;
+};
+
+/**
+ * Describes the message hostagent.v1.ExecInputResponse.
+ * Use `create(ExecInputResponseSchema)` to create a new message.
+ */
+export declare const ExecInputResponseSchema: GenMessage<ExecInputResponse>;
+
+/**
+ * @generated from message hostagent.v1.ExecSignalRequest
+ */
+export declare type ExecSignalRequest = Message<"hostagent.v1.ExecSignalRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * @generated from field: uint32 pid = 2;
+   */
+  pid: number;
+
+  /**
+   * @generated from field: process.Signal signal = 3;
+   */
+  signal: Signal;
+};
+
+/**
+ * Describes the message hostagent.v1.ExecSignalRequest.
+ * Use `create(ExecSignalRequestSchema)` to create a new message.
+ */
+export declare const ExecSignalRequestSchema: GenMessage<ExecSignalRequest>;
+
+/**
+ * @generated from message hostagent.v1.ExecSignalResponse
+ */
+export declare type ExecSignalResponse = Message<"hostagent.v1.ExecSignalResponse"> & {
+  /**
+   * False when the command had ended already.
+   *
+   * @generated from field: bool sent = 1;
+   */
+  sent: boolean;
+};
+
+/**
+ * Describes the message hostagent.v1.ExecSignalResponse.
+ * Use `create(ExecSignalResponseSchema)` to create a new message.
+ */
+export declare const ExecSignalResponseSchema: GenMessage<ExecSignalResponse>;
 
 /**
  * @generated from message hostagent.v1.WriteFileRequest
@@ -1575,7 +1611,7 @@ export declare const HostAgent: GenService<{
     output: typeof PauseAllResponseSchema;
   },
   /**
-   * Runs a command to its end and returns its output, bounded.
+   * Runs a command to its end and returns its output, bounded. Detached, it answers once the command has started.
    *
    * @generated from rpc hostagent.v1.HostAgent.Exec
    */
@@ -1585,14 +1621,35 @@ export declare const HostAgent: GenService<{
     output: typeof ExecResponseSchema;
   },
   /**
-   * Runs a command and streams its output. The first event is `start`.
+   * Runs a command and streams what happens: `start` first, `end` last. A caller that leaves ends the command and everything
+   * it started, unless it is detached; so does the end of the sandbox's run, which is answered as an error that says so.
    *
    * @generated from rpc hostagent.v1.HostAgent.ExecStream
    */
   execStream: {
     methodKind: "server_streaming";
     input: typeof ExecRequestSchema;
-    output: typeof ExecStreamResponseSchema;
+    output: typeof CommandEventSchema;
+  },
+  /**
+   * Answers when the command has taken the bytes: one call at a time keeps them in order, and no faster than it reads.
+   *
+   * @generated from rpc hostagent.v1.HostAgent.ExecInput
+   */
+  execInput: {
+    methodKind: "unary";
+    input: typeof ExecInputRequestSchema;
+    output: typeof ExecInputResponseSchema;
+  },
+  /**
+   * Signals a command and everything it started.
+   *
+   * @generated from rpc hostagent.v1.HostAgent.ExecSignal
+   */
+  execSignal: {
+    methodKind: "unary";
+    input: typeof ExecSignalRequestSchema;
+    output: typeof ExecSignalResponseSchema;
   },
   /**
    * The first message is `meta`, then chunks, then `end`: without it the upload broke off, and the file stays as it was. (A caller that
