@@ -2,7 +2,10 @@
 export const processLimits = {
   /** Output kept per process: 1 MiB for each of two streams. */
   keptOutputBytes: 2 * 1024 * 1024,
-  chunkBytes: 32 * 1024,
+  chunkBytes: 64 * 1024,
+  /** Output that comes in smaller pieces than this, less than so long apart, is left to gather in its pipe. */
+  smallReadBytes: 32 * 1024,
+  gatherMs: 4,
   terminalChunkBytes: 16 * 1024,
   /** A reader this far behind holds the process back, until it is down to half of it. */
   maxLagBytes: 512 * 1024,

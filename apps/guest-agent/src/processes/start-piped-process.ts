@@ -63,6 +63,7 @@ class PipedProcess implements RunningProcess {
   readonly #listener: ProcessListener;
   #status: ExitStatus | undefined;
   #isReported = false;
+  #isHeld = false;
   #readCount = 0;
 
   constructor({ pid, pipes, listener }: { pid: number; pipes: Pipes; listener: ProcessListener }) {
@@ -74,8 +75,13 @@ class PipedProcess implements RunningProcess {
     }
     this.#outputs = (['stdout', 'stderr'] as const).map((stream) => {
       const output = new Socket({ fd: pipes[stream].readFd, readable: true, writable: false });
+      let lastReadAt = Number.NEGATIVE_INFINITY;
       output.on('data', (bytes: Buffer) => {
         this.#readCount++;
+        const now = performance.now();
+        if (bytes.length < processLimits.smallReadBytes && now - lastReadAt < processLimits.gatherMs)
+          this.#letGather(output);
+        lastReadAt = now;
         // Output of a background program that outlives the process: read, so that it can go on, and not kept.
         if (!this.#isReported) listener.onOutput(stream, bytes);
       });
@@ -123,11 +129,25 @@ class PipedProcess implements RunningProcess {
   }
 
   pauseOutput(): void {
+    this.#isHeld = true;
     if (!this.#status) for (const output of this.#outputs) output.pause();
   }
 
   resumeOutput(): void {
+    this.#isHeld = false;
     for (const output of this.#outputs) output.resume();
+  }
+
+  /**
+   * A program that writes much in small pieces is read in large ones: each read costs the agent the same, whatever it brings, and would
+   * take the processor from the program.
+   */
+  #letGather(output: Socket): void {
+    if (this.#status) return;
+    output.pause();
+    setTimeout(() => {
+      if (!this.#isHeld || this.#status) output.resume();
+    }, processLimits.gatherMs);
   }
 
   #reportWhenComplete(): void {

@@ -33,7 +33,7 @@ export type ExecEvent =
 
 const defaultWaits = {
   /** Until it says that a command has started. Software CPUs on a busy machine are slow. */
-  startMs: 20_000,
+  startMs: 30_000,
   /** A guest that says nothing for so long, not even that it lives, hangs: its agent tells of itself every 5 s. */
   silenceMs: 30_000,
 };

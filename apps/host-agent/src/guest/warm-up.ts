@@ -1,16 +1,17 @@
 import { execBuffered } from './exec.ts';
 import type { GuestClient, GuestInit } from './guest-client.ts';
 
+/** Longest that one of these steps may take. Software CPUs on a busy machine are slow. */
+const stepTimeoutMs = 60_000;
+
 /**
  * Has a guest run a command that does nothing. The first command is the slowest by far, because the agent's code for it is
  * loaded and compiled: whatever is copied from a guest after this has that behind it.
  */
 export async function warmUp(guest: GuestClient): Promise<void> {
-  await execBuffered(guest, { cmd: '/bin/true', args: [], envs: {}, user: 'user', timeoutSec: 60 });
+  const waits = { startMs: stepTimeoutMs, silenceMs: stepTimeoutMs };
+  await execBuffered(guest, { cmd: '/bin/true', args: [], envs: {}, user: 'user', timeoutSec: 60, waits });
 }
-
-/** Longest that one step of a rehearsal may take. Software CPUs on a busy machine are slow. */
-const stepTimeoutMs = 60_000;
 
 /**
  * Has a booted guest do what a restored one must do before it serves: be frozen, be given an identity, go on, run a command. In every copy of
