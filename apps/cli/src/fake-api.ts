@@ -123,8 +123,6 @@ export class FakeApi implements AsyncDisposable {
         if (sandbox.status !== 'running') return void refuse(409, 'invalid_state', `it is ${sandbox.status}`);
         sandbox.status = 'paused';
         return void reply(200, sandbox);
-      case 'POST exec':
-        return void reply(202, { sandbox_id: id, cmd: parse(data)['cmd'], pid: 42 });
       case 'POST fork': {
         const count = Number(parse(data)['count'] ?? 1);
         return void reply(201, { items: Array.from({ length: count }, () => this.addSandbox()) });
@@ -161,6 +159,7 @@ export class FakeApi implements AsyncDisposable {
         this.files.delete(String(parse(data)['path']));
         return void reply(204);
       case 'POST exec':
+        if (parse(data)['detach']) return void reply(202, { sandbox_id: id, cmd: parse(data)['cmd'], pid: 42 });
         return void reply(200, { stdout: '', stderr: '', exit_code: 0, truncated: false, duration_ms: 1 });
       default:
         return void refuse(404, 'not_found', 'no such route');

@@ -1,7 +1,6 @@
 import { execLimits, execSignals } from '@aviary/core';
 import { type Static, Type } from 'typebox';
 import { component } from './component.ts';
-import { exampleSandbox } from './examples.ts';
 import { closed, envs, path, text, wireId } from './fields.ts';
 import type { RouteTable } from './route.ts';
 import { guestCall } from './sandbox-route.ts';
@@ -235,23 +234,7 @@ export const execRoutes = {
       'Pausing or deleting its sandbox stops it too; a detached one goes on after a resume.',
     ].join(' '),
     body: Exec,
-    example: {
-      request: { cmd: 'python3 -c "print(6 * 7)"', timeout_sec: 60 },
-      reply: {
-        sandbox_id: exampleSandbox.id,
-        cmd: 'python3 -c "print(6 * 7)"',
-        stdout: '42\n',
-        stderr: '',
-        exit_code: 0,
-        signal: null,
-        timed_out: false,
-        duration_ms: 31,
-        encoding: 'utf-8',
-        truncated: false,
-        dropped_stdout_bytes: 0,
-        dropped_stderr_bytes: 0,
-      },
-    },
+    example: { request: { cmd: 'python3 -c "print(6 * 7)"', timeout_sec: 60 } },
     replies: { 200: ExecResult, 202: ExecDetached },
   },
 } as const satisfies RouteTable;
