@@ -17,7 +17,7 @@ afterAll(() => database[Symbol.asyncDispose]());
 const replica = () =>
   new IdempotencyKeys({ database, clock: new VirtualClock(), logger: silentLogger, replicaId: newId('host') });
 const keyed = (key: string) => ({ teamId: platformTeamId, key, requestHash: hashRequest('POST', '/x', {}) });
-const work = (body: unknown) => ({ status: 200, work: async () => body });
+const work = (body: unknown) => async () => ({ status: 200, body });
 /** Lets a minute pass in the store for the leases that are held. */
 const expire = () =>
   sql`UPDATE idempotency_keys SET lease_until = lease_until - interval '61 seconds' WHERE response_status IS NULL`.execute(
@@ -27,25 +27,25 @@ const expire = () =>
 test('a key whose replica died is free when its lease ends, and the late answer of the dead one is not kept', async () => {
   const [dead, alive] = [replica(), replica()];
   const hung = Promise.withResolvers<string>();
-  const first = dead.runOnce(keyed('left'), { status: 200, work: () => hung.promise });
+  const first = dead.runOnce(keyed('left'), async () => ({ status: 200, body: await hung.promise }));
   await expect.poll(async () => alive.runOnce(keyed('left'), work('no')).catch((error) => error.code)).toBe('conflict');
   await expire();
-  expect(await alive.runOnce(keyed('left'), work('done'))).toEqual({ body: 'done', isReplay: false });
+  expect(await alive.runOnce(keyed('left'), work('done'))).toEqual({ status: 200, body: 'done', isReplay: false });
   hung.resolve('too late');
   await first;
-  expect(await alive.runOnce(keyed('left'), work('again'))).toEqual({ body: 'done', isReplay: true });
+  expect(await alive.runOnce(keyed('left'), work('again'))).toEqual({ status: 200, body: 'done', isReplay: true });
 });
 
 test('a request that takes long keeps its key as long as its replica lives', async () => {
   const [busy, other] = [replica(), replica()];
   const slow = Promise.withResolvers<string>();
-  const first = busy.runOnce(keyed('slow'), { status: 200, work: () => slow.promise });
+  const first = busy.runOnce(keyed('slow'), async () => ({ status: 200, body: await slow.promise }));
   await expect.poll(async () => other.runOnce(keyed('slow'), work('no')).catch((error) => error.code)).toBe('conflict');
   await expire();
   await busy.renewOnce();
   await expect(other.runOnce(keyed('slow'), work('no'))).rejects.toMatchObject({ code: 'conflict' });
   slow.resolve('done');
-  expect(await first).toEqual({ body: 'done', isReplay: false });
+  expect(await first).toEqual({ status: 200, body: 'done', isReplay: false });
 });
 
 test('an answer that is too large to keep is not made twice', async () => {

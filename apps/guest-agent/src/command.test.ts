@@ -19,8 +19,8 @@ import type { MessageInitShape } from '@bufbuild/protobuf';
 import { type Client, Code, ConnectError, createClient } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { GuestMachine } from '../lifecycle/guest-machine.ts';
-import { type GuestAgent, startGuestAgent } from '../start.ts';
+import type { GuestMachine } from './lifecycle/guest-machine.ts';
+import { type GuestAgent, startGuestAgent } from './start.ts';
 
 const isRoot = process.getuid?.() === 0;
 const cgroupMount = ['/sys/fs/cgroup', '/sys/fs/cgroup/unified'].find(
