@@ -39,7 +39,7 @@ export async function measureAgentAtRest(product: PlatformHarness, count: number
 }
 
 /** Resident set of a process, in MB. */
-export async function rssMb(pid: number): Promise<number> {
+async function rssMb(pid: number): Promise<number> {
   const kib = /^VmRSS:\s+(\d+) kB$/m.exec(await readFile(`/proc/${pid}/status`, 'utf8'))?.[1];
   return (Number(kib) * 1024) / 1e6;
 }

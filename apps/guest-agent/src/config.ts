@@ -31,7 +31,7 @@ export function loadConfig(
 }
 
 /** The value of `name=value` on a kernel command line. */
-export function kernelParameter(commandLine: string, name: string): string | undefined {
+function kernelParameter(commandLine: string, name: string): string | undefined {
   const word = commandLine.split(/\s+/).find((candidate) => candidate.startsWith(`${name}=`));
   return word?.slice(name.length + 1) || undefined;
 }

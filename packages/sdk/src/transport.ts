@@ -44,7 +44,7 @@ export interface ApiRequest extends CallOptions {
   isSentOnce?: boolean;
 }
 
-export const defaultTimeoutMs = 60_000;
+const defaultTimeoutMs = 60_000;
 /** Added to the time that a call asks the server to wait, for the way there and back. */
 const waitMarginMs = 15_000;
 
@@ -180,7 +180,7 @@ export function unreachable(apiUrl: string, cause: unknown): AviaryError {
 }
 
 /** The error in an answer that is not 2xx. Also used for a refused WebSocket upgrade. */
-export async function readError(response: Response, apiUrl: string): Promise<AviaryError> {
+async function readError(response: Response, apiUrl: string): Promise<AviaryError> {
   const text = await response.text();
   return errorFromBody(text, { status: response.status, apiUrl, requestId: response.headers.get('x-request-id') });
 }

@@ -23,7 +23,7 @@ export interface PlacementOptions {
 }
 
 /** The host with the smallest share of its memory promised, then of its cores. */
-export const leastLoaded: PlacementPolicy = (candidates) => {
+const leastLoaded: PlacementPolicy = (candidates) => {
   const score = ({ host, memoryMib, vcpus }: HostLoad): [number, number] => [
     memoryMib / host.memory_mib,
     vcpus / host.cpu_cores,

@@ -7,7 +7,7 @@ const algorithm = 'EdDSA';
 const issuer = 'aviary';
 /** Audience of the tokens that hosts show to us; tokens for a host carry the host's id. */
 const controlPlaneAudience = 'aviary-control-plane';
-export const hostTokenDays = 7;
+const hostTokenDays = 7;
 const agentTokenSec = 600;
 
 /** The platform's Ed25519 key: signs what hosts show us and what we show them. */

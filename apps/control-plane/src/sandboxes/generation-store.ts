@@ -6,7 +6,7 @@ import type { Db } from '../context.ts';
 
 export type GenerationRow = Selectable<GenerationTable>;
 
-export const generationColumns = [
+const generationColumns = [
   'id',
   'sandbox_id',
   'parent_id',

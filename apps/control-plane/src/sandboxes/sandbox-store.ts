@@ -64,7 +64,7 @@ export const sandboxColumns = [
 ] as const satisfies (keyof SandboxTable)[];
 
 /** The team's sandbox. Another team's is undefined, as if it did not exist. */
-export function findSandbox(db: Db, teamId: TeamId, id: SandboxId): Promise<SandboxRow | undefined> {
+function findSandbox(db: Db, teamId: TeamId, id: SandboxId): Promise<SandboxRow | undefined> {
   return db
     .selectFrom('sandboxes')
     .select(sandboxColumns)

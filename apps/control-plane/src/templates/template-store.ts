@@ -5,7 +5,7 @@ import type { Db } from '../context.ts';
 
 export type TemplateRow = Selectable<TemplateTable>;
 
-export const templateColumns = [
+const templateColumns = [
   'team_id',
   'id',
   'name',

@@ -85,7 +85,7 @@ export const linuxGuest: GuestMachine = {
 };
 
 /** One writable mount point of each block device in the text of /proc/self/mounts. */
-export function diskMountPoints(mounts: string): string[] {
+function diskMountPoints(mounts: string): string[] {
   const byDevice = new Map<string, string>();
   for (const line of mounts.split('\n')) {
     const [device = '', mountPoint = '', , options = ''] = line.split(' ');
@@ -99,7 +99,7 @@ export function diskMountPoints(mounts: string): string[] {
 }
 
 /** The hosts file with `name` as this machine's own: programs that look their own name up must not wait for a resolver. */
-export function hostsWithName(hosts: string, name: string): string {
+function hostsWithName(hosts: string, name: string): string {
   const own = `127.0.1.1 ${name}`;
   const kept = hosts.split('\n').filter((line) => line !== '' && !/^127\.0\.1\.1\s/.test(line));
   return `${[...kept, own].join('\n')}\n`;

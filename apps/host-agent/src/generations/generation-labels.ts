@@ -33,7 +33,7 @@ export function noLabels(): SandboxLabels {
 }
 
 /** Reads a labels file; no labels when there is none. Throws `integrity` when it is damaged. */
-export async function readLabels(file: string): Promise<SandboxLabels> {
+async function readLabels(file: string): Promise<SandboxLabels> {
   let text: string;
   try {
     text = await readFile(file, 'utf8');
@@ -69,7 +69,7 @@ export async function readLabels(file: string): Promise<SandboxLabels> {
 }
 
 /** Replaces a labels file, durably: a crash leaves the old or the new one. */
-export async function writeLabels(file: string, labels: SandboxLabels): Promise<void> {
+async function writeLabels(file: string, labels: SandboxLabels): Promise<void> {
   await writeDurableFile(file, `${JSON.stringify({ version: formatVersion, ...labels })}\n`);
 }
 

@@ -103,7 +103,7 @@ const racyMs = 20;
 const setBackSeconds = 2;
 
 /** What the kernel says about a file that changes whenever its content may have. */
-export function recordOf(stat: BigIntStats): string {
+function recordOf(stat: BigIntStats): string {
   return [stat.dev, stat.ino, stat.size, stat.mtimeNs, stat.ctimeNs].join(' ');
 }
 

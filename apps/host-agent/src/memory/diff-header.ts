@@ -28,10 +28,10 @@ export interface EncodedDiffHeader {
   table: Buffer;
 }
 
-export const diffMagic = 'AVIARYMD';
-export const diffVersion = 1;
+const diffMagic = 'AVIARYMD';
+const diffVersion = 1;
 /** Memory sizes beyond this are refused before anything is allocated for them. */
-export const maxMemoryBytes = 2 ** 40;
+const maxMemoryBytes = 2 ** 40;
 /** A table longer than this (320 MiB) is refused: 64 GiB of memory with half of it in single pages. */
 export const maxEntries = 2 ** 23;
 

@@ -13,7 +13,7 @@ import {
  * Where no guest may go: "this" network, private and shared ranges, loopback, link-local (metadata services), protocol
  * assignments, the platform address of one large cloud, benchmarking, multicast, reserved and broadcast.
  */
-export const forbiddenDestinations = [
+const forbiddenDestinations = [
   '0.0.0.0/8',
   '10.0.0.0/8',
   '100.64.0.0/10',

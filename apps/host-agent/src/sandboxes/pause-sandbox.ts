@@ -118,7 +118,7 @@ export async function finishCommittedPause(context: SandboxContext, sandbox: San
 }
 
 /** The second half of a pause, once the generation is durable: also what a restarted agent does for an interrupted one. */
-export async function finishPause(
+async function finishPause(
   context: SandboxContext,
   sandbox: Sandbox,
   {

@@ -21,7 +21,7 @@ interface GuestState {
   tick: number;
 }
 
-export const stateMagic = 'aviary-fake-state-1';
+const stateMagic = 'aviary-fake-state-1';
 const pageBytes = 4096;
 const tickMs = 50;
 /** Pages that the guest writes in turn: each holds a tick's number until it is zeroed at the next tick. */

@@ -59,7 +59,7 @@ const emulationCpuPercent = 25;
 const overheadTasks = 128;
 
 /** Limits for a microVM: guest RAM, vCPUs and threads, each with what the VMM needs besides. */
-export function limitsFor({ vcpus, memoryMib }: { vcpus: number; memoryMib: number }): CgroupLimits {
+function limitsFor({ vcpus, memoryMib }: { vcpus: number; memoryMib: number }): CgroupLimits {
   return {
     memoryBytes: (memoryMib + translationCacheMib + overheadMib) * 1024 * 1024,
     cpuPercent: vcpus * 100 + emulationCpuPercent,
@@ -157,7 +157,7 @@ async function startRequest(
  * What one QEMU sees of the host's files, at their own paths: it may write its run directory, the directory of its disk layer, where later ones
  * are made, and, booting, its memory.
  */
-export function visibleFiles({ machine, mapping, runDirectory }: LaunchRequest): StartRequest['visible'] {
+function visibleFiles({ machine, mapping, runDirectory }: LaunchRequest): StartRequest['visible'] {
   const { disk, toolboxPath, memoryPath } = machine;
   const ownMemory = mapping === 'shared' && path.dirname(memoryPath) !== runDirectory ? [memoryPath] : [];
   const written = [runDirectory, ...(disk ? [path.dirname(disk.path)] : []), ...ownMemory];
