@@ -1,11 +1,13 @@
 import { statfs } from 'node:fs/promises';
-import { errorText, type GenerationId } from '@aviary/core';
+import { errorText, type GenerationId, newId } from '@aviary/core';
 import { runLoop, Semaphore } from '@aviary/service-kit';
 import type { Keeper } from './generations/needed-parts.ts';
 import { MemorySaver } from './memory-saver.ts';
 import { GuestWatch } from './sandboxes/guest-watch.ts';
+import { pauseSandbox } from './sandboxes/pause-sandbox.ts';
 import { Reaper } from './sandboxes/reaper.ts';
 import type { SandboxContext } from './sandboxes/sandbox-context.ts';
+import { cpuUsedMs } from './vmm/process/process-table.ts';
 
 const warmPoolIntervalMs = 250;
 const storeIntervalMs = 30_000;
@@ -30,7 +32,7 @@ export function keepersOf({ registry, templates, bootSnapshots }: SandboxContext
 export class BackgroundWork implements AsyncDisposable {
   readonly #context: SandboxContext;
   readonly #reaperIntervalMs: number;
-  readonly #reaper = new Reaper();
+  readonly #reaper: Reaper;
   readonly #guestWatch: GuestWatch;
   readonly #stop = new AbortController();
   readonly #loops: Promise<void>[] = [];
@@ -45,6 +47,11 @@ export class BackgroundWork implements AsyncDisposable {
       return bavail * bsize;
     };
     this.#guestWatch = new GuestWatch({ ...context, freeBytes });
+    this.#reaper = new Reaper({
+      ...context,
+      cpuUsedMs: async ({ record: { vmm } }) => (vmm ? cpuUsedMs(vmm) : undefined),
+      pause: (sandboxId) => pauseSandbox(context, { sandboxId, operationId: newId('operation'), cause: 'auto_pause' }),
+    });
   }
 
   start(): void {
@@ -54,7 +61,7 @@ export class BackgroundWork implements AsyncDisposable {
       this.#loops.push(runLoop({ name, intervalMs, logger }, step, signal));
     loop('reaper', this.#reaperIntervalMs, async () => {
       // Not awaited: one slow pause must not keep the next ones waiting.
-      void this.#reaper.runOnce(this.#context);
+      void this.#reaper.runOnce();
     });
     loop('warm-pool', warmPoolIntervalMs, () => warmPool.fillOnce(this.#context));
     loop('generations', storeIntervalMs, async () => {

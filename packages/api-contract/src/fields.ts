@@ -49,7 +49,13 @@ export const safeName = Type.String({ pattern: namePattern });
 export const templateName = Type.String({ pattern: namePattern, default: 'minimal' });
 
 export const envs = Type.Record(Type.String(), text(sandboxLimits.envBytes), {
-  propertyNames: { pattern: '^[^=\\u0000]+$', maxLength: 256 },
+  propertyNames: {
+    pattern: ruled(
+      '^[^=\\u0000]+$',
+      (field, value) => `${field} cannot hold ${JSON.stringify(value)}: a name is not empty and has no "=" or NUL`,
+    ),
+    maxLength: 256,
+  },
   maxProperties: sandboxLimits.envEntries,
   description: `Environment variables; names and values together at most ${sandboxLimits.envBytes} bytes.`,
 });

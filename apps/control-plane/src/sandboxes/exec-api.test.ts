@@ -164,6 +164,13 @@ describe('the answer', () => {
   });
 });
 
+test('an impossible variable is refused by name', async () => {
+  const { status, body } = await exec({ cmd: 'true', envs: { 'a=b': '1' } });
+  expect([status, body.error.code, body.error.message]).toEqual([
+    ...[400, 'invalid_request', expect.stringContaining('a=b')],
+  ]);
+});
+
 describe('frames of the stream', () => {
   test('feed standard input in order, and tell what was taken', async () => {
     platform.agent.sandboxes.exec = () => ({ isEcho: true });

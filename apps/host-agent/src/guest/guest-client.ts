@@ -158,14 +158,6 @@ export class GuestClient implements Disposable {
     await this.#internal('/thaw', { timestampMs: Date.now() }, { timeoutMs });
   }
 
-  /** The guest's own measurements, as its `/metrics` gives them. */
-  async metrics(): Promise<{ cpu_used_pct: number }> {
-    const response = await this.#request({ method: 'GET', path: '/metrics', timeoutMs: 2_000 });
-    const body = await readBody(response, 65_536);
-    const parsed = JSON.parse(body) as { cpu_used_pct?: unknown };
-    return { cpu_used_pct: typeof parsed.cpu_used_pct === 'number' ? parsed.cpu_used_pct : 0 };
-  }
-
   /**
    * Streams `content` into a file in the guest and resolves with its size. The file is replaced once `content` has ended: when it throws, or
    * `signal` aborts, the guest keeps the one it had. Throws `disk_full`, `invalid_request`, …

@@ -49,7 +49,6 @@ const sayAll = (client: GuestClient) =>
     client.waitHealthy({ timeoutMs: 20 }),
     client.init(init, { timeoutMs: 20 }),
     client.freeze({ timeoutMs: 500 }),
-    client.metrics(),
     client.readFile({ path: '/secret-path', user: '', signal: new AbortController().signal }),
     client.writeFile({
       path: '/secret-path',

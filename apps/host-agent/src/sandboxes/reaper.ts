@@ -1,54 +1,86 @@
-import { errorText, newId } from '@aviary/core';
-import { Semaphore } from '@aviary/service-kit';
+import { errorText, type SandboxId } from '@aviary/core';
+import { type Logger, Semaphore } from '@aviary/service-kit';
+import { CpuWatch } from './cpu-watch.ts';
 import { failureReason } from './failure-reason.ts';
 import { pauseSandbox } from './pause-sandbox.ts';
 import type { SandboxContext } from './sandbox-context.ts';
-import type { Sandbox } from './sandbox-registry.ts';
+import type { Sandbox, SandboxRegistry } from './sandbox-registry.ts';
 
 /** Pauses under way at once: each writes to the disk. */
 const pauseConcurrency = 4;
-/** A guest that uses more of its CPUs than this, in percent, is working, whoever asked it to. */
-const busyCpuPercent = 10;
 /** Pause again after a failure not before this. */
 const retryAfterMs = 30_000;
 
-/** Pauses sandboxes that nobody used for their `timeoutSec`. */
+export interface ReaperDeps {
+  registry: Pick<SandboxRegistry, 'list' | 'isLocked' | 'touch' | 'clock'>;
+  logger: Pick<Logger, 'warn'>;
+  /** CPU time that a sandbox's microVM has used since it started; undefined when nobody can tell. */
+  cpuUsedMs: (sandbox: Sandbox) => Promise<number | undefined>;
+  pause: (sandboxId: SandboxId) => Promise<unknown>;
+}
+
+/** Pauses sandboxes that nobody used, and that did not work by themselves, for their `timeoutSec`. */
 export class Reaper {
+  readonly #deps: ReaperDeps;
   readonly #semaphore = new Semaphore(pauseConcurrency);
+  readonly #cpu = new CpuWatch();
   readonly #pausing = new Set<string>();
   readonly #retryAt = new Map<string, number>();
 
-  /** Looks at every sandbox once and starts the pauses that are due. Resolves when those have ended. */
-  async runOnce(context: SandboxContext): Promise<void> {
-    const { registry } = context;
-    const due = registry.list().filter((sandbox) => this.#isDue(context, sandbox));
-    await Promise.all(due.map((sandbox) => this.#semaphore.run(() => this.#pauseIfIdle(context, sandbox))));
+  constructor(deps: ReaperDeps) {
+    this.#deps = deps;
   }
 
-  #isDue({ registry }: SandboxContext, { record, running, openStreams }: Sandbox): boolean {
-    const now = registry.clock.now();
-    const isIdle = record.timeoutSec > 0 && now - record.lastActiveAtMs >= record.timeoutSec * 1_000;
-    const isFree =
-      !this.#pausing.has(record.sandboxId) &&
-      !registry.isLocked(record.sandboxId) &&
-      now >= (this.#retryAt.get(record.sandboxId) ?? 0);
-    return (
-      isIdle && isFree && openStreams === 0 && record.state === 'running' && running !== undefined && !record.isInternal
+  /** Looks at every sandbox once and starts the pauses that are due. Resolves when those have ended. */
+  async runOnce(): Promise<void> {
+    const watched = this.#deps.registry
+      .list()
+      .filter(({ record }) => record.timeoutSec > 0 && record.state === 'running' && !record.isInternal);
+    this.#cpu.keepOnly(new Set(watched.map(({ record }) => record.sandboxId)));
+    await Promise.all(
+      watched.map(async (sandbox) => {
+        const isQuiet = await this.#isQuiet(sandbox);
+        if (isQuiet && this.#isDue(sandbox)) await this.#semaphore.run(() => this.#pauseIfDue(sandbox));
+      }),
     );
   }
 
-  async #pauseIfIdle(context: SandboxContext, sandbox: Sandbox): Promise<void> {
-    const { registry, logger } = context;
+  /** A microVM that works keeps itself awake; one that was not watched long enough is not judged yet. */
+  async #isQuiet(sandbox: Sandbox): Promise<boolean> {
+    const { registry, cpuUsedMs } = this.#deps;
+    const { record } = sandbox;
+    const usedMs = await cpuUsedMs(sandbox);
+    if (usedMs === undefined) return true;
+    const { sandboxId, vcpus, timeoutSec, startedAtMs } = record;
+    const run = `${startedAtMs}/${record.vmm?.pid}`;
+    const verdict = this.#cpu.judge({ sandboxId, run, nowMs: registry.clock.now(), usedMs, vcpus, timeoutSec });
+    if (verdict === 'busy') registry.touch(sandbox, 'cpu');
+    return verdict === 'quiet';
+  }
+
+  #isDue({ record, running, openStreams }: Sandbox): boolean {
+    const { registry } = this.#deps;
+    const now = registry.clock.now();
+    const isIdle = record.timeoutSec > 0 && now - record.lastActiveAtMs >= record.timeoutSec * 1_000;
+    return (
+      isIdle &&
+      openStreams === 0 &&
+      record.state === 'running' &&
+      running !== undefined &&
+      !this.#pausing.has(record.sandboxId) &&
+      !registry.isLocked(record.sandboxId) &&
+      now >= (this.#retryAt.get(record.sandboxId) ?? 0)
+    );
+  }
+
+  async #pauseIfDue(sandbox: Sandbox): Promise<void> {
+    const { registry, logger, pause } = this.#deps;
     const { sandboxId } = sandbox.record;
+    // Somebody may have used it while it waited for others' pauses.
+    if (!this.#isDue(sandbox)) return;
     this.#pausing.add(sandboxId);
     try {
-      const metrics = await sandbox.running?.guest.metrics().catch(() => undefined);
-      if (metrics && metrics.cpu_used_pct > busyCpuPercent) {
-        registry.touch(sandbox, 'cpu');
-        return;
-      }
-      if (!this.#isStillIdle(context, sandbox)) return;
-      await pauseSandbox(context, { sandboxId, operationId: newId('operation'), cause: 'auto_pause' });
+      await pause(sandboxId);
       this.#retryAt.delete(sandboxId);
     } catch (error) {
       this.#retryAt.set(sandboxId, registry.clock.now() + retryAfterMs);
@@ -56,15 +88,6 @@ export class Reaper {
     } finally {
       this.#pausing.delete(sandboxId);
     }
-  }
-
-  /** Somebody may have used it, or put its end off, while the guest was asked. */
-  #isStillIdle({ registry }: SandboxContext, { record, openStreams }: Sandbox): boolean {
-    return (
-      openStreams === 0 &&
-      record.timeoutSec > 0 &&
-      registry.clock.now() - record.lastActiveAtMs >= record.timeoutSec * 1_000
-    );
   }
 }
 

@@ -7,7 +7,12 @@ export interface ProcessStat {
   state: string;
   /** Field 22: clock ticks since boot at which the process started. */
   startTicks: string;
+  /** Fields 14 and 15: processor time of all its threads, in its own code and in the kernel's. */
+  cpuMs: number;
 }
+
+/** A clock tick of /proc, on every architecture: USER_HZ is 100. */
+const tickMs = 10;
 
 /** Reads /proc/PID/stat; undefined when there is no such process. See proc(5). */
 export async function readProcessStat(pid: number): Promise<ProcessStat | undefined> {
@@ -23,13 +28,20 @@ export async function readProcessStat(pid: number): Promise<ProcessStat | undefi
   const [state, parentPid] = fields;
   const startTicks = fields[19];
   if (state === undefined || startTicks === undefined) return undefined;
-  return { parentPid: Number(parentPid), state, startTicks };
+  const cpuMs = (Number(fields[11]) + Number(fields[12])) * tickMs;
+  return { parentPid: Number(parentPid), state, startTicks, cpuMs };
 }
 
 /** True while the process that `identity` names runs: same id and same start, and not a zombie. */
 export async function isRunning({ pid, startTicks }: { pid: number; startTicks: string }): Promise<boolean> {
   const stat = await readProcessStat(pid);
   return stat !== undefined && stat.startTicks === startTicks && stat.state !== 'Z' && stat.state !== 'X';
+}
+
+/** CPU time that the process has used since it started; undefined when it has ended. */
+export async function cpuUsedMs({ pid, startTicks }: { pid: number; startTicks: string }): Promise<number | undefined> {
+  const stat = await readProcessStat(pid);
+  return stat?.startTicks === startTicks ? stat.cpuMs : undefined;
 }
 
 /** True for the errors that mean that a process or its /proc entry is not there any more. */
