@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -71,4 +71,22 @@ test('a port that was set is not gone around', async () => {
     code: 'already_exists',
     message: expect.stringContaining('AVIARY_PORT=PORT'),
   });
+});
+
+test('a first start without room is refused by name; a host that is registered may come up to be cleared', async () => {
+  const dataDir = path.join(directory, 'b');
+  const ask = () =>
+    reservePlatform({
+      config: usual('b', { controlPlane: 17_070, agent: 17_071 }),
+      signal,
+      onNote: () => undefined,
+      freeBytes: async () => 900 * 2 ** 20,
+    });
+  await expect(ask()).rejects.toMatchObject({
+    code: 'disk_full',
+    message: expect.stringContaining(`${dataDir} has 900 MiB free, and Aviary needs 1 GiB there`),
+  });
+  await mkdir(path.join(dataDir, 'host'));
+  await writeFile(path.join(dataDir, 'host/credentials.json'), '{}');
+  await using _reservation = await ask();
 });

@@ -23,16 +23,19 @@ export async function reservePlatform({
   config,
   signal,
   onNote,
+  freeBytes = measureFreeBytes,
 }: {
   config: CliConfig;
   signal: AbortSignal;
   onNote: (text: string) => void;
+  /** Measures the room on a directory's file system. */
+  freeBytes?: (directory: string) => Promise<number>;
 }): Promise<PlatformReservation> {
   await using cleanUp = new AsyncDisposableStack();
   // 0711: the microVMs' unprivileged users reach their own files by name, and see nothing else.
   await mkdir(config.dataDir, { recursive: true, mode: 0o711 });
   const lock = cleanUp.use(await takePlatformLock(config.dataDir));
-  await requireSpace(config.dataDir);
+  await requireSpace(config.dataDir, await freeBytes(config.dataDir));
   const { isAfterCrash } = lock;
   const ports = await choosePorts({ config, isAfterCrash, signal, onNote });
   const apiUrl = localUrl(config.controlPlaneHost, ports.controlPlane);
@@ -46,17 +49,20 @@ export async function reservePlatform({
 }
 
 /** A host that registered before may start on a full disk: its sandboxes can be reached, and removed to free it. */
-async function requireSpace(dataDir: string): Promise<void> {
+async function requireSpace(dataDir: string, freeBytes: number): Promise<void> {
   const isRegistered = await access(path.join(dataDir, 'host/credentials.json')).then(
     () => true,
     () => false,
   );
-  const { bavail, bsize } = await statfs(dataDir);
-  const freeBytes = bavail * bsize;
   if (isRegistered || freeBytes >= minimumFreeBytes) return;
   throw new AppError(
     'disk_full',
     `${dataDir} has ${Math.floor(freeBytes / 2 ** 20)} MiB free, and Aviary needs 1 GiB there for its host, 3 GiB to build the guest images; free some, or set AVIARY_DATA_DIR to another place`,
     { details: { data_dir: dataDir, free_mb: Math.floor(freeBytes / 2 ** 20) } },
   );
+}
+
+async function measureFreeBytes(directory: string): Promise<number> {
+  const { bavail, bsize } = await statfs(directory);
+  return bavail * bsize;
 }

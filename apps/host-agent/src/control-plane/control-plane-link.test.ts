@@ -12,8 +12,12 @@ let directory: string;
 let controlPlane: ControlPlaneStub;
 let link: ControlPlaneLink;
 let credentialsFile: string;
+let freeBytes: number;
+let measured: number;
 
 beforeEach(async () => {
+  freeBytes = 2 ** 40;
+  measured = 0;
   directory = await mkdtemp(path.join(tmpdir(), 'aviary-link-'));
   credentialsFile = path.join(directory, 'credentials.json');
   const hostTokenFile = path.join(directory, 'token');
@@ -26,7 +30,16 @@ beforeEach(async () => {
   });
   await events.open();
   link = new ControlPlaneLink(
-    { events, clock: systemClock, logger: silentLogger, onCutOff: async () => undefined },
+    {
+      events,
+      clock: systemClock,
+      logger: silentLogger,
+      onCutOff: async () => undefined,
+      freeBytes: async () => {
+        measured++;
+        return freeBytes;
+      },
+    },
     {
       controlPlaneUrl: controlPlane.url,
       credentialsFile,
@@ -35,9 +48,12 @@ beforeEach(async () => {
       address: 'http://127.0.0.1:1',
     },
   );
+});
+
+async function register(): Promise<void> {
   link.start();
   await waitFor({ what: 'the registration', timeoutMs: 10_000 }, () => readCredentials(credentialsFile));
-});
+}
 
 afterEach(async () => {
   await link[Symbol.asyncDispose]();
@@ -59,17 +75,20 @@ test.each([
   ['a fraction', 1.5],
   ['a negative one', -1],
 ])('a token whose epoch is %s is refused, and nothing is written', async (_what, epoch) => {
+  await register();
   await expect(callWith(epoch)).rejects.toMatchObject({ code: 'unauthorized' });
   expect(await storedEpoch()).toBe(1);
 });
 
 test('a header that names an epoch changes nothing', async () => {
+  await register();
   const headers = { authorization: `Bearer ${await controlPlane.signToken()}`, 'x-aviary-epoch': '99' };
   await link.checkCaller(new Headers(headers));
   expect(await storedEpoch()).toBe(1);
 });
 
 test('a newer epoch is durable before its call is let in, and older ones are refused from then on', async () => {
+  await register();
   await callWith(1);
   await callWith(5);
   expect(await storedEpoch()).toBe(5);
@@ -78,8 +97,18 @@ test('a newer epoch is durable before its call is let in, and older ones are ref
 });
 
 test('of epochs that come at once the highest stays, and the rest of the credentials with it', async () => {
+  await register();
   const before = await readCredentials(credentialsFile);
   await Promise.allSettled([3, 9, 6, 2, 8].map(callWith));
   expect(await readCredentials(credentialsFile)).toEqual({ ...before, epoch: 9 });
   expect(await readFile(credentialsFile, 'utf8')).toContain('"epoch":9');
+});
+
+test('a host without room registers as soon as there is some', async () => {
+  freeBytes = 900 * 2 ** 20;
+  link.start();
+  await waitFor({ what: 'a try', timeoutMs: 10_000 }, () => measured > 0);
+  expect(await readCredentials(credentialsFile)).toBeUndefined();
+  freeBytes = 2 ** 40;
+  await waitFor({ what: 'the registration', timeoutMs: 10_000 }, () => readCredentials(credentialsFile));
 });

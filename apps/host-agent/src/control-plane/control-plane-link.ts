@@ -34,6 +34,8 @@ export interface LinkDeps {
   logger: Logger;
   /** Called once each time the control plane is lost for good or for three heartbeats. */
   onCutOff: (reason: string) => Promise<void>;
+  /** Measures the room on a directory's file system. Default: the kernel's answer. */
+  freeBytes?: (directory: string) => Promise<number>;
 }
 
 /** This host's standing with its control plane: registration, heartbeats, events, and the check of who calls. */
@@ -71,8 +73,9 @@ export class ControlPlaneLink implements AsyncDisposable {
       try {
         this.#credentials = (await readCredentials(this.#options.credentialsFile)) ?? (await this.#register());
       } catch (error) {
-        // A fresh platform starts its control plane and its host together: the first tries are expected to fail.
-        logger[attempt < 20 ? 'debug' : 'warn']({ error: errorText(error) }, 'not registered yet');
+        // A fresh platform starts its control plane and its host together: the first tries are expected to fail, but not for want of space.
+        const isExpected = attempt < 20 && !(error instanceof AppError && error.code === 'disk_full');
+        logger[isExpected ? 'debug' : 'warn']({ error: errorText(error) }, 'not registered yet');
         await clock.sleep(Math.min(backoffMs(attempt, { initialMs: 100 }), 2_000), signal).catch(() => undefined);
       }
     }
@@ -143,7 +146,13 @@ export class ControlPlaneLink implements AsyncDisposable {
   async #register(): Promise<HostCredentials> {
     const { dataDir, hostTokenFile, address } = this.#options;
     const token = (await readFile(hostTokenFile, 'utf8')).trim();
-    const disk = await statfs(dataDir);
+    const freeBytes = await (this.#deps.freeBytes ?? measureFreeBytes)(dataDir);
+    const disk_gb = Math.floor(freeBytes / 2 ** 30);
+    if (disk_gb < 1)
+      throw new AppError(
+        'disk_full',
+        `cannot register this host: ${dataDir} has ${Math.floor(freeBytes / 2 ** 20)} MiB free, and a host needs 1 GiB to offer; free some`,
+      );
     const credentials = parseCredentials(
       await this.#post('/v1/hosts/register', {
         token,
@@ -151,7 +160,7 @@ export class ControlPlaneLink implements AsyncDisposable {
         arch: os.arch(),
         cpu_cores: os.availableParallelism(),
         memory_mb: Math.floor(os.totalmem() / 2 ** 20),
-        disk_gb: Math.floor((disk.bavail * disk.bsize) / 2 ** 30),
+        disk_gb,
         agent_version: agentVersion,
       }),
     );
@@ -214,6 +223,11 @@ export class ControlPlaneLink implements AsyncDisposable {
     this.#stop.abort(new Error('the host agent stops'));
     await Promise.allSettled(this.#loops);
   }
+}
+
+async function measureFreeBytes(directory: string): Promise<number> {
+  const { bavail, bsize } = await statfs(directory);
+  return bavail * bsize;
 }
 
 /** The epoch that a control plane's token claims. Throws `unauthorized` for a token of anybody else, or one that claims none. */
