@@ -8,19 +8,19 @@ import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { fileRoutes } from './routes/file-routes.ts';
 import { guestRoutes } from './routes/guest-routes.ts';
 import { sandboxRoutes } from './routes/sandbox-routes.ts';
-import type { SandboxContext } from './sandboxes/sandbox-context.ts';
+import type { SandboxServices } from './sandboxes/sandbox-services.ts';
 
 /** Checks that a call comes from this host's control plane, now. Throws `unauthorized` or `stale_epoch`. */
 export type CallerCheck = (headers: Headers) => Promise<void>;
 
 export interface ServerDeps {
-  context: SandboxContext;
+  services: SandboxServices;
   checkCaller: CallerCheck;
   logger: Logger;
 }
 
 /** The RPC server of `hostagent.v1`, HTTP/2 without TLS: listen on loopback only. */
-export function createServer({ context, checkCaller, logger }: ServerDeps): http2.Http2Server {
+export function createServer({ services, checkCaller, logger }: ServerDeps): http2.Http2Server {
   const authenticate: Interceptor = (next) => async (request) => {
     await checkCaller(request.header);
     return next(request);
@@ -37,7 +37,7 @@ export function createServer({ context, checkCaller, logger }: ServerDeps): http
   };
   const handler = connectNodeAdapter({
     routes: (router: ConnectRouter) =>
-      router.service(HostAgent, { ...sandboxRoutes(context), ...guestRoutes(context), ...fileRoutes(context) }),
+      router.service(HostAgent, { ...sandboxRoutes(services), ...guestRoutes(services), ...fileRoutes(services) }),
     interceptors: [translateErrors, authenticate],
     readMaxBytes: 16 * 1024 * 1024,
     // A client that leaves cancels nothing that it started: handlers of commands do not look at the request's signal.

@@ -5,24 +5,29 @@ import path from 'node:path';
 import { AppError, newId } from '@aviary/core';
 import { loadImages } from '@aviary/images';
 import { createLogger, FaultPoints, type Logger, systemClock } from '@aviary/service-kit';
-import { BackgroundWork, keepersOf } from './background-work.ts';
+import { BackgroundWork } from './background-work.ts';
 import { lockDataDirectory } from './claims/data-directory-lock.ts';
 import { claimMachine } from './claims/machine-claims.ts';
 import type { HostAgentConfig } from './config.ts';
 import { ControlPlaneLink } from './control-plane/control-plane-link.ts';
 import { EventOutbox } from './control-plane/event-outbox.ts';
-import { Qcow2DiskStore } from './disk/qcow2-disk-store.ts';
+import { createDiskStore } from './disk/create-disk-store.ts';
+import { GarbageCollector } from './generations/garbage-collector.ts';
 import { GenerationStore } from './generations/generation-store.ts';
+import { ResumePreparer } from './generations/resume-preparer.ts';
+import { GuestClient, type GuestTokens } from './guest/guest-client.ts';
 import { HostLayout } from './layout.ts';
 import { createSlotPool } from './network/slot-pool.ts';
-import { pauseAll } from './sandboxes/reaper.ts';
+import { SandboxJournal } from './registry/sandbox-journal.ts';
+import { rootsOf } from './registry/sandbox-record.ts';
+import { SandboxRegistry } from './registry/sandbox-registry.ts';
+import { pauseAll } from './sandboxes/pause-all.ts';
 import { recoverSandboxes } from './sandboxes/recover-sandboxes.ts';
-import type { SandboxContext } from './sandboxes/sandbox-context.ts';
-import { SandboxJournal } from './sandboxes/sandbox-journal.ts';
-import { SandboxRegistry } from './sandboxes/sandbox-registry.ts';
-import { WarmPool } from './sandboxes/warm-pool.ts';
+import type { SandboxServices } from './sandboxes/sandbox-services.ts';
 import { createServer } from './server.ts';
-import { BootSnapshots } from './templates/boot-snapshots.ts';
+import { BootSnapshots } from './starts/boot-snapshots.ts';
+import type { StartDeps } from './starts/start-deps.ts';
+import { WarmPool } from './starts/warm-pool.ts';
 import { TemplateStore } from './templates/template-store.ts';
 import { createVmm } from './vmm/create-vmm.ts';
 import { vmmGid } from './vmm/vmm-group.ts';
@@ -30,7 +35,7 @@ import { vmmGid } from './vmm/vmm-group.ts';
 export interface RunningHostAgent extends AsyncDisposable {
   /** Where the control plane reaches the agent. */
   url: string;
-  context: SandboxContext;
+  services: SandboxServices;
 }
 
 /**
@@ -73,12 +78,12 @@ export async function startHostAgent(
   const journal = new SandboxJournal(layout.journalDirectory);
   await events.open();
   await journal.open();
-  const registry = new SandboxRegistry({ journal, clock: systemClock, events });
+  const registry = new SandboxRegistry({ journal, clock: systemClock, events, logger });
   const { cpuModel } = config;
   const vmm = createVmm({ layout, images, cgroupParent: `aviary-${claim.prefix}`, cpuModel, faults });
   const identity = await vmm.probe(AbortSignal.timeout(60_000));
   logger.info(identity, 'VMM ready');
-  const disks = new Qcow2DiskStore({ dataDir: config.dataDir });
+  const disks = createDiskStore({ dataDir: config.dataDir });
   const generations = await GenerationStore.open({ layout, clock: systemClock, logger, faults }, { readerGid: vmmGid });
   const templates = new TemplateStore({ layout, faults });
   await templates.open();
@@ -95,41 +100,40 @@ export async function startHostAgent(
       },
     ),
   );
-  const bootSnapshots = new BootSnapshots();
-  const warmPool = new WarmPool({ size: config.warmPoolSize });
-  const context: SandboxContext = {
-    ...{
-      registry,
-      vmm,
-      identity,
-      disks,
-      generations,
-      templates,
-      bootSnapshots,
-      warmPool,
-      slots,
-      images,
-      layout,
-      faults,
-      logger,
-    },
-    collectGarbage: async () => {
-      await generations.collectGarbage(keepersOf(context));
-    },
-    prepareResume: (generationId) => background.prepareResume(generationId),
+  const connectGuest = (address: string, tokens: GuestTokens) => new GuestClient(address, tokens);
+  const deps: StartDeps = {
+    connectGuest,
+    registry,
+    vmm,
+    identity,
+    disks,
+    generations,
+    slots,
+    images,
+    layout,
+    faults,
+    logger,
   };
-  const background = new BackgroundWork(context, { reaperIntervalMs: config.reaperIntervalMs });
-  await bootSnapshots.open(context);
-  await recoverSandboxes(context, journal);
+  const bootSnapshots = new BootSnapshots(deps);
+  await bootSnapshots.open();
+  const warmPool = new WarmPool({ ...deps, bootSnapshots }, { size: config.warmPoolSize });
+  const garbage = new GarbageCollector({ generations }, [
+    () => registry.list().flatMap(({ record }) => rootsOf(record)),
+    () => templates.keepers(),
+    () => bootSnapshots.keepers(),
+  ]);
+  const preparer = cleanup.use(new ResumePreparer({ generations, logger }));
+  const services: SandboxServices = { ...deps, templates, bootSnapshots, warmPool, garbage, preparer };
+  await recoverSandboxes(services, journal);
+  const background = cleanup.use(new BackgroundWork(services, { reaperIntervalMs: config.reaperIntervalMs }));
   background.start();
-  cleanup.use(background);
 
   const link = new ControlPlaneLink(
     {
       events,
       clock: systemClock,
       logger,
-      onCutOff: (reason) => pauseAllCutOff(context, reason),
+      onCutOff: (reason) => pauseAllCutOff(services, reason),
     },
     {
       controlPlaneUrl: config.controlPlaneUrl,
@@ -140,7 +144,7 @@ export async function startHostAgent(
     },
   );
   await link.open();
-  const server = createServer({ context, checkCaller: (headers) => link.checkCaller(headers), logger });
+  const server = createServer({ services, checkCaller: (headers) => link.checkCaller(headers), logger });
   const sessions = new Set<ServerHttp2Session>();
   server.on('session', (session) => {
     sessions.add(session);
@@ -157,14 +161,14 @@ export async function startHostAgent(
   const owned = cleanup.move();
   const url = `http://${config.listen.host}:${port}`;
   logger.info({ url }, 'host agent ready');
-  return { url, context, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return { url, services, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 /** Without a control plane nobody can reach or stop the sandboxes: they are put away safely until it is back. */
-async function pauseAllCutOff(context: SandboxContext, reason: string): Promise<void> {
-  context.logger.warn({ reason }, 'cut off from the control plane, pausing everything');
-  const { paused, failures } = await pauseAll(context, newId('operation'));
-  context.logger.warn({ paused: paused.length, failures }, 'paused what could be paused');
+async function pauseAllCutOff(services: SandboxServices, reason: string): Promise<void> {
+  services.logger.warn({ reason }, 'cut off from the control plane, pausing everything');
+  const { paused, failures } = await pauseAll(services, newId('operation'));
+  services.logger.warn({ paused: paused.length, failures }, 'paused what could be paused');
 }
 
 /** VMMs run under identities of their own and must get to their files: every directory above those needs the search permission. */

@@ -1,8 +1,10 @@
+export * from './all-done.ts';
 export * from './backoff.ts';
 export * from './clock.ts';
 export * from './deadline.ts';
 export * from './durable-file.ts';
 export * from './env-config.ts';
+export type { FaultName } from './fault-names.ts';
 export * from './fault-points.ts';
 export * from './keyed-lock.ts';
 export * from './logger.ts';

@@ -32,6 +32,9 @@ export interface SandboxEvent {
   occurred_at: string;
 }
 
+/** What comes with an event, as far as it has any. */
+export type EventFacts = Pick<SandboxEvent, 'reason' | 'start_path' | 'generation_id'>;
+
 const maxBatch = 100;
 const eventFile = /^(\d{16})\.json$/;
 const markFile = 'acknowledged';
@@ -79,11 +82,7 @@ export class EventOutbox {
   }
 
   /** Makes the event durable and has it sent soon. */
-  async push(
-    event: SandboxEventName,
-    { sandboxId, run }: EventSubject,
-    facts: { reason?: string; start_path?: string; generation_id?: string } = {},
-  ): Promise<void> {
+  async push(event: SandboxEventName, { sandboxId, run }: EventSubject, facts: EventFacts = {}): Promise<void> {
     const now = this.#clock.now();
     await this.#turn.run(async () => {
       const sequence = this.#sequence + 1;

@@ -95,7 +95,7 @@ describe('garbage', () => {
     const store = await openFixtureStore(place.directory);
     const made = await makeGeneration(store, place.layout, { seed: 1 });
     {
-      using _held = store.hold(made.id);
+      using _held = store.hold({ generationId: made.id });
       await store.forgetSandbox(fixtureSandboxId);
       await store.collectGarbage([]);
       await expectIntact(store, place.layout, made);

@@ -145,9 +145,8 @@ export class GenerationStore {
     }
   }
 
-  /** Keeps a generation's files, whoever else lets go of them, until disposed of: for work that goes on after {@link open}. */
-  hold(generationId: string): Disposable {
-    const held: readonly Keeper[] = [{ generationId }];
+  /** Keeps saved files, whoever else lets go of them, until disposed of: for work that goes on after {@link open}. */
+  hold(...held: readonly Keeper[]): Disposable {
     this.#inFlight.add(held);
     return { [Symbol.dispose]: () => void this.#inFlight.delete(held) };
   }

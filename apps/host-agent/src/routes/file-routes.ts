@@ -3,9 +3,8 @@ import type { HostAgent } from '@aviary/proto/hostagent';
 import type { HandlerContext, ServiceImpl } from '@connectrpc/connect';
 import { fileEntryFromGuest } from '../guest/file-entry.ts';
 import { fromGuestError } from '../guest/guest-errors.ts';
+import type { RunningParts, Sandbox, SandboxRegistry } from '../registry/sandbox-registry.ts';
 import { GuestUse } from '../sandboxes/guest-use.ts';
-import type { SandboxContext } from '../sandboxes/sandbox-context.ts';
-import type { RunningParts, Sandbox } from '../sandboxes/sandbox-registry.ts';
 
 type Routes = Pick<ServiceImpl<typeof HostAgent>, 'writeFile' | 'readFile' | 'listDir' | 'makeDir' | 'removePath'>;
 
@@ -14,9 +13,9 @@ const callTimeoutMs = 30_000;
 const removeTimeoutMs = 60_000;
 
 /** The files of running guests. What a call does in the guest ends with the call. */
-export function fileRoutes({ registry }: Pick<SandboxContext, 'registry'>): Routes {
+export function fileRoutes({ registry }: { registry: SandboxRegistry }): Routes {
   function begin(sandboxId: string, signal: AbortSignal) {
-    const sandbox = registry.getRunning(asId('sandbox', sandboxId));
+    const sandbox = registry.getAnswering(asId('sandbox', sandboxId));
     return { sandbox, use: new GuestUse(registry, sandbox, { kind: 'files', signal }) };
   }
 

@@ -1,16 +1,14 @@
 import { AppError, asId, execLimits, type SandboxId } from '@aviary/core';
 import type { ExecRequest, HostAgent } from '@aviary/proto/hostagent';
-import { hostDiskFull } from '@aviary/service-kit';
 import type { ServiceImpl } from '@connectrpc/connect';
 import { type ExecOptions, execBuffered, execStream, sendExecInput, signalExec } from '../guest/exec.ts';
-import type { SandboxContext } from '../sandboxes/sandbox-context.ts';
-import type { ActivityKind } from '../sandboxes/sandbox-record.ts';
-import type { RunningParts, Sandbox } from '../sandboxes/sandbox-registry.ts';
+import type { ActivityKind } from '../registry/sandbox-record.ts';
+import { type RunningParts, type Sandbox, type SandboxRegistry, waitsForSpace } from '../registry/sandbox-registry.ts';
 
 type Routes = Pick<ServiceImpl<typeof HostAgent>, 'exec' | 'execStream' | 'execInput' | 'execSignal'>;
 
 /** Work inside running guests. */
-export function guestRoutes({ registry }: SandboxContext): Routes {
+export function guestRoutes({ registry }: { registry: SandboxRegistry }): Routes {
   const idOf = (text: string): SandboxId => asId('sandbox', text);
 
   /** Counts as activity, and keeps the sandbox awake while it lasts. */
@@ -19,14 +17,15 @@ export function guestRoutes({ registry }: SandboxContext): Routes {
     kind: ActivityKind,
     work: (running: RunningParts, sandbox: Sandbox) => Promise<T>,
   ): Promise<T> {
-    const sandbox = registry.getRunning(idOf(sandboxId));
-    if (sandbox.running.vm.isOutOfSpace) throw waitsForSpace();
+    const sandbox = registry.getAnswering(idOf(sandboxId));
+    // Kept: a pause or an end takes it from the sandbox.
+    const { running } = sandbox;
     registry.touch(sandbox, kind);
     sandbox.openStreams++;
     try {
-      return await work(sandbox.running, sandbox);
+      return await work(running, sandbox);
     } catch (error) {
-      throw sandbox.running.vm.isOutOfSpace ? waitsForSpace(error) : error;
+      throw running.vm.isOutOfSpace ? waitsForSpace(error) : error;
     } finally {
       sandbox.openStreams--;
       registry.touch(sandbox, kind);
@@ -39,8 +38,8 @@ export function guestRoutes({ registry }: SandboxContext): Routes {
     kind: ActivityKind,
     open: (sandbox: Sandbox & { running: RunningParts }) => AsyncIterable<T>,
   ): AsyncGenerator<T> {
-    const sandbox = registry.getRunning(idOf(sandboxId));
-    if (sandbox.running.vm.isOutOfSpace) throw waitsForSpace();
+    const sandbox = registry.getAnswering(idOf(sandboxId));
+    const { running } = sandbox;
     sandbox.openStreams++;
     try {
       for await (const item of open(sandbox)) {
@@ -48,7 +47,7 @@ export function guestRoutes({ registry }: SandboxContext): Routes {
         yield item;
       }
     } catch (error) {
-      throw sandbox.running.vm.isOutOfSpace ? waitsForSpace(error) : error;
+      throw running.vm.isOutOfSpace ? waitsForSpace(error) : error;
     } finally {
       sandbox.openStreams--;
       registry.touch(sandbox, kind);
@@ -83,11 +82,6 @@ export function guestRoutes({ registry }: SandboxContext): Routes {
       }));
     },
   };
-}
-
-/** A guest whose vCPUs stand still until the host has space answers nothing: the disk is to blame, not the guest. */
-function waitsForSpace(cause?: unknown): AppError {
-  return hostDiskFull('reach the guest, which waits for space', cause);
 }
 
 function execOptions(request: ExecRequest, sandbox: Sandbox): ExecOptions {

@@ -1,17 +1,17 @@
 import { asId, type SandboxId } from '@aviary/core';
 import type { HostAgent, Template } from '@aviary/proto/hostagent';
 import type { ServiceImpl } from '@connectrpc/connect';
+import type { Sandbox } from '../registry/sandbox-registry.ts';
 import { createSandbox } from '../sandboxes/create-sandbox.ts';
 import { destroySandbox } from '../sandboxes/destroy-sandbox.ts';
 import { forkSandbox } from '../sandboxes/fork-sandbox.ts';
 import { listGenerations, updateGeneration } from '../sandboxes/list-generations.ts';
+import { pauseAll } from '../sandboxes/pause-all.ts';
 import { pauseSandboxFreeLater } from '../sandboxes/pause-sandbox.ts';
-import { pauseAll } from '../sandboxes/reaper.ts';
 import { resumeSandbox } from '../sandboxes/resume-sandbox.ts';
-import type { SandboxContext } from '../sandboxes/sandbox-context.ts';
 import { toSandboxInfo } from '../sandboxes/sandbox-info.ts';
-import type { Sandbox } from '../sandboxes/sandbox-registry.ts';
-import { deleteTemplate, snapshotSandbox } from '../templates/snapshot-sandbox.ts';
+import type { SandboxServices } from '../sandboxes/sandbox-services.ts';
+import { deleteTemplate, snapshotSandbox } from '../sandboxes/snapshot-sandbox.ts';
 import { toGenerationInfo } from './generation-info.ts';
 
 type Routes = Pick<
@@ -38,12 +38,12 @@ function templateOf(template: Template | undefined) {
 }
 
 /** Commands on whole sandboxes: each parses, calls, and maps. A caller that leaves cancels nothing. */
-export function sandboxRoutes(context: SandboxContext): Routes {
-  const { registry } = context;
+export function sandboxRoutes(services: SandboxServices): Routes {
+  const { registry } = services;
   const view = (sandbox: Sandbox) => toSandboxInfo(sandbox, registry.events.sequence);
   return {
     async createSandbox(request) {
-      const sandbox = await createSandbox(context, {
+      const sandbox = await createSandbox(services, {
         operationId: request.operationId,
         sandboxId: idOf(request.sandboxId),
         teamId: asId('team', request.teamId),
@@ -58,23 +58,23 @@ export function sandboxRoutes(context: SandboxContext): Routes {
       return { sandbox: view(sandbox) };
     },
     async destroySandbox(request) {
-      await destroySandbox(context, { sandboxId: idOf(request.sandboxId), operationId: request.operationId });
+      await destroySandbox(services, { sandboxId: idOf(request.sandboxId), operationId: request.operationId });
       return {};
     },
     async pauseSandbox(request) {
-      const sandbox = await pauseSandboxFreeLater(context, {
+      const sandbox = await pauseSandboxFreeLater(services, {
         sandboxId: idOf(request.sandboxId),
         operationId: request.operationId,
         cause: 'pause',
         isForced: request.force,
       });
-      const node = listGenerations(context, sandbox.record.sandboxId).find(
+      const node = listGenerations(services, sandbox.record.sandboxId).find(
         ({ manifest }) => manifest.id === sandbox.record.generationId,
       );
       return { sandbox: view(sandbox), ...(node ? { generation: toGenerationInfo(node) } : {}) };
     },
     async resumeSandbox(request) {
-      const sandbox = await resumeSandbox(context, {
+      const sandbox = await resumeSandbox(services, {
         sandboxId: idOf(request.sandboxId),
         operationId: request.operationId,
         timeoutSec: request.timeoutSec,
@@ -84,7 +84,7 @@ export function sandboxRoutes(context: SandboxContext): Routes {
       return { sandbox: view(sandbox) };
     },
     async forkSandbox(request) {
-      const { results, generation } = await forkSandbox(context, {
+      const { results, generation } = await forkSandbox(services, {
         operationId: request.operationId,
         sandboxId: idOf(request.sandboxId),
         targets: request.targets.map(({ sandboxId }) => idOf(sandboxId)),
@@ -93,14 +93,15 @@ export function sandboxRoutes(context: SandboxContext): Routes {
       return {
         results: results.map(({ sandboxId, sandbox, error }) => ({
           sandboxId,
-          error: error ?? '',
+          error: error?.reason ?? '',
+          errorCode: error?.code ?? '',
           ...(sandbox ? { sandbox: view(sandbox) } : {}),
         })),
         generation: toGenerationInfo({ manifest: generation, isPinned: false, isCurrent: false }),
       };
     },
     async createSnapshot(request) {
-      const manifest = await snapshotSandbox(context, {
+      const manifest = await snapshotSandbox(services, {
         operationId: request.operationId,
         sandboxId: idOf(request.sandboxId),
         template: templateOf(request.template),
@@ -110,13 +111,13 @@ export function sandboxRoutes(context: SandboxContext): Routes {
       return { sizeBytes: memoryBytes + diskBytes, vcpus, memoryMib, diskMib };
     },
     async deleteSnapshot(request) {
-      return { deferred: await deleteTemplate(context, templateOf(request.template)) };
+      return { deferred: await deleteTemplate(services, templateOf(request.template)) };
     },
     listGenerations(request) {
-      return { generations: listGenerations(context, idOf(request.sandboxId)).map(toGenerationInfo) };
+      return { generations: listGenerations(services, idOf(request.sandboxId)).map(toGenerationInfo) };
     },
     async updateGeneration(request) {
-      const node = await updateGeneration(context, {
+      const node = await updateGeneration(services, {
         sandboxId: idOf(request.sandboxId),
         generationId: asId('generation', request.generationId),
         ...(request.name === undefined ? {} : { name: request.name }),
@@ -143,11 +144,11 @@ export function sandboxRoutes(context: SandboxContext): Routes {
       const sandbox = registry.get(sandboxId);
       // Before the lock: a pause that waits for it looks at this once more.
       registry.touch(sandbox, 'ping');
-      await registry.lock(sandboxId, () => registry.save(registry.get(sandboxId), { timeoutSec: request.timeoutSec }));
+      await registry.lock(sandboxId, () => registry.amend(registry.get(sandboxId), { timeoutSec: request.timeoutSec }));
       return {};
     },
     async pauseAll(request) {
-      const { paused, failures } = await pauseAll(context, request.operationId);
+      const { paused, failures } = await pauseAll(services, request.operationId);
       return { pausedSandboxIds: paused, failures };
     },
   };

@@ -1,14 +1,17 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
-import { AppError, asId, errorText, type GenerationCause } from '@aviary/core';
+import { asId, errorText, type GenerationCause, type GenerationId } from '@aviary/core';
 import type { DiskLayer } from '../disk/disk-store.ts';
+import type { GenerationStore } from '../generations/generation-store.ts';
 import type { GenerationManifest } from '../generations/manifest.ts';
-import type { SandboxContext } from './sandbox-context.ts';
-import type { RunningParts, Sandbox } from './sandbox-registry.ts';
-import { beginGeneration, diskPartName, saveGeneration } from './save-generation.ts';
-import { thaw, withStoppedGuest } from './stopped-guest.ts';
+import type { RunningSandbox, SandboxRegistry } from '../registry/sandbox-registry.ts';
+import { beginGeneration, diskPartName, type SaveDeps, saveGeneration } from '../saving/save-generation.ts';
+import { thaw, withStoppedGuest } from '../saving/stopped-guest.ts';
 
-type RunningSandbox = Sandbox & { running: RunningParts };
+export interface CheckpointDeps extends SaveDeps {
+  registry: SandboxRegistry;
+  generations: GenerationStore;
+}
 
 /**
  * Saves a running sandbox as a new generation; it goes on after a short stop, in which nothing is copied but the memory that it has
@@ -16,78 +19,68 @@ type RunningSandbox = Sandbox & { running: RunningParts };
  * the sandbox goes on as it was and there is no such generation.
  */
 export async function checkpoint(
-  context: SandboxContext,
+  deps: CheckpointDeps,
   sandbox: RunningSandbox,
   { cause, operationId }: { cause: Extract<GenerationCause, 'checkpoint' | 'fork' | 'template'>; operationId: string },
 ): Promise<GenerationManifest> {
-  const { registry } = context;
-  await using draft = await beginGeneration(context, sandbox);
-  await registry.save(sandbox, {
-    intent: { operationId, kind: 'checkpoint', generationId: asId('generation', draft.id) },
-  });
+  const { registry } = deps;
+  const { record, running } = sandbox;
+  const { run } = record;
+  await using draft = await beginGeneration(deps, record.sandboxId, run);
+  const generationId = asId('generation', draft.id);
+  await registry.transition(sandbox, { kind: 'checkpoint_begun', operationId, generationId });
   try {
-    const manifest = await withStoppedGuest(
-      context,
+    return await withStoppedGuest(
+      deps,
       sandbox,
       async () => {
-        const manifest = await saveGeneration(context, sandbox, { draft, cause, isEnding: false });
-        await goOnAbove(context, sandbox, manifest);
+        const manifest = await saveGeneration(deps, { record, run, running }, { draft, cause, isEnding: false });
+        await switchOverlay(deps, sandbox, manifest);
         return manifest;
       },
       { isGoingOn: true },
     );
-    delete sandbox.record.intent;
-    await saveIfPossible(context, sandbox);
-    return manifest;
-  } catch (error) {
-    delete sandbox.record.intent;
-    await saveIfPossible(context, sandbox);
-    throw error;
+  } finally {
+    await registry.transition(sandbox, { kind: 'checkpoint_ended' });
   }
 }
 
 /** What a restarted agent does for a checkpoint that was interrupted: finishes it if its generation is durable. The sandbox runs after it. */
-export async function finishCheckpoint(context: SandboxContext, sandbox: RunningSandbox): Promise<void> {
-  const { registry, generations, logger } = context;
-  const { record } = sandbox;
-  const manifest = record.intent?.generationId && generations.get(record.intent.generationId);
+export async function finishCheckpoint(
+  deps: CheckpointDeps,
+  sandbox: RunningSandbox,
+  generationId: GenerationId,
+): Promise<void> {
+  const { registry, generations, logger } = deps;
+  const { sandboxId } = sandbox.record;
+  const manifest = generations.get(generationId);
   if (manifest) {
-    await goOnAbove(context, sandbox, manifest).catch((error: unknown) =>
-      logger.warn({ sandboxId: record.sandboxId, error: errorText(error) }, 'an interrupted checkpoint was undone'),
+    await switchOverlay(deps, sandbox, manifest).catch((error: unknown) =>
+      logger.warn({ sandboxId, error: errorText(error) }, 'an interrupted checkpoint was undone'),
     );
   }
-  await thaw(context, sandbox);
-  delete record.intent;
-  await registry.save(sandbox);
-}
-
-/** The journal keeps the intent if it must: the next agent then finds the layer in use and the guest running. */
-async function saveIfPossible({ registry, logger }: SandboxContext, sandbox: RunningSandbox): Promise<void> {
-  await registry.save(sandbox).catch((error: unknown) => {
-    const { sandboxId } = sandbox.record;
-    logger.warn({ sandboxId, error: errorText(error) }, 'cannot write the record of a checkpointed sandbox');
-  });
+  await thaw(deps, sandbox);
+  await registry.transition(sandbox, { kind: 'checkpoint_ended' });
 }
 
 /**
  * Has a stopped sandbox write to a new layer above a generation that was made of it just now, if it shares a disk layer with that. When
  * this throws, the old layer is in use as before and the generation has been taken back, or the microVM has been ended.
  */
-async function goOnAbove(
-  context: SandboxContext,
+async function switchOverlay(
+  deps: CheckpointDeps,
   sandbox: RunningSandbox,
   manifest: GenerationManifest,
 ): Promise<void> {
-  const { disks, generations, layout, faults, logger } = context;
+  const { registry, disks, generations, layout, faults, logger } = deps;
   const { record, running } = sandbox;
-  const old = record.disk;
-  if (!old) throw new AppError('invalid_state', 'the sandbox has no disk layer to go on from');
+  const { disk: old, runDirectoryId } = record.run;
   const base: DiskLayer = {
     path: path.join(layout.generation(manifest.id), diskPartName),
     format: manifest.disk.format,
   };
   // Named after the generation, so that an agent that finds it in use knows what it is.
-  const next: DiskLayer = { path: layout.sandboxLayer(record.homeId, manifest.id), format: 'qcow2' };
+  const next: DiskLayer = { path: layout.sandboxLayer(runDirectoryId, manifest.id), format: 'qcow2' };
   let isSwitched = false;
   try {
     isSwitched = (await running.vm.diskPath()) === next.path;
@@ -111,9 +104,9 @@ async function goOnAbove(
     throw error;
   }
   await faults.hit('checkpoint.after-switch');
-  record.generationId = asId('generation', manifest.id);
-  if (isSwitched) Object.assign(record, { disk: next, diskGenerationId: record.generationId });
-  await saveIfPossible(context, sandbox);
+  const generationId = asId('generation', manifest.id);
+  const disk = isSwitched ? { disk: next } : {};
+  await registry.transition(sandbox, { kind: 'checkpoint_switched', generationId, ...disk });
   if (!isSwitched || old.path === next.path) return;
   await generations
     .releaseSource(manifest.id, { part: diskPartName, path: old.path })

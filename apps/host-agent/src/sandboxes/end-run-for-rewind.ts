@@ -1,8 +1,7 @@
 import { AppError, type GenerationId } from '@aviary/core';
-import { pauseRunning } from './pause-sandbox.ts';
-import { findRestoreMismatches } from './restore-fit.ts';
-import type { SandboxContext } from './sandbox-context.ts';
-import type { Sandbox } from './sandbox-registry.ts';
+import type { RunningSandbox } from '../registry/sandbox-registry.ts';
+import { findRestoreMismatches } from '../starts/restore-fit.ts';
+import { type PauseDeps, pauseRunning } from './pause-sandbox.ts';
 
 /**
  * Ends what runs, so that the sandbox can go back to a generation: the running state is saved first, as a generation that can be gone
@@ -10,19 +9,18 @@ import type { Sandbox } from './sandbox-registry.ts';
  * disk is saved, and the text returned says so; a failure to save throws, and the sandbox runs on.
  */
 export async function endRunForRewind(
-  context: SandboxContext,
-  sandbox: Sandbox,
+  deps: PauseDeps,
+  sandbox: RunningSandbox,
   { generationId, isCold, operationId }: { generationId: GenerationId; isCold: boolean; operationId: string },
 ): Promise<string | undefined> {
-  const { registry, generations } = context;
+  const { generations } = deps;
   const manifest = generations.get(generationId);
   if (!manifest) throw new AppError('not_found', `there is no generation ${generationId} on this host`);
-  const needsDiskOnly = isCold || (await findRestoreMismatches(context, manifest)).length > 0;
+  const needsDiskOnly = isCold || (await findRestoreMismatches(deps, manifest)).length > 0;
   await generations.open(generationId, { need: needsDiskOnly ? 'disk' : 'memory' });
-  const running = registry.getRunning(sandbox.record.sandboxId);
   // An id of its own: the rewind's must not count as done when the pause is.
   const pause = { operationId: `${operationId}:pause`, cause: 'pause', isForced: true } as const;
-  const saved = await pauseRunning(context, running, { ...pause, freezeTimeoutMs: patientFreezeTimeoutMs });
+  const saved = await pauseRunning(deps, sandbox, { ...pause, freezeTimeoutMs: patientFreezeTimeoutMs });
   return saved.memory.kind === 'none'
     ? 'the guest agent did not answer: of what ran before, only the disk was saved'
     : undefined;

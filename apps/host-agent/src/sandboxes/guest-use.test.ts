@@ -1,8 +1,8 @@
 import type { Clock } from '@aviary/service-kit';
 import { expect, it } from 'vitest';
+import type { SandboxRecord } from '../registry/sandbox-record.ts';
+import type { Sandbox, SandboxRegistry } from '../registry/sandbox-registry.ts';
 import { GuestUse } from './guest-use.ts';
-import type { SandboxRecord } from './sandbox-record.ts';
-import type { Sandbox, SandboxRegistry } from './sandbox-registry.ts';
 
 /** A clock whose time moves when it is told to. */
 class HeldClock implements Clock {

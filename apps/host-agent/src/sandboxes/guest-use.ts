@@ -1,5 +1,5 @@
-import type { ActivityKind } from './sandbox-record.ts';
-import type { Sandbox, SandboxRegistry } from './sandbox-registry.ts';
+import type { ActivityKind } from '../registry/sandbox-record.ts';
+import type { Sandbox, SandboxRegistry } from '../registry/sandbox-registry.ts';
 
 /** A transfer that moved nothing for so long keeps its sandbox awake no longer, though it may still go on. */
 const stallMs = 30_000;

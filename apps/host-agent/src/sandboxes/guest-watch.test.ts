@@ -1,8 +1,8 @@
 import { newId } from '@aviary/core';
 import { silentLogger } from '@aviary/service-kit';
 import { beforeEach, expect, it } from 'vitest';
+import { type RunningSandbox, visibleReason } from '../registry/sandbox-registry.ts';
 import { GuestWatch, type GuestWatchDeps } from './guest-watch.ts';
-import { type RunningSandbox, visibleReason } from './sandbox-registry.ts';
 
 let isOutOfSpace = false;
 let isHealthy = true;
@@ -30,9 +30,9 @@ beforeEach(() => {
     reason: 'what was before',
   } as RunningSandbox['record'];
   sandbox = { record, running, openStreams: 0 };
-  const events = {
-    push: async (_name, _id, facts) => void told.push(facts?.reason),
-  } as GuestWatchDeps['registry']['events'];
+  const push: GuestWatchDeps['registry']['events']['push'] = async (_name, _subject, facts) =>
+    void told.push(facts?.reason);
+  const events = { push, sequence: 0 };
   const registry = { list: () => [sandbox], isLocked: () => isLocked, events };
   watch = new GuestWatch({ registry, logger: silentLogger, freeBytes: async () => freeBytes });
 });

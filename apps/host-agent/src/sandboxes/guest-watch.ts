@@ -1,6 +1,13 @@
 import { errorText } from '@aviary/core';
 import { type Logger, Semaphore } from '@aviary/service-kit';
-import { type GuestTrouble, type RunningSandbox, type SandboxRegistry, visibleReason } from './sandbox-registry.ts';
+import {
+  type GuestTrouble,
+  isRunningSandbox,
+  type RunningSandbox,
+  type SandboxRegistry,
+  subjectOf,
+  visibleReason,
+} from '../registry/sandbox-registry.ts';
 
 /** Looks in a row that a guest may not answer before that is told: one on a busy machine is slow, not gone. */
 const silentLooks = 3;
@@ -77,10 +84,7 @@ export class GuestWatch {
       .list()
       .filter(
         (sandbox): sandbox is RunningSandbox =>
-          sandbox.record.state === 'running' &&
-          sandbox.running !== undefined &&
-          !sandbox.record.isInternal &&
-          !registry.isLocked(sandbox.record.sandboxId),
+          isRunningSandbox(sandbox) && !sandbox.record.isInternal && !registry.isLocked(sandbox.record.sandboxId),
       );
   }
 
@@ -97,7 +101,7 @@ export class GuestWatch {
     );
     // The host may have no space for the event either: then the control plane sees it when it looks next.
     await this.#deps.registry.events
-      .push('sandbox.reason_changed', record, reason === '' ? {} : { reason })
+      .push('sandbox.reason_changed', subjectOf(sandbox), reason === '' ? {} : { reason })
       .catch((error: unknown) =>
         this.#deps.logger.warn({ sandboxId, error: errorText(error) }, 'control plane not told'),
       );

@@ -1,9 +1,11 @@
 import { AppError, type GenerationId, must, type SandboxId } from '@aviary/core';
 import type { GenerationNode } from '../generations/sandbox-generations.ts';
-import type { SandboxContext } from './sandbox-context.ts';
+import type { SandboxServices } from './sandbox-services.ts';
+
+type Deps = Pick<SandboxServices, 'registry' | 'generations'>;
 
 /** A sandbox's kept generations, oldest first. Throws `not_found` for a sandbox that is not here. */
-export function listGenerations({ registry, generations }: SandboxContext, sandboxId: SandboxId): GenerationNode[] {
+export function listGenerations({ registry, generations }: Deps, sandboxId: SandboxId): GenerationNode[] {
   registry.get(sandboxId);
   const flatten = (nodes: readonly GenerationNode[]): GenerationNode[] =>
     nodes.flatMap((node) => [node, ...flatten(node.children)]);
@@ -12,15 +14,15 @@ export function listGenerations({ registry, generations }: SandboxContext, sandb
 
 /** Names or pins a generation of this sandbox. Throws `not_found`, `already_exists` (name), `invalid_request`. */
 export async function updateGeneration(
-  context: SandboxContext,
+  deps: Deps,
   {
     sandboxId,
     generationId,
     ...change
   }: { sandboxId: SandboxId; generationId: GenerationId; name?: string; isPinned?: boolean },
 ): Promise<GenerationNode> {
-  const find = () => listGenerations(context, sandboxId).find(({ manifest }) => manifest.id === generationId);
+  const find = () => listGenerations(deps, sandboxId).find(({ manifest }) => manifest.id === generationId);
   if (!find()) throw new AppError('not_found', 'this sandbox has no such generation');
-  await context.generations.label(generationId, change);
+  await deps.generations.label(generationId, change);
   return must(find(), 'labelling removes nothing');
 }

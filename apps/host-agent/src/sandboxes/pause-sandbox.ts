@@ -1,21 +1,28 @@
 import { rm } from 'node:fs/promises';
 import { asId, errorText, type GenerationCause, type SandboxId } from '@aviary/core';
-import { waitFor } from '@aviary/service-kit';
+import { type Clock, waitFor } from '@aviary/service-kit';
+import type { GenerationStore } from '../generations/generation-store.ts';
 import { fullMemoryPart, type GenerationManifest } from '../generations/manifest.ts';
+import type { HostLayout } from '../layout.ts';
+import { launchOf, type SandboxFacts } from '../registry/sandbox-record.ts';
+import type { RunningParts, RunningSandbox, Sandbox, SandboxRegistry } from '../registry/sandbox-registry.ts';
+import { beginGeneration, diskPartName, type SaveDeps, saveGeneration } from '../saving/save-generation.ts';
+import { withStoppedGuest } from '../saving/stopped-guest.ts';
+import { type ReleaseDeps, releaseMicroVm } from '../starts/release-micro-vm.ts';
 import type { VmExit } from '../vmm/vmm.ts';
 import { failureReason } from './failure-reason.ts';
-import { releaseMicroVm } from './release-micro-vm.ts';
-import type { SandboxContext } from './sandbox-context.ts';
-import type { SandboxRecord } from './sandbox-record.ts';
-import type { RunningParts, Sandbox } from './sandbox-registry.ts';
-import { beginGeneration, diskPartName, saveGeneration } from './save-generation.ts';
-import { withStoppedGuest } from './stopped-guest.ts';
+import type { SandboxServices } from './sandbox-services.ts';
 import { markLost } from './watch-exit.ts';
 
 /** How long streams and transfers may finish before a pause cuts them. */
 const drainMs = 2_000;
 /** How long a VMM that answers no more may take to be seen as gone. */
 const exitNoticeMs = 5_000;
+
+export interface PauseDeps extends SaveDeps, ReleaseDeps, Pick<SandboxServices, 'preparer'> {
+  registry: SandboxRegistry;
+  generations: GenerationStore;
+}
 
 export interface PauseOptions {
   sandboxId: SandboxId;
@@ -30,7 +37,7 @@ export interface PauseOptions {
 }
 
 /** Why a sandbox is paused, for people; empty when its user asked for it. */
-function pauseReason({ cause, memory }: GenerationManifest, { timeoutSec }: SandboxRecord): string {
+function pauseReason({ cause, memory }: GenerationManifest, { timeoutSec }: SandboxFacts): string {
   if (memory.kind === 'none')
     return 'the guest agent did not answer: stopped hard; its disk was saved, its memory was not';
   if (cause === 'auto_pause') return `paused after ${timeoutSec} s without activity`;
@@ -42,14 +49,14 @@ function pauseReason({ cause, memory }: GenerationManifest, { timeoutSec }: Sand
  * When it throws, the sandbox runs on and is usable; only when its microVM is gone is it `error`, its last generation kept. Was it durable
  * already, it is paused, and the next command on it frees the rest.
  */
-export function pauseSandbox(context: SandboxContext, { sandboxId, ...options }: PauseOptions): Promise<Sandbox> {
-  const { registry } = context;
+export function pauseSandbox(deps: PauseDeps, { sandboxId, ...options }: PauseOptions): Promise<Sandbox> {
+  const { registry } = deps;
   return registry.lock(sandboxId, async () => {
     const known = registry.get(sandboxId);
     if (known.record.lastOperationId === options.operationId) return known;
-    if (await finishCommittedPause(context, known)) return known;
+    if (await finishCommittedPause(deps, known)) return known;
     const sandbox = registry.getRunning(sandboxId);
-    await pauseRunning(context, sandbox, options);
+    await pauseRunning(deps, sandbox, options);
     return sandbox;
   });
 }
@@ -58,17 +65,16 @@ export function pauseSandbox(context: SandboxContext, { sandboxId, ...options }:
  * As {@link pauseSandbox}, but resolves as soon as the sandbox is paused. Freeing its microVM goes on, and the next command on it waits for
  * that; if it fails, the next resume, or agent, tries again.
  */
-export function pauseSandboxFreeLater(context: SandboxContext, options: PauseOptions): Promise<Sandbox> {
+export function pauseSandboxFreeLater(deps: PauseDeps, options: PauseOptions): Promise<Sandbox> {
   return new Promise((resolve, reject) => {
     let isPaused = false;
     const onPaused = () => {
       isPaused = true;
-      resolve(context.registry.get(options.sandboxId));
+      resolve(deps.registry.get(options.sandboxId));
     };
-    pauseSandbox(context, { ...options, onPaused }).then(resolve, (error: unknown) => {
+    pauseSandbox(deps, { ...options, onPaused }).then(resolve, (error: unknown) => {
       const { sandboxId } = options;
-      if (isPaused)
-        context.logger.error({ sandboxId, error: errorText(error) }, 'paused, but its microVM is not freed');
+      if (isPaused) deps.logger.error({ sandboxId, error: errorText(error) }, 'paused, but its microVM is not freed');
       else reject(error);
     });
   });
@@ -76,93 +82,72 @@ export function pauseSandboxFreeLater(context: SandboxContext, options: PauseOpt
 
 /** The pause itself, of a sandbox that runs. Resolves with what it saved. Under its lock; throws as {@link pauseSandbox} does. */
 export async function pauseRunning(
-  context: SandboxContext,
-  sandbox: Sandbox & { running: RunningParts },
+  deps: PauseDeps,
+  sandbox: RunningSandbox,
   { operationId, cause, onPaused, ...stopping }: Omit<PauseOptions, 'sandboxId'>,
 ): Promise<GenerationManifest> {
-  const { registry, faults } = context;
+  const { registry, faults } = deps;
+  const { record, running } = sandbox;
+  const { run } = record;
   let generation: GenerationManifest;
   try {
-    await using draft = await beginGeneration(context, sandbox);
-    const intent = { operationId, kind: 'pause', generationId: asId('generation', draft.id) } as const;
-    await registry.save(sandbox, { state: 'pausing', reason: '', intent });
+    await using draft = await beginGeneration(deps, record.sandboxId, run);
+    const generationId = asId('generation', draft.id);
+    await registry.transition(sandbox, { kind: 'pause_begun', operationId, generationId });
     await faults.hit('pause.after-journal');
     await drain(sandbox);
-    sandbox.running.guest.attached.endAll('paused');
+    running.guest.attached.endAll('paused');
     generation = await withStoppedGuest(
-      context,
+      deps,
       sandbox,
-      (stop) => saveGeneration(context, sandbox, { draft, cause, stop, isEnding: true }),
+      (stop) => saveGeneration(deps, { record, run, running }, { draft, cause, stop, isEnding: true }),
       stopping,
     );
   } catch (error) {
-    await resumeAfterFailure(context, sandbox, failureReason(error));
+    await runOnAfterFailure(deps, sandbox, { running, reason: failureReason(error) });
     throw error;
   }
   await faults.hit('pause.after-commit');
-  await finishPause(context, sandbox, { generation, operationId, onPaused });
+  await finishPause(deps, sandbox, { generation, onPaused });
   return generation;
 }
 
 /**
- * Finishes a pause whose generation is durable but whose end failed, e.g. because the VMM could not be killed. The saved files are
- * the guest's state from the commit on, so it must never go on. False when there is no such pause. Under the sandbox's lock.
+ * Finishes a pause whose generation is durable but whose end failed, e.g. because the VMM could not be killed, or the agent ended. The saved
+ * files are the guest's state from the commit on, so it must never go on. False when there is no such pause. Under the sandbox's lock.
  */
-export async function finishCommittedPause(context: SandboxContext, sandbox: Sandbox): Promise<boolean> {
-  const { intent } = sandbox.record;
-  if (intent?.kind !== 'pause' || intent.generationId === undefined) return false;
-  const generation = context.generations.get(intent.generationId);
+export async function finishCommittedPause(deps: PauseDeps, sandbox: Sandbox): Promise<boolean> {
+  const { record } = sandbox;
+  const isPausing = record.state === 'pausing';
+  if (!isPausing && !(record.state === 'paused' && record.freeing)) return false;
+  const generation = deps.generations.get(isPausing ? record.pause.generationId : record.generationId);
   if (!generation) return false;
-  await finishPause(context, sandbox, { generation, operationId: intent.operationId });
+  await finishPause(deps, sandbox, { generation });
   return true;
 }
 
 /** The second half of a pause, once the generation is durable: also what a restarted agent does for an interrupted one. */
 async function finishPause(
-  context: SandboxContext,
+  deps: PauseDeps,
   sandbox: Sandbox,
-  {
-    generation,
-    operationId,
-    onPaused,
-  }: { generation: GenerationManifest; operationId: string; onPaused?: (() => void) | undefined },
+  { generation, onPaused }: { generation: GenerationManifest; onPaused?: (() => void) | undefined },
 ): Promise<void> {
-  const { registry, generations, faults, logger } = context;
-  const { record } = sandbox;
-  const { disk, memory } = record;
-  // The journal says so at the end: until then it names the generation, and whoever reads it comes here again.
-  Object.assign(record, {
-    state: 'paused',
-    reason: pauseReason(generation, record),
-    lastOperationId: operationId,
-    generationId: asId('generation', generation.id),
-  } satisfies Partial<SandboxRecord>);
-  const released = releaseMicroVm(context, sandbox);
+  const { registry, generations, faults, preparer } = deps;
+  const { cause } = generation;
+  if (sandbox.record.state === 'pausing')
+    await registry.transition(sandbox, { kind: 'pause_committed', reason: pauseReason(generation, sandbox.record) });
+  const { run } = launchOf(sandbox.record);
+  const released = releaseMicroVm(deps, sandbox);
   onPaused?.();
   await released;
   await faults.hit('pause.after-release');
-  if (disk) await generations.releaseSource(generation.id, { part: diskPartName, path: disk.path });
-  if (memory?.mapping === 'shared' && generation.memory.kind === 'full')
-    await generations.releaseSource(generation.id, { part: fullMemoryPart, path: memory.path });
-  await removeRunFiles(context, sandbox);
-  delete record.intent;
-  await registry.save(sandbox).catch((error: unknown) => {
-    // The journal still names the generation that the pause was making: whoever reads it finishes the pause.
-    logger.warn({ sandboxId: record.sandboxId, error: errorText(error) }, 'paused, its record not yet');
-  });
-  const event =
-    generation.cause === 'auto_pause' || generation.cause === 'host_shutdown'
-      ? 'sandbox.auto_paused'
-      : 'sandbox.paused';
-  await registry.events
-    .push(event, record, {
-      generation_id: record.generationId ?? '',
-      ...(record.reason ? { reason: record.reason } : {}),
-    })
-    .catch((error: unknown) =>
-      logger.warn({ sandboxId: record.sandboxId, error: errorText(error) }, 'paused, and the control plane not told'),
-    );
-  if (isWorthMerging(generation)) context.prepareResume(record.generationId);
+  if (run) await generations.releaseSource(generation.id, { part: diskPartName, path: run.disk.path });
+  if (run?.memory.mapping === 'shared' && generation.memory.kind === 'full')
+    await generations.releaseSource(generation.id, { part: fullMemoryPart, path: run.memory.path });
+  await removeRunFiles(deps, sandbox);
+  const isUnasked = cause === 'auto_pause' || cause === 'host_shutdown';
+  await registry.transition(sandbox, { kind: 'run_freed', isUnasked });
+  if (isWorthMerging(generation)) preparer.prepare(asId('generation', generation.id));
 }
 
 /**
@@ -183,26 +168,21 @@ async function drain(sandbox: Sandbox): Promise<void> {
 }
 
 /** After a failed pause: running again, with the reason, or `error` when the microVM did not survive. */
-async function resumeAfterFailure(context: SandboxContext, sandbox: Sandbox, reason: string): Promise<void> {
-  const { registry, logger } = context;
-  const { running, record } = sandbox;
-  delete record.intent;
-  const exit = running && (await findExit(context, running));
-  if (!running || exit) {
-    await markLost(context, sandbox, exit?.reason ?? 'it was gone');
-    return;
-  }
-  await registry
-    .save(sandbox, { state: 'running', reason: `the last pause failed: ${reason}` })
-    .then(() => registry.events.push('sandbox.pause_failed', record, { reason }))
-    .catch((error: unknown) => {
-      // The caller is told why the pause failed; a journal that still says `pausing` is put right by the next agent.
-      logger.warn({ sandboxId: record.sandboxId, error: errorText(error) }, 'running again, its record not yet');
-    });
+async function runOnAfterFailure(
+  deps: PauseDeps,
+  sandbox: Sandbox,
+  { running, reason }: { running: RunningParts; reason: string },
+): Promise<void> {
+  const { registry } = deps;
+  const exit = await findExit(registry.clock, running);
+  if (exit) return markLost(deps, sandbox, exit.reason);
+  // One that failed before it was begun has changed nothing.
+  if (sandbox.record.state !== 'pausing') return;
+  await registry.transition(sandbox, { kind: 'pause_failed', reason: `the last pause failed: ${reason}` });
 }
 
 /** How the microVM ended, when it did: one that still answers has not. */
-async function findExit({ registry }: SandboxContext, { vm }: RunningParts): Promise<VmExit | undefined> {
+async function findExit(clock: Clock, { vm }: RunningParts): Promise<VmExit | undefined> {
   const doesAnswer = await vm.resume().then(
     () => true,
     () => false,
@@ -212,7 +192,7 @@ async function findExit({ registry }: SandboxContext, { vm }: RunningParts): Pro
   try {
     return await Promise.race([
       vm.exited,
-      registry.clock.sleep(exitNoticeMs, expired.signal).then(
+      clock.sleep(exitNoticeMs, expired.signal).then(
         () => undefined,
         () => undefined,
       ),
@@ -223,10 +203,6 @@ async function findExit({ registry }: SandboxContext, { vm }: RunningParts): Pro
 }
 
 /** Removes the run's own names of disk and memory: the generation has them. */
-export async function removeRunFiles({ layout }: SandboxContext, { record }: Sandbox): Promise<void> {
-  await rm(layout.sandbox(record.homeId), { recursive: true, force: true });
-  record.homeId = record.sandboxId;
-  delete record.disk;
-  delete record.memory;
-  delete record.diskGenerationId;
+export async function removeRunFiles({ layout }: { layout: HostLayout }, { record }: Sandbox): Promise<void> {
+  await rm(layout.sandbox(launchOf(record).runDirectoryId), { recursive: true, force: true });
 }

@@ -2,27 +2,33 @@ import { newId, type SandboxId } from '@aviary/core';
 import { silentLogger } from '@aviary/service-kit';
 import { VirtualClock } from '@aviary/service-kit/virtual-clock';
 import { expect, it } from 'vitest';
+import { records } from '../registry/record-fixture.ts';
+import type { HostSandboxState, SandboxFacts } from '../registry/sandbox-record.ts';
+import type { Sandbox } from '../registry/sandbox-registry.ts';
 import { Reaper } from './reaper.ts';
-import type { SandboxRecord } from './sandbox-record.ts';
-import type { Sandbox } from './sandbox-registry.ts';
 
 const lookEveryMs = 2_000;
 
 /** One running sandbox under a clock of its own, watched by a reaper until it is paused. */
 function watched({ timeoutSec, cpuMsAt }: { timeoutSec: number; cpuMsAt: (nowMs: number) => number }) {
   const clock = new VirtualClock();
-  const record = {
-    ...{ sandboxId: newId('sandbox'), state: 'running', timeoutSec, vcpus: 1, startedAtMs: 0, lastActiveAtMs: 0 },
-    vmm: { pid: 7 },
-  } as SandboxRecord;
-  const sandbox = { record, running: {}, openStreams: 0 } as Sandbox;
+  const record: {
+    state: HostSandboxState;
+    lastActivity: SandboxFacts['lastActivity'];
+    timeoutSec: number;
+    lastActiveAtMs: number;
+  } = {
+    ...{ ...records.running, sandboxId: newId('sandbox') },
+    ...{ timeoutSec, vcpus: 1, startedAtMs: 0, lastActiveAtMs: 0 },
+  };
+  const sandbox = { record, running: {}, openStreams: 0 } as unknown as Sandbox;
   const paused: SandboxId[] = [];
   let failures = 0;
   const registry = {
     clock,
     list: () => [sandbox],
     isLocked: () => false,
-    touch: (_sandbox: Sandbox, kind: SandboxRecord['lastActivity']) =>
+    touch: (_sandbox: Sandbox, kind: SandboxFacts['lastActivity']) =>
       Object.assign(record, { lastActiveAtMs: clock.now(), lastActivity: kind }),
   };
   const reaper = new Reaper({
@@ -86,4 +92,31 @@ it('tries a pause that failed again, not at once', async () => {
   const { pausedAt, failTimes } = watched({ timeoutSec: 10, cpuMsAt: idle });
   failTimes(1);
   expect(await pausedAt(100_000)).toBe(40_000);
+});
+
+it('lets pauses under way end when it stops, and begins none after that', async () => {
+  const running = Array.from({ length: 6 }, () => {
+    const record = { ...records.running, sandboxId: newId('sandbox'), lastActiveAtMs: 0 };
+    return { record, running: {}, openStreams: 0 } as unknown as Sandbox;
+  });
+  const clock = new VirtualClock();
+  await clock.advance(1_000_000);
+  const registry = { clock, list: () => running, isLocked: () => false, touch: () => undefined };
+  const { promise: saved, resolve: save } = Promise.withResolvers<void>();
+  const paused: SandboxId[] = [];
+  const pause = async (id: SandboxId) => {
+    paused.push(id);
+    await saved;
+  };
+  const reaper = new Reaper({ registry, logger: silentLogger, cpuUsedMs: async () => undefined, pause });
+  reaper.startRound();
+  await expect.poll(() => paused.length).toBe(4);
+  let isStopped = false;
+  const stopped = reaper[Symbol.asyncDispose]().then(() => {
+    isStopped = true;
+  });
+  expect(isStopped).toBe(false);
+  save();
+  await stopped;
+  expect(paused).toHaveLength(4);
 });

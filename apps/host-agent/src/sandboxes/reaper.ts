@@ -1,10 +1,8 @@
 import { errorText, type SandboxId } from '@aviary/core';
 import { type Logger, Semaphore } from '@aviary/service-kit';
+import { launchOf } from '../registry/sandbox-record.ts';
+import type { Sandbox, SandboxRegistry } from '../registry/sandbox-registry.ts';
 import { CpuWatch } from './cpu-watch.ts';
-import { failureReason } from './failure-reason.ts';
-import { pauseSandbox } from './pause-sandbox.ts';
-import type { SandboxContext } from './sandbox-context.ts';
-import type { Sandbox, SandboxRegistry } from './sandbox-registry.ts';
 
 /** Pauses under way at once: each writes to the disk. */
 const pauseConcurrency = 4;
@@ -20,15 +18,29 @@ export interface ReaperDeps {
 }
 
 /** Pauses sandboxes that nobody used, and that did not work by themselves, for their `timeoutSec`. */
-export class Reaper {
+export class Reaper implements AsyncDisposable {
   readonly #deps: ReaperDeps;
   readonly #semaphore = new Semaphore(pauseConcurrency);
   readonly #cpu = new CpuWatch();
   readonly #pausing = new Set<string>();
   readonly #retryAt = new Map<string, number>();
+  readonly #rounds = new Set<Promise<void>>();
+  #isStopped = false;
 
   constructor(deps: ReaperDeps) {
     this.#deps = deps;
+  }
+
+  /** Starts a round that nobody waits for: one slow pause must not keep the next ones waiting. */
+  startRound(): void {
+    const round = this.runOnce().finally(() => this.#rounds.delete(round));
+    this.#rounds.add(round);
+  }
+
+  /** Lets pauses under way end; those that have not begun are left to the next agent. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isStopped = true;
+    await Promise.all(this.#rounds);
   }
 
   /** Looks at every sandbox once and starts the pauses that are due. Resolves when those have ended. */
@@ -52,7 +64,7 @@ export class Reaper {
     const usedMs = await cpuUsedMs(sandbox);
     if (usedMs === undefined) return true;
     const { sandboxId, vcpus, timeoutSec, startedAtMs } = record;
-    const run = `${startedAtMs}/${record.vmm?.pid}`;
+    const run = `${startedAtMs}/${launchOf(record).run?.vmm.pid}`;
     const verdict = this.#cpu.judge({ sandboxId, run, nowMs: registry.clock.now(), usedMs, vcpus, timeoutSec });
     if (verdict === 'busy') registry.touch(sandbox, 'cpu');
     return verdict === 'quiet';
@@ -77,7 +89,7 @@ export class Reaper {
     const { registry, logger, pause } = this.#deps;
     const { sandboxId } = sandbox.record;
     // Somebody may have used it while it waited for others' pauses.
-    if (!this.#isDue(sandbox)) return;
+    if (this.#isStopped || !this.#isDue(sandbox)) return;
     this.#pausing.add(sandboxId);
     try {
       await pause(sandboxId);
@@ -89,32 +101,4 @@ export class Reaper {
       this.#pausing.delete(sandboxId);
     }
   }
-}
-
-/** Pauses everything that runs, for a host about to go. Failures are told per sandbox; those run on, unless they were saved. */
-export async function pauseAll(
-  context: SandboxContext,
-  operationId: string,
-): Promise<{ paused: string[]; failures: Record<string, string> }> {
-  const semaphore = new Semaphore(pauseConcurrency);
-  const paused: string[] = [];
-  const failures: Record<string, string> = {};
-  const running = context.registry.list().filter(({ record }) => record.state === 'running' && !record.isInternal);
-  await Promise.all(
-    running.map(({ record: { sandboxId } }) =>
-      semaphore.run(async () => {
-        try {
-          await pauseSandbox(context, {
-            sandboxId,
-            operationId: `${operationId}:${sandboxId}`,
-            cause: 'host_shutdown',
-          });
-          paused.push(sandboxId);
-        } catch (error) {
-          failures[sandboxId] = failureReason(error);
-        }
-      }),
-    ),
-  );
-  return { paused, failures };
 }

@@ -1,7 +1,7 @@
 import { type SandboxInfo, SandboxInfoSchema, SandboxState } from '@aviary/proto/hostagent';
 import { create } from '@bufbuild/protobuf';
-import type { HostSandboxState } from './sandbox-record.ts';
-import { type Sandbox, visibleReason } from './sandbox-registry.ts';
+import type { HostSandboxState } from '../registry/sandbox-record.ts';
+import { type Sandbox, visibleReason } from '../registry/sandbox-registry.ts';
 
 const states = {
   starting: SandboxState.STARTING,
@@ -34,7 +34,7 @@ export function toSandboxInfo(sandbox: Sandbox, eventSequence: number): SandboxI
     lastActivity: record.lastActivity,
     metadata: record.metadata,
     generationId: record.generationId ?? '',
-    run: record.run,
+    run: record.runNumber,
     eventSequence: BigInt(eventSequence),
   });
 }

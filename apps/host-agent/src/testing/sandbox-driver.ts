@@ -120,9 +120,9 @@ export class SandboxDriver {
 
   /** The process id of the VMM that runs a sandbox. */
   async vmmPid(sandboxId: SandboxId): Promise<number> {
-    const { vmm } = (await this.record(sandboxId)) as { vmm?: { pid: number } };
-    if (!vmm) throw new Error(`sandbox ${sandboxId} has no VMM`);
-    return vmm.pid;
+    const { run } = (await this.record(sandboxId)) as { run?: { vmm: { pid: number } } };
+    if (!run) throw new Error(`sandbox ${sandboxId} has no VMM`);
+    return run.vmm.pid;
   }
 
   /** Why a call was refused. Throws when it was not. */

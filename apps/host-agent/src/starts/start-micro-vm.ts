@@ -1,19 +1,21 @@
 import { randomBytes } from 'node:crypto';
 import { chown, mkdir, open, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { AppError, asId, errorText, newId, sandboxHostLabel } from '@aviary/core';
+import { AppError, asId, errorText, type GenerationId, newId, type SandboxId, sandboxHostLabel } from '@aviary/core';
+import { allDone } from '@aviary/service-kit';
 import type { DiskLayer } from '../disk/disk-store.ts';
 import type { OpenedGeneration } from '../generations/generation-reader.ts';
-import { GuestClient } from '../guest/guest-client.ts';
+import type { GuestClient } from '../guest/guest-client.ts';
 import { sha256Hex } from '../guest/proven-agent.ts';
 import type { NetworkSlot } from '../network/network-slot.ts';
+import type { Run, SandboxFacts } from '../registry/sandbox-record.ts';
+import { launchOf } from '../registry/sandbox-record.ts';
+import type { RunningParts, Sandbox } from '../registry/sandbox-registry.ts';
 import { lastOutputOf, withLastOutput } from '../vmm/last-output.ts';
-import type { MachineSpec } from '../vmm/vmm.ts';
+import type { MachineSpec, MicroVm } from '../vmm/vmm.ts';
 import { vmmGid } from '../vmm/vmm-group.ts';
 import { releaseMicroVm } from './release-micro-vm.ts';
-import type { SandboxContext } from './sandbox-context.ts';
-import type { SandboxRecord } from './sandbox-record.ts';
-import type { RunningParts, Sandbox } from './sandbox-registry.ts';
+import type { StartDeps } from './start-deps.ts';
 
 /** Longest a guest may take from power-on to its agent's first answer. Software CPUs on a busy machine are slow. */
 const bootTimeoutMs = 180_000;
@@ -31,20 +33,26 @@ export function newToken(): string {
  * Boots a microVM for `sandbox` from its kernel, with a new disk layer on `base`, and waits until its guest has its identity. On any
  * failure everything taken is released again and the error is thrown. Under the sandbox's lock.
  */
-export async function bootMicroVm(context: SandboxContext, sandbox: Sandbox, base: DiskLayer): Promise<void> {
-  const { registry, vmm, images, layout, faults } = context;
-  const { record } = sandbox;
-  await startInSlot(context, sandbox, base, async (place) => {
-    const memoryPath = layout.sandboxMemory(record.homeId);
+export async function bootMicroVm(
+  deps: StartDeps,
+  sandbox: Sandbox,
+  base: DiskLayer,
+  { diskGenerationId }: { diskGenerationId?: GenerationId } = {},
+): Promise<void> {
+  const { vmm, images, layout, faults, generations } = deps;
+  using _held = diskGenerationId === undefined ? undefined : generations.hold({ generationId: diskGenerationId });
+  await startInSlot(deps, sandbox, base, async (place) => {
+    const { record } = sandbox;
+    const memoryPath = layout.sandboxMemory(place.runDirectoryId);
     await createMemoryFile(memoryPath, place.slot.uid);
-    record.memory = { path: memoryPath, mapping: 'shared' };
-    const spec = machineSpec(context, record, { ...place, memoryPath, toolboxPath: images.toolbox.path });
+    const spec = machineSpec(deps, record, { ...place, memoryPath, toolboxPath: images.toolbox.path });
     const vm = await vmm.boot(spec, AbortSignal.timeout(startTimeoutMs));
     await faults.hit('create.after-spawn');
-    const guest = new GuestClient(place.slot.hostAddress, record);
+    const guest = deps.connectGuest(place.slot.hostAddress, record);
     sandbox.running = { vm, slot: place.slot, guest };
-    await registry.save(sandbox, { vmm: vm.record });
-    await endsWith(sandbox.running, async (signal) => {
+    const memory = { path: memoryPath, mapping: 'shared' } as const;
+    await noteLaunch(deps, sandbox, { ...place, vm, memory, ...(diskGenerationId ? { diskGenerationId } : {}) });
+    await failIfTheVmExits(sandbox.running, async (signal) => {
       await guest.waitHealthy({ timeoutMs: bootTimeoutMs, signal });
       await guest.init(guestIdentity(record), { hostToken: record.hostToken, timeoutMs: bootInitTimeoutMs, signal });
     });
@@ -53,39 +61,78 @@ export async function bootMicroVm(context: SandboxContext, sandbox: Sandbox, bas
 
 /**
  * Restores a microVM for `sandbox` from a generation with memory, on a new disk layer. The guest gets a new identity before its
- * user processes go on. On any failure everything taken is released again and the error is thrown. Under the sandbox's lock.
+ * user processes go on. On any failure, an abort included, everything taken is released again and the error is thrown. Under the sandbox's lock.
  */
-export async function restoreMicroVm(context: SandboxContext, sandbox: Sandbox, from: OpenedGeneration): Promise<void> {
-  const { registry, vmm, layout, faults, generations } = context;
-  const { record } = sandbox;
+export async function restoreMicroVm(
+  deps: StartDeps,
+  sandbox: Sandbox,
+  from: OpenedGeneration,
+  { signal }: { signal?: AbortSignal } = {},
+): Promise<void> {
+  const { vmm, layout, faults, generations } = deps;
   const { manifest } = from;
+  const diskGenerationId = asId('generation', manifest.id);
+  // Until the record names them, nothing else keeps them.
+  using held = new DisposableStack();
+  held.use(generations.hold({ generationId: diskGenerationId }));
   const { base, statePath, pages } = await generations.restoreMemory(from);
-  await startInSlot(context, sandbox, from.disk, async (place) => {
-    record.memory = { path: base.path, mapping: 'private', source: base };
-    record.diskGenerationId = asId('generation', manifest.id);
+  held.use(generations.hold(base.storage));
+  await startInSlot(deps, sandbox, from.disk, async (place) => {
+    const { record } = sandbox;
     const toolboxPath = layout.toolbox(manifest.toolboxId);
-    const spec = machineSpec(context, record, { ...place, memoryPath: base.path, toolboxPath });
-    const vm = await vmm.restore(spec, { statePath, ...(pages ? { pages } : {}) }, AbortSignal.timeout(startTimeoutMs));
+    const spec = machineSpec(deps, record, { ...place, memoryPath: base.path, toolboxPath });
+    const timeout = AbortSignal.timeout(startTimeoutMs);
+    const saved = { statePath, ...(pages ? { pages } : {}) };
+    const vm = await vmm.restore(spec, saved, signal ? AbortSignal.any([timeout, signal]) : timeout);
     await faults.hit('resume.after-spawn');
     await vm.resume();
     // The saved guest knows the tokens of when it was saved; it gets this run's with its identity.
-    const guest = new GuestClient(place.slot.hostAddress, {
+    const guest = deps.connectGuest(place.slot.hostAddress, {
       hostToken: manifest.guestAgentToken,
       accessToken: record.accessToken,
     });
-    sandbox.running = { vm, slot: place.slot, guest };
-    await Promise.all([
-      registry.save(sandbox, { vmm: vm.record }),
-      endsWith(sandbox.running, (signal) => takeOver(context, sandbox.record, { guest, signal })),
+    const running = { vm, slot: place.slot, guest };
+    sandbox.running = running;
+    const memory = { path: base.path, mapping: 'private', source: base } as const;
+    await allDone([
+      () => noteLaunch(deps, sandbox, { ...place, vm, memory, diskGenerationId }),
+      () =>
+        failIfTheVmExits(running, (gone) =>
+          identifyRestored(deps, record, { guest, signal: signal ? AbortSignal.any([gone, signal]) : gone }),
+        ),
     ]);
     await faults.hit('resume.after-init');
   });
 }
 
+/** Writes down what the run holds. Until then only its directory and its slot are known, and nothing runs in those. */
+async function noteLaunch(
+  { registry }: Pick<StartDeps, 'registry'>,
+  sandbox: Sandbox,
+  {
+    vm,
+    slot,
+    runDirectoryId,
+    disk,
+    memory,
+    diskGenerationId,
+  }: Place & Pick<Run, 'memory'> & { vm: MicroVm; diskGenerationId?: GenerationId },
+): Promise<void> {
+  const run: Run = {
+    runDirectoryId,
+    vmm: vm.record,
+    slotIndex: slot.index,
+    disk,
+    memory,
+    ...(diskGenerationId ? { diskGenerationId } : {}),
+  };
+  await registry.transition(sandbox, { kind: 'launched', run });
+}
+
 /** Gives a restored guest its identity and secrets, and lets its user processes go on. */
-async function takeOver(
-  { logger }: SandboxContext,
-  record: SandboxRecord,
+async function identifyRestored(
+  { logger }: Pick<StartDeps, 'logger'>,
+  record: SandboxFacts,
   { guest, signal }: { guest: GuestClient; signal: AbortSignal },
 ): Promise<void> {
   const options = { hostToken: record.hostToken, isFrozen: true, timeoutMs: restoreTimeoutMs, signal };
@@ -94,72 +141,72 @@ async function takeOver(
 }
 
 interface Place {
+  runDirectoryId: SandboxId;
   slot: NetworkSlot;
-  disk: MachineSpec['disk'];
+  disk: DiskLayer;
+  /** Files below the layer that the VMM reads as well. */
+  bases: readonly string[];
 }
 
 /** Takes a slot, makes the run's files, and runs `start` there. Gives all of it back when anything fails. */
 async function startInSlot(
-  context: SandboxContext,
+  deps: StartDeps,
   sandbox: Sandbox,
   base: DiskLayer,
   start: (place: Place) => Promise<void>,
 ): Promise<void> {
-  const { slots, disks, layout, faults } = context;
-  const { record } = sandbox;
+  const { registry, slots, disks, layout, faults, logger } = deps;
+  const { sandboxId, diskMib } = sandbox.record;
+  const { runDirectoryId } = launchOf(sandbox.record);
   const slot = await slots.acquire();
   try {
     await faults.hit('create.after-slot');
-    // Reaches the journal with the VMM's record: without one nothing runs in the slot, and the next agent reclaims it.
-    record.slotIndex = slot.index;
-    for (const directory of [layout.sandbox(record.homeId), layout.sandboxDisk(record.homeId)])
+    for (const directory of [layout.sandbox(runDirectoryId), layout.sandboxDisk(runDirectoryId)])
       await mkdir(directory, { recursive: true, mode: 0o711 });
-    const runDirectory = layout.sandboxRun(record.homeId);
+    const runDirectory = layout.sandboxRun(runDirectoryId);
     await mkdir(runDirectory, { recursive: true, mode: 0o700 });
     await chown(runDirectory, slot.uid, slot.uid);
-    const layer = layout.sandboxLayer(record.homeId, newId('generation'));
-    const disk = await disks.createLayer({ path: layer, base, sizeMib: record.diskMib, uid: slot.uid });
-    record.disk = disk;
+    const layer = layout.sandboxLayer(runDirectoryId, newId('generation'));
+    const disk = await disks.createLayer({ path: layer, base, sizeMib: diskMib, uid: slot.uid });
     await faults.hit('create.after-disk');
     const bases = (await disks.chain(disk)).map(({ path: file }) => file);
-    await start({ slot, disk: { ...disk, bases } });
+    await start({ runDirectoryId, slot, disk, bases });
     await faults.hit('create.after-init');
   } catch (error) {
-    await releaseMicroVm(context, sandbox, { slot }).catch((releaseError: unknown) => {
-      context.logger.error(
-        { sandboxId: record.sandboxId, error: errorText(releaseError) },
-        'cannot release everything of a failed start',
-      );
-    });
+    await releaseMicroVm(deps, sandbox, { slot })
+      .then(() => registry.transition(sandbox, { kind: 'unlaunched' }))
+      .catch((releaseError: unknown) => {
+        logger.error({ sandboxId, error: errorText(releaseError) }, 'cannot release everything of a failed start');
+      });
     throw error;
   }
 }
 
 /** The machine that a sandbox asks for, in its place. */
 function machineSpec(
-  { images, layout }: SandboxContext,
-  record: SandboxRecord,
-  { slot, disk, memoryPath, toolboxPath }: Place & { memoryPath: string; toolboxPath: string },
+  { images, layout }: Pick<StartDeps, 'images' | 'layout'>,
+  record: SandboxFacts,
+  { runDirectoryId, slot, disk, bases, memoryPath, toolboxPath }: Place & { memoryPath: string; toolboxPath: string },
 ): MachineSpec {
   return {
-    id: record.homeId,
+    id: runDirectoryId,
     vcpus: record.vcpus,
     memoryMib: record.memoryMib,
     kernelPath: images.kernel.path,
     initramfsPath: images.initramfs.path,
     kernelParameters: [`aviary.host_token_sha256=${sha256Hex(record.hostToken)}`],
     toolboxPath,
-    disk,
+    disk: { ...disk, bases },
     memoryPath,
     network: { namespace: slot.namespace, tapName: slot.tapName, guestMac: slot.guestMac },
     uid: slot.uid,
     gid: vmmGid,
-    runDirectory: layout.sandboxRun(record.homeId),
+    runDirectory: layout.sandboxRun(runDirectoryId),
   };
 }
 
 /** Runs `work` in the guest; fails at once when the microVM ends meanwhile. Every failure tells what the guest printed last. */
-async function endsWith({ vm }: RunningParts, work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+async function failIfTheVmExits({ vm }: RunningParts, work: (signal: AbortSignal) => Promise<void>): Promise<void> {
   const gone = new AbortController();
   const died = vm.exited.then(async ({ reason, lastOutput }) => {
     const error = new AppError('internal', withLastOutput(`the microVM ended while starting: ${reason}`, lastOutput));
@@ -188,7 +235,7 @@ async function createMemoryFile(file: string, uid: number): Promise<void> {
 }
 
 /** Who a guest is told to be: its own name, machine id and secrets, different from those of whatever it was copied from. */
-export function guestIdentity(record: SandboxRecord) {
+export function guestIdentity(record: SandboxFacts) {
   const label = sandboxHostLabel(record.sandboxId);
   return {
     accessToken: record.accessToken,

@@ -1,30 +1,35 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
-import { asId, errorText, type GenerationId, newId } from '@aviary/core';
+import { asId, errorText, type GenerationId, must, newId } from '@aviary/core';
 import { KeyedLock, writeDurableFile } from '@aviary/service-kit';
 import type { Keeper } from '../generations/needed-parts.ts';
 import { rehearseRestore } from '../guest/warm-up.ts';
-import { releaseSandbox } from '../sandboxes/destroy-sandbox.ts';
-import { newInternalRecord } from '../sandboxes/new-record.ts';
-import { restoreFacts } from '../sandboxes/restore-fit.ts';
-import type { BootSnapshotBook, SandboxContext } from '../sandboxes/sandbox-context.ts';
-import type { SandboxRecord } from '../sandboxes/sandbox-record.ts';
-import type { RunningParts, Sandbox } from '../sandboxes/sandbox-registry.ts';
-import { beginGeneration, saveGeneration } from '../sandboxes/save-generation.ts';
-import { bootMicroVm, guestIdentity } from '../sandboxes/start-micro-vm.ts';
-import { withStoppedGuest } from '../sandboxes/stopped-guest.ts';
-import type { BootSize } from './host-template.ts';
+import { launchOf, type SandboxFacts } from '../registry/sandbox-record.ts';
+import { beginGeneration, saveGeneration } from '../saving/save-generation.ts';
+import { withStoppedGuest } from '../saving/stopped-guest.ts';
+import type { BootSize } from '../templates/host-template.ts';
+import { newInternalRecord } from './new-record.ts';
+import { releaseSandbox } from './release-sandbox.ts';
+import { restoreFacts } from './restore-fit.ts';
+import type { StartDeps } from './start-deps.ts';
+import { bootMicroVm, guestIdentity } from './start-micro-vm.ts';
 
 /**
  * Saved states of freshly booted guests, one per image, size and machine: what creating a sandbox restores. Each is made the first
  * time it is asked for, by one boot however many ask.
  */
-export class BootSnapshots implements BootSnapshotBook {
+export class BootSnapshots {
+  readonly #deps: StartDeps;
   readonly #ids = new Map<string, GenerationId>();
   readonly #locks = new KeyedLock<string>();
 
+  constructor(deps: StartDeps) {
+    this.#deps = deps;
+  }
+
   /** Reads what is on disk. A damaged entry is dropped: it is made again when it is needed. */
-  async open({ layout, generations, logger }: SandboxContext): Promise<void> {
+  async open(): Promise<void> {
+    const { layout, generations, logger } = this.#deps;
     await mkdir(layout.bootSnapshotsDirectory, { recursive: true, mode: 0o700 });
     for (const name of await readdir(layout.bootSnapshotsDirectory)) {
       const file = layout.bootSnapshot(name);
@@ -44,20 +49,20 @@ export class BootSnapshots implements BootSnapshotBook {
   }
 
   /** The snapshot for `size`, if it is there. */
-  find(context: SandboxContext, size: BootSize): GenerationId | undefined {
-    return this.#ids.get(keyOf(context, size));
+  find(size: BootSize): GenerationId | undefined {
+    return this.#ids.get(keyOf(this.#deps, size));
   }
 
   /** The snapshot for `size`, made now if need be; `isNew` when this call waited for a boot. */
-  ensure(context: SandboxContext, size: BootSize): Promise<{ generationId: GenerationId; isNew: boolean }> {
-    const key = keyOf(context, size);
+  ensure(size: BootSize): Promise<{ generationId: GenerationId; isNew: boolean }> {
+    const key = keyOf(this.#deps, size);
     const known = this.#ids.get(key);
     if (known) return Promise.resolve({ generationId: known, isNew: false });
     return this.#locks.run(key, async () => {
       const made = this.#ids.get(key);
       if (made) return { generationId: made, isNew: true };
-      const generationId = await makeBootSnapshot(context, size, async (id) => {
-        await writeDurableFile(context.layout.bootSnapshot(key), `${id}\n`);
+      const generationId = await makeBootSnapshot(this.#deps, size, async (id) => {
+        await writeDurableFile(this.#deps.layout.bootSnapshot(key), `${id}\n`);
         this.#ids.set(key, id);
       });
       return { generationId, isNew: true };
@@ -65,7 +70,8 @@ export class BootSnapshots implements BootSnapshotBook {
   }
 
   /** Forgets a snapshot that turned out to be damaged: the next create makes a new one. */
-  async drop({ layout }: SandboxContext, generationId: GenerationId): Promise<void> {
+  async drop(generationId: GenerationId): Promise<void> {
+    const { layout } = this.#deps;
     for (const [key, id] of this.#ids) {
       if (id !== generationId) continue;
       this.#ids.delete(key);
@@ -75,36 +81,38 @@ export class BootSnapshots implements BootSnapshotBook {
 }
 
 /** Another machine, kernel or toolbox makes another key: its guests could not be restored here. */
-function keyOf(context: SandboxContext, { template, vcpus, memoryMib, diskMib }: BootSize): string {
-  const facts = JSON.stringify([template.id, vcpus, memoryMib, diskMib, restoreFacts(context)]);
+function keyOf(deps: StartDeps, { template, vcpus, memoryMib, diskMib }: BootSize): string {
+  const facts = JSON.stringify([template.id, vcpus, memoryMib, diskMib, restoreFacts(deps)]);
   return createHash('sha256').update(facts).digest('hex').slice(0, 40);
 }
 
 /** Boots an anonymous guest, has it rehearse its restore, saves it, and removes it. `onSaved` comes before the removal: until then the guest keeps its generation. */
 async function makeBootSnapshot(
-  context: SandboxContext,
+  deps: StartDeps,
   size: BootSize,
   onSaved: (id: GenerationId) => Promise<void>,
 ): Promise<GenerationId> {
-  const { registry } = context;
-  const sandbox = registry.add(newInternalRecord(context, size));
+  const { registry } = deps;
+  const sandbox = registry.add(newInternalRecord(deps, size));
   try {
-    await bootMicroVm(context, sandbox, size.template.disk);
-    const running = sandbox as Sandbox & { running: RunningParts };
-    await rehearseRestore(running.running.guest, rehearsedIdentity(sandbox.record));
-    await using draft = await beginGeneration(context, sandbox);
-    const manifest = await withStoppedGuest(context, running, () =>
-      saveGeneration(context, sandbox, { draft, cause: 'boot', isEnding: true }),
+    await bootMicroVm(deps, sandbox, size.template.disk);
+    const { record } = sandbox;
+    const running = must(sandbox.running, 'it has just been booted');
+    const run = must(launchOf(record).run, 'it has just been booted');
+    await rehearseRestore(running.guest, rehearsedIdentity(record));
+    await using draft = await beginGeneration(deps, record.sandboxId, run);
+    const manifest = await withStoppedGuest(deps, { record, running }, () =>
+      saveGeneration(deps, { record, run, running }, { draft, cause: 'boot', isEnding: true }),
     );
     const generationId = asId('generation', manifest.id);
     await onSaved(generationId);
     return generationId;
   } finally {
-    await releaseSandbox(context, sandbox);
+    await releaseSandbox(deps, sandbox);
   }
 }
 
 /** Another one than the guest booted with, so that it is really written. */
-function rehearsedIdentity(record: SandboxRecord) {
+function rehearsedIdentity(record: SandboxFacts) {
   return guestIdentity({ ...record, sandboxId: newId('sandbox') });
 }

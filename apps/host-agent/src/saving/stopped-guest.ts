@@ -1,9 +1,7 @@
-import { AppError, errorText } from '@aviary/core';
-import { hostDiskFull, withDeadline } from '@aviary/service-kit';
+import { AppError, errorText, type SandboxId } from '@aviary/core';
+import { type FaultPoints, hostDiskFull, type Logger, withDeadline } from '@aviary/service-kit';
 import type { GuestClient } from '../guest/guest-client.ts';
 import type { MicroVm } from '../vmm/vmm.ts';
-import type { SandboxContext } from './sandbox-context.ts';
-import type { SandboxRecord } from './sandbox-record.ts';
 
 /** Longest that a guest may take to freeze: it flushes its file systems, and disks are slow. */
 const defaultFreezeTimeoutMs = 30_000;
@@ -20,11 +18,14 @@ const hardStopTimeoutMs = 15_000;
  */
 export type GuestStop = 'frozen' | 'halted' | 'killed';
 
-type Deps = Pick<SandboxContext, 'faults' | 'logger'>;
+interface Deps {
+  faults: FaultPoints;
+  logger: Logger;
+}
 
 /** What stopping and starting a guest needs of a running sandbox. */
 export interface StoppableSandbox {
-  record: Pick<SandboxRecord, 'sandboxId'>;
+  record: { readonly sandboxId: SandboxId };
   running: {
     vm: Pick<MicroVm, 'isOutOfSpace' | 'pause' | 'resume' | 'kill'>;
     guest: Pick<GuestClient, 'freeze' | 'thaw' | 'closeConnections' | 'closeIdleConnections'>;

@@ -1,28 +1,55 @@
-import { AppError, type GenerationCause } from '@aviary/core';
-import type { DiskLayer } from '../disk/disk-store.ts';
+import type { GenerationCause } from '@aviary/core';
+import type { ImageSet } from '@aviary/images';
+import { allDone, type Clock, type FaultPoints, type Logger } from '@aviary/service-kit';
+import type { DiskLayer, DiskStore } from '../disk/disk-store.ts';
 import type { GenerationDraft } from '../generations/generation-draft.ts';
+import type { GenerationStore } from '../generations/generation-store.ts';
 import { type BackingLayer, fullMemoryPart, type GenerationManifest, statePart } from '../generations/manifest.ts';
-import type { SandboxContext } from './sandbox-context.ts';
-import type { Sandbox } from './sandbox-registry.ts';
+import type { HostLayout } from '../layout.ts';
+import type { Run, SandboxFacts } from '../registry/sandbox-record.ts';
+import type { RunningParts } from '../registry/sandbox-registry.ts';
+import type { VmmIdentity } from '../vmm/vmm.ts';
 import type { GuestStop } from './stopped-guest.ts';
 
 /** The disk layer's name in every generation. */
 export const diskPartName = 'disk.qcow2';
 
+export interface SaveDeps {
+  generations: Pick<GenerationStore, 'begin'>;
+  disks: DiskStore;
+  registry: { clock: Clock };
+  images: ImageSet;
+  identity: VmmIdentity;
+  layout: HostLayout;
+  faults: FaultPoints;
+  logger: Logger;
+}
+
 /** Starts the generation that {@link saveGeneration} completes. Dispose of it: that has no effect on one that was completed. */
-export function beginGeneration({ generations }: SandboxContext, { record }: Sandbox): Promise<GenerationDraft> {
-  const { memory, sandboxId } = record;
-  return generations.begin(sandboxId, memory?.mapping === 'private' ? [memory.source.storage] : []);
+export function beginGeneration(
+  { generations }: Pick<SaveDeps, 'generations'>,
+  sandboxId: string,
+  { memory }: Run,
+): Promise<GenerationDraft> {
+  return generations.begin(sandboxId, memory.mapping === 'private' ? [memory.source.storage] : []);
+}
+
+/** A sandbox whose guest is stopped: what it is, and what its run holds. */
+export interface SavedSandbox {
+  record: SandboxFacts;
+  run: Run;
+  running: Pick<RunningParts, 'vm' | 'slot'>;
 }
 
 /**
  * Completes `draft` with a sandbox's paused microVM: durable when this resolves. Its disk layer is the generation's from then on:
  * the microVM must end, or go on with another layer (see `checkpoint-sandbox.ts`). `isEnding`: its memory file is taken over
- * as well, otherwise copied. Of a guest that was stopped without its help only the disk is saved. When it throws there is no such generation and the microVM may go on as it was.
+ * as well, otherwise copied. Of a guest that was stopped without its help only the disk is saved. When it throws there is no
+ * such generation and the microVM may go on as it was.
  */
 export async function saveGeneration(
-  context: SandboxContext,
-  sandbox: Sandbox,
+  deps: SaveDeps,
+  { record, run, running }: SavedSandbox,
   {
     draft: begun,
     cause,
@@ -32,11 +59,9 @@ export async function saveGeneration(
 ): Promise<GenerationManifest> {
   // Before the guest goes on after a failure: on a full disk it would meet what the draft still takes.
   await using draft = begun;
-  const { images, identity, faults, disks } = context;
-  const { record, running } = sandbox;
+  const { images, identity, faults, disks } = deps;
   const { accelerationNote: _note, accelerationDetail: _detail, ...machine } = identity;
-  const { memory, disk } = record;
-  if (!running || !memory || !disk) throw new AppError('invalid_state', 'only a sandbox with a microVM can be saved');
+  const { memory, disk } = run;
   await faults.hit('pause.before-state');
   const saveState = async () => {
     await running.vm.saveState(draft.path(statePart));
@@ -59,13 +84,13 @@ export async function saveGeneration(
     async () => {
       const [below] = await Promise.all([disks.chain(disk), stop === 'killed' ? undefined : running.vm.flushDisk()]);
       await faults.hit('pause.before-disk');
-      backing = await saveDisk(context, draft, { disk, below });
+      backing = await saveDisk(deps, draft, { disk, below });
     },
   ]);
   return await draft.commit({
     ...(record.generationId === undefined ? {} : { parent: record.generationId }),
     cause,
-    createdAt: new Date(context.registry.clock.now()).toISOString(),
+    createdAt: new Date(deps.registry.clock.now()).toISOString(),
     vcpus: record.vcpus,
     memoryMib: record.memoryMib,
     diskMib: record.diskMib,
@@ -79,18 +104,12 @@ export async function saveGeneration(
   });
 }
 
-/** Runs all at once and resolves when all have ended; throws the first one's error that failed. The disk flushes them together. */
-async function allDone(steps: readonly (() => Promise<unknown>)[]): Promise<void> {
-  for (const result of await Promise.allSettled(steps.map((step) => step())))
-    if (result.status === 'rejected') throw result.reason;
-}
-
 /**
  * Makes a sandbox's disk layer a part, and says what lies under it. Each run puts one more layer on the last, so a disk with as many
  * as may be is written anew in one piece: that takes the longer the more it holds, once in many runs.
  */
 async function saveDisk(
-  { layout, images, disks, logger }: SandboxContext,
+  { layout, images, disks, logger }: SaveDeps,
   draft: GenerationDraft,
   { disk, below }: { disk: DiskLayer; below: readonly DiskLayer[] },
 ): Promise<BackingLayer[]> {

@@ -2,9 +2,11 @@ import { rm } from 'node:fs/promises';
 import { AppError, errorText } from '@aviary/core';
 import type { RunEnd } from '../guest/attached-commands.ts';
 import type { NetworkSlot } from '../network/network-slot.ts';
-import type { SandboxContext } from './sandbox-context.ts';
-import type { SandboxRecord } from './sandbox-record.ts';
-import type { Sandbox } from './sandbox-registry.ts';
+import { launchOf, type SandboxRecord } from '../registry/sandbox-record.ts';
+import type { Sandbox } from '../registry/sandbox-registry.ts';
+import type { StartDeps } from './start-deps.ts';
+
+export type ReleaseDeps = Pick<StartDeps, 'vmm' | 'slots' | 'layout' | 'logger'>;
 
 /** What the followers of its commands are told. */
 function runEndOf({ state }: SandboxRecord): RunEnd {
@@ -17,41 +19,39 @@ function runEndOf({ state }: SandboxRecord): RunEnd {
  * every step and joins the errors.
  */
 export async function releaseMicroVm(
-  context: SandboxContext,
+  { vmm, slots, layout, logger }: ReleaseDeps,
   sandbox: Sandbox,
   { slot }: { slot?: NetworkSlot } = {},
 ): Promise<void> {
-  const { record, running } = sandbox;
+  const { running } = sandbox;
+  const { run, runDirectoryId } = launchOf(sandbox.record);
   const failures: unknown[] = [];
   const attempt = async (step: () => Promise<unknown>) => {
     await step().catch((error: unknown) => failures.push(error));
   };
   delete sandbox.running;
   if (running) {
-    running.guest.attached.endAll(runEndOf(record));
+    running.guest.attached.endAll(runEndOf(sandbox.record));
     await attempt(() => running.vm.kill());
     running.guest[Symbol.dispose]();
-  } else if (record.vmm) {
-    const { vmm } = record;
-    await attempt(async () => (await context.vmm.attach(vmm))?.kill());
+  } else if (run) {
+    await attempt(async () => (await vmm.attach(run.vmm))?.kill());
   }
   const held = slot ?? running?.slot;
   // A slot whose VMM may still run is not given to anybody else.
   if (held && failures.length === 0) {
     // Not awaited: taking it apart takes longer than all the rest. The pool gives it to nobody before, and finishes it before it stops.
-    context.slots.release(held).catch((error: unknown) => {
-      context.logger.warn(
+    slots.release(held).catch((error: unknown) => {
+      logger.warn(
         { slotIndex: held.index, error: errorText(error) },
         'cannot take a network slot apart; the next start of the agent will',
       );
     });
   }
-  await attempt(() => rm(context.layout.sandboxRun(record.homeId), { recursive: true, force: true }));
+  await attempt(() => rm(layout.sandboxRun(runDirectoryId), { recursive: true, force: true }));
   if (failures.length > 0) {
     throw new AppError('internal', `cannot release the microVM: ${failures.map(errorText).join('; ')}`, {
       cause: new AggregateError(failures),
     });
   }
-  delete record.slotIndex;
-  delete record.vmm;
 }

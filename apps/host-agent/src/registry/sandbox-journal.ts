@@ -1,8 +1,10 @@
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { asId, type SandboxId } from '@aviary/core';
+import { AppError, type SandboxId } from '@aviary/core';
 import { syncDirectory, writeDurableFile } from '@aviary/service-kit';
-import type { SandboxRecord } from './sandbox-record.ts';
+import { Value } from 'typebox/value';
+import { migrateRecord } from './migrate-record.ts';
+import { SandboxRecord } from './sandbox-record.ts';
 
 /** One durable file per sandbox. A record that was written is there after a crash, whole; one that was removed is gone. */
 export class SandboxJournal {
@@ -35,11 +37,9 @@ export class SandboxJournal {
       if (!name.endsWith('.json')) continue;
       const file = path.join(this.#directory, name);
       try {
-        const record = JSON.parse(await readFile(file, 'utf8')) as SandboxRecord;
-        asId('sandbox', record.sandboxId);
-        if (record.version !== 1 || `${record.sandboxId}.json` !== name)
-          throw new Error('not a sandbox record of version 1');
-        record.run ??= 1;
+        const record = parseRecord(await readFile(file, 'utf8'));
+        if (`${record.sandboxId}.json` !== name)
+          throw new AppError('integrity', `the record is that of sandbox ${record.sandboxId}`);
         records.push(record);
       } catch (error) {
         onBroken(file, error);
@@ -51,4 +51,19 @@ export class SandboxJournal {
   #file(sandboxId: SandboxId): string {
     return path.join(this.#directory, `${sandboxId}.json`);
   }
+}
+
+/** Reads a journal file, an older format's too. Throws `integrity` naming the field that does not fit the record's state. */
+export function parseRecord(text: string): SandboxRecord {
+  let value: unknown;
+  try {
+    value = migrateRecord(JSON.parse(text));
+  } catch (cause) {
+    throw new AppError('integrity', 'the record is not JSON', { cause });
+  }
+  if (Value.Check(SandboxRecord, value)) return value;
+  const faults = Value.Errors(SandboxRecord, value).map(
+    ({ instancePath, message }) => `${instancePath || '/'} ${message}`,
+  );
+  throw new AppError('integrity', `not a sandbox record: ${faults.slice(0, 3).join('; ')}`);
 }

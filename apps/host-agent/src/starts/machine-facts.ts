@@ -1,7 +1,7 @@
-import type { SandboxContext } from './sandbox-context.ts';
+import type { StartDeps } from './start-deps.ts';
 
 /** What a running sandbox's users may know about the machine under it. */
-export function machineFacts({ identity, images }: SandboxContext): Record<string, string> {
+export function machineFacts({ identity, images }: Pick<StartDeps, 'identity' | 'images'>): Record<string, string> {
   return {
     vmm: identity.vmm,
     vmm_version: identity.version,

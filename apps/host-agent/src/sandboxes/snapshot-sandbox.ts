@@ -1,7 +1,7 @@
 import { asId, type SandboxId, type TeamId, type TemplateId } from '@aviary/core';
 import type { GenerationManifest } from '../generations/manifest.ts';
-import { checkpoint } from '../sandboxes/checkpoint-sandbox.ts';
-import type { SandboxContext } from '../sandboxes/sandbox-context.ts';
+import { type CheckpointDeps, checkpoint } from './checkpoint-sandbox.ts';
+import type { SandboxServices } from './sandbox-services.ts';
 
 export interface SnapshotOptions {
   operationId: string;
@@ -11,10 +11,10 @@ export interface SnapshotOptions {
 
 /** Makes a template of a running sandbox (which goes on) or of a paused one's latest generation. Replaces an older template of that id. */
 export function snapshotSandbox(
-  context: SandboxContext,
+  deps: CheckpointDeps & Pick<SandboxServices, 'registry' | 'templates' | 'generations' | 'preparer'>,
   { operationId, sandboxId, template }: SnapshotOptions,
 ): Promise<GenerationManifest> {
-  const { registry, templates, generations, faults } = context;
+  const { registry, templates, generations, faults, preparer } = deps;
   return registry.lock(sandboxId, async () => {
     const done = templates.find(template);
     const made = done?.operationId === operationId ? generations.get(done.generationId) : undefined;
@@ -23,10 +23,10 @@ export function snapshotSandbox(
     const { state, generationId } = sandbox.record;
     const saved = state === 'paused' && generationId ? generations.get(generationId) : undefined;
     const manifest =
-      saved ?? (await checkpoint(context, registry.getRunning(sandboxId), { operationId, cause: 'template' }));
+      saved ?? (await checkpoint(deps, registry.getRunning(sandboxId), { operationId, cause: 'template' }));
     await faults.hit('snapshot.before-template');
     await templates.save({ ...template, generationId: asId('generation', manifest.id), operationId });
-    context.prepareResume(asId('generation', manifest.id));
+    preparer.prepare(asId('generation', manifest.id));
     return manifest;
   });
 }
@@ -36,15 +36,19 @@ export function snapshotSandbox(
  * not make it fail: the next collection tries again.
  */
 export async function deleteTemplate(
-  context: SandboxContext,
+  {
+    templates,
+    generations,
+    faults,
+    garbage,
+  }: Pick<SandboxServices, 'templates' | 'generations' | 'faults' | 'garbage'>,
   template: { teamId: TeamId; templateId: TemplateId },
 ): Promise<boolean> {
-  const { templates, generations, faults } = context;
   const known = templates.find(template);
   if (!known) return false;
   await faults.hit('template-delete.before-remove');
   await templates.remove(template);
   await faults.hit('template-delete.before-collect');
-  await context.collectGarbage();
+  await garbage.collect();
   return generations.get(known.generationId) !== undefined;
 }

@@ -1,12 +1,12 @@
 import { access } from 'node:fs/promises';
 import { type RestoreFacts, restoreMismatches, type SavedOn } from '../generations/manifest.ts';
 import type { HostLayout } from '../layout.ts';
-import type { SandboxContext } from './sandbox-context.ts';
+import type { StartDeps } from './start-deps.ts';
 
 /** The parts of a host that decide what it can restore. */
 export interface RestoringHost {
   layout: HostLayout;
-  identity: Pick<SandboxContext['identity'], 'vmm' | 'version' | 'machineType' | 'cpuModel' | 'accelerator'>;
+  identity: Pick<StartDeps['identity'], 'vmm' | 'version' | 'machineType' | 'cpuModel' | 'accelerator'>;
   images: { kernel: { version: string }; initramfs: { id: string }; toolbox: { id: string } };
 }
 
