@@ -1,6 +1,7 @@
 import { asId, type SandboxId } from '@aviary/core';
 import type { HostAgent, Template } from '@aviary/proto/hostagent';
 import type { ServiceImpl } from '@connectrpc/connect';
+import { collectPhases } from '../phases.ts';
 import type { Sandbox } from '../registry/sandbox-registry.ts';
 import { createSandbox } from '../sandboxes/create-sandbox.ts';
 import { destroySandbox } from '../sandboxes/destroy-sandbox.ts';
@@ -43,61 +44,72 @@ export function sandboxRoutes(services: SandboxServices): Routes {
   const view = (sandbox: Sandbox) => toSandboxInfo(sandbox, registry.events.sequence);
   return {
     async createSandbox(request) {
-      const sandbox = await createSandbox(services, {
-        operationId: request.operationId,
-        sandboxId: idOf(request.sandboxId),
-        teamId: asId('team', request.teamId),
-        template: templateOf(request.template),
-        vcpus: request.vcpus,
-        memoryMib: request.memoryMib,
-        diskMib: request.diskMib,
-        timeoutSec: request.timeoutSec,
-        defaultUser: request.defaultUser,
-        envs: request.envs,
-      });
-      return { sandbox: view(sandbox) };
+      const { result: sandbox, phases } = await collectPhases(() =>
+        createSandbox(services, {
+          operationId: request.operationId,
+          sandboxId: idOf(request.sandboxId),
+          teamId: asId('team', request.teamId),
+          template: templateOf(request.template),
+          vcpus: request.vcpus,
+          memoryMib: request.memoryMib,
+          diskMib: request.diskMib,
+          timeoutSec: request.timeoutSec,
+          defaultUser: request.defaultUser,
+          envs: request.envs,
+        }),
+      );
+      return { sandbox: view(sandbox), phases };
     },
     async destroySandbox(request) {
       await destroySandbox(services, { sandboxId: idOf(request.sandboxId), operationId: request.operationId });
       return {};
     },
     async pauseSandbox(request) {
-      const sandbox = await pauseSandboxFreeLater(services, {
-        sandboxId: idOf(request.sandboxId),
-        operationId: request.operationId,
-        cause: 'pause',
-        isForced: request.force,
-      });
+      const { result: sandbox, phases } = await collectPhases(() =>
+        pauseSandboxFreeLater(services, {
+          sandboxId: idOf(request.sandboxId),
+          operationId: request.operationId,
+          cause: 'pause',
+          isForced: request.force,
+        }),
+      );
       const node = listGenerations(services, sandbox.record.sandboxId).find(
         ({ manifest }) => manifest.id === sandbox.record.generationId,
       );
-      return { sandbox: view(sandbox), ...(node ? { generation: toGenerationInfo(node) } : {}) };
+      return { sandbox: view(sandbox), phases, ...(node ? { generation: toGenerationInfo(node) } : {}) };
     },
     async resumeSandbox(request) {
-      const sandbox = await resumeSandbox(services, {
-        sandboxId: idOf(request.sandboxId),
-        operationId: request.operationId,
-        timeoutSec: request.timeoutSec,
-        ...(request.generationId === '' ? {} : { generationId: asId('generation', request.generationId) }),
-        isCold: request.cold,
-      });
-      return { sandbox: view(sandbox) };
+      const { result: sandbox, phases } = await collectPhases(() =>
+        resumeSandbox(services, {
+          sandboxId: idOf(request.sandboxId),
+          operationId: request.operationId,
+          timeoutSec: request.timeoutSec,
+          ...(request.generationId === '' ? {} : { generationId: asId('generation', request.generationId) }),
+          isCold: request.cold,
+        }),
+      );
+      return { sandbox: view(sandbox), phases };
     },
     async forkSandbox(request) {
-      const { results, generation } = await forkSandbox(services, {
-        operationId: request.operationId,
-        sandboxId: idOf(request.sandboxId),
-        targets: request.targets.map(({ sandboxId }) => idOf(sandboxId)),
-        timeoutSec: request.timeoutSec,
-      });
+      const { result, phases } = await collectPhases(() =>
+        forkSandbox(services, {
+          operationId: request.operationId,
+          sandboxId: idOf(request.sandboxId),
+          targets: request.targets.map(({ sandboxId }) => idOf(sandboxId)),
+          timeoutSec: request.timeoutSec,
+        }),
+      );
+      const { results, generation } = result;
       return {
-        results: results.map(({ sandboxId, sandbox, error }) => ({
+        results: results.map(({ sandboxId, sandbox, error, phases: own = [] }) => ({
           sandboxId,
+          phases: own,
           error: error?.reason ?? '',
           errorCode: error?.code ?? '',
           ...(sandbox ? { sandbox: view(sandbox) } : {}),
         })),
         generation: toGenerationInfo({ manifest: generation, isPinned: false, isCurrent: false }),
+        phases,
       };
     },
     async createSnapshot(request) {

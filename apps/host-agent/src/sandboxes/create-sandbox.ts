@@ -1,5 +1,6 @@
 import { AppError, checkSandboxSizes, errorText, type GenerationId, type StartPath } from '@aviary/core';
 import { allDone, fromNodeError } from '@aviary/service-kit';
+import { phase } from '../phases.ts';
 import { launchOf } from '../registry/sandbox-record.ts';
 import type { RunningParts, Sandbox } from '../registry/sandbox-registry.ts';
 import { machineFacts } from '../starts/machine-facts.ts';
@@ -72,11 +73,11 @@ async function startNew(deps: Deps, sandbox: Sandbox, template: HostTemplate): P
   }
   const size = { template, vcpus, memoryMib, diskMib };
   const known = bootSnapshots.find(size);
-  if (known && (await takeWarm(deps, sandbox, known))) return 'warm_pool';
+  if (known && (await phase('warm', () => takeWarm(deps, sandbox, known)))) return 'warm_pool';
   let generationId: GenerationId;
   let isNew: boolean;
   try {
-    ({ generationId, isNew } = await bootSnapshots.ensure(size));
+    ({ generationId, isNew } = await phase('boot_snapshot', () => bootSnapshots.ensure(size)));
     warmPool.want(generationId);
   } catch (error) {
     // A guest that cannot be saved can still be booted; one that cannot be booted fails here again, with its own reason.

@@ -2,6 +2,7 @@ import { AppError, asId, type ErrorCode, errorText, type SandboxId, toAppError }
 import { fromNodeError, Semaphore } from '@aviary/service-kit';
 import type { OpenedGeneration } from '../generations/generation-reader.ts';
 import type { GenerationManifest } from '../generations/manifest.ts';
+import { collectPhases, type Phase } from '../phases.ts';
 import { launchOf, type SandboxFacts } from '../registry/sandbox-record.ts';
 import type { Sandbox } from '../registry/sandbox-registry.ts';
 import { machineFacts } from '../starts/machine-facts.ts';
@@ -29,6 +30,8 @@ export interface ForkOptions {
 export interface ForkResult {
   sandboxId: SandboxId;
   sandbox?: Sandbox;
+  /** Of starting this copy. */
+  phases?: Phase[];
   /** Why this copy failed; the others are not affected. */
   error?: { code: ErrorCode; reason: string };
 }
@@ -62,7 +65,9 @@ export async function forkSandbox(
     options.targets.map((sandboxId) =>
       semaphore.run(async (): Promise<ForkResult> => {
         try {
-          return { sandboxId, sandbox: await startCopy(deps, source, generation, { ...options, sandboxId }) };
+          const start = () => startCopy(deps, source, generation, { ...options, sandboxId });
+          const { result: sandbox, phases } = await collectPhases(start);
+          return { sandboxId, sandbox, phases };
         } catch (error) {
           const { code } = toAppError(fromNodeError(error));
           return { sandboxId, error: { code, reason: failureReason(error) } };

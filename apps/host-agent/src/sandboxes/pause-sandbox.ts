@@ -4,6 +4,7 @@ import { type Clock, waitFor } from '@aviary/service-kit';
 import type { GenerationStore } from '../generations/generation-store.ts';
 import { fullMemoryPart, type GenerationManifest } from '../generations/manifest.ts';
 import type { HostLayout } from '../layout.ts';
+import { phase } from '../phases.ts';
 import { launchOf, type SandboxFacts } from '../registry/sandbox-record.ts';
 import type { RunningParts, RunningSandbox, Sandbox, SandboxRegistry } from '../registry/sandbox-registry.ts';
 import { beginGeneration, diskPartName, type SaveDeps, saveGeneration } from '../saving/save-generation.ts';
@@ -95,7 +96,7 @@ export async function pauseRunning(
     const generationId = asId('generation', draft.id);
     await registry.transition(sandbox, { kind: 'pause_begun', operationId, generationId });
     await faults.hit('pause.after-journal');
-    await drain(sandbox);
+    await phase('drain', () => drain(sandbox));
     running.guest.attached.endAll('paused');
     generation = await withStoppedGuest(
       deps,

@@ -1,4 +1,5 @@
 import { AppError, asId, errorText, type GenerationId, type SandboxId } from '@aviary/core';
+import { phase } from '../phases.ts';
 import { remainsOf } from '../registry/sandbox-record.ts';
 import { isRunningSandbox, type Sandbox } from '../registry/sandbox-registry.ts';
 import { machineFacts } from '../starts/machine-facts.ts';
@@ -116,10 +117,10 @@ async function startFrom(
   if (!manifest) throw new AppError('not_found', `there is no generation ${generationId} on this host`);
   const mismatches = isCold ? ['a cold start was asked for'] : await findRestoreMismatches(deps, manifest);
   if (mismatches.length === 0) {
-    await restoreMicroVm(deps, sandbox, await openMemory(deps, generationId));
+    await restoreMicroVm(deps, sandbox, await phase('open', () => openMemory(deps, generationId)));
     return undefined;
   }
-  const { disk } = await generations.open(generationId, { need: 'disk' });
+  const { disk } = await phase('open', () => generations.open(generationId, { need: 'disk' }));
   await bootMicroVm(deps, sandbox, disk, { diskGenerationId: generationId });
   if (manifest.memory.kind === 'none')
     return 'the guest agent did not answer when it was paused: stopped hard, started from its disk';

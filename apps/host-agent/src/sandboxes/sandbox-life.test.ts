@@ -1,5 +1,6 @@
 import { newId, type SandboxId } from '@aviary/core';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { collectPhases } from '../phases.ts';
 import { createSandbox } from './create-sandbox.ts';
 import { destroySandbox } from './destroy-sandbox.ts';
 import { type FakeHost, startFakeHost } from './fake-host.ts';
@@ -95,4 +96,17 @@ it('cuts a fill of the warm pool short when the agent stops, and leaves nothing 
   await expect(warmPool.fillOnce(stop.signal)).rejects.toThrow('the agent stops');
   expect(warmPool.ready).toBe(0);
   expect(await host.holdings()).toEqual(before);
+});
+
+it('tells how long each phase of a command took', async () => {
+  const names = async (work: () => Promise<unknown>) => (await collectPhases(work)).phases.map(({ name }) => name);
+  const first = host.request();
+  const started = ['slot', 'disk', 'restore', 'guest'];
+  expect(await names(() => createSandbox(host.services, first))).toEqual(['boot_snapshot', ...started]);
+  expect(await names(() => pause(first.sandboxId))).toEqual(['drain', 'freeze', 'stop', 'save']);
+  expect(await names(() => resume(first.sandboxId))).toEqual(['open', ...started]);
+  const fork = { sandboxId: first.sandboxId, targets: [newId('sandbox')], operationId: operationId(), timeoutSec: 0 };
+  const { result, phases } = await collectPhases(() => forkSandbox(host.services, fork));
+  expect(phases.map(({ name }) => name)).toEqual(['freeze', 'stop', 'save', 'thaw']);
+  expect(result.results[0]?.phases?.map(({ name }) => name)).toEqual(started);
 });

@@ -1,6 +1,7 @@
 import { AppError, errorText, type SandboxId } from '@aviary/core';
 import { type FaultPoints, hostDiskFull, type Logger, withDeadline } from '@aviary/service-kit';
 import type { GuestClient } from '../guest/guest-client.ts';
+import { phase } from '../phases.ts';
 import type { MicroVm } from '../vmm/vmm.ts';
 
 /** Longest that a guest may take to freeze: it flushes its file systems, and disks are slow. */
@@ -58,23 +59,21 @@ export async function withStoppedGuest<T>(
   if (vm.isOutOfSpace && !isForced) throw hostDiskFull('save the sandbox, whose guest waits for space');
   let isAnswering = false;
   try {
-    isAnswering = await freeze(deps, sandbox, {
-      isForced,
-      timeoutMs: freezeTimeoutMs ?? (isForced ? hungGuestTimeoutMs : defaultFreezeTimeoutMs),
-    });
+    const timeoutMs = freezeTimeoutMs ?? (isForced ? hungGuestTimeoutMs : defaultFreezeTimeoutMs);
+    isAnswering = await phase('freeze', () => freeze(deps, sandbox, { isForced, timeoutMs }));
     await faults.hit('pause.after-freeze');
     // Connections are dead in every copy of the guest. A guest that goes on keeps those in use: what they carry goes on with it.
     if (isGoingOn) guest.closeIdleConnections();
     else guest.closeConnections();
     let stop: GuestStop = 'frozen';
-    if (isAnswering) await vm.pause();
-    else stop = await stopHard(deps, sandbox);
+    if (isAnswering) await phase('stop', () => vm.pause());
+    else stop = await phase('stop', () => stopHard(deps, sandbox));
     await faults.hit('pause.after-stop');
-    const result = await work(stop);
+    const result = await phase('save', () => work(stop));
     isEnding = !isGoingOn;
     return result;
   } finally {
-    if (!isEnding) await thaw(deps, sandbox, isAnswering ? thawTimeoutMs : hungGuestTimeoutMs);
+    if (!isEnding) await phase('thaw', () => thaw(deps, sandbox, isAnswering ? thawTimeoutMs : hungGuestTimeoutMs));
   }
 }
 

@@ -8,6 +8,7 @@ import type { OpenedGeneration } from '../generations/generation-reader.ts';
 import type { GuestClient } from '../guest/guest-client.ts';
 import { sha256Hex } from '../guest/proven-agent.ts';
 import type { NetworkSlot } from '../network/network-slot.ts';
+import { phase } from '../phases.ts';
 import type { Run, SandboxFacts } from '../registry/sandbox-record.ts';
 import { launchOf } from '../registry/sandbox-record.ts';
 import type { RunningParts, Sandbox } from '../registry/sandbox-registry.ts';
@@ -46,16 +47,19 @@ export async function bootMicroVm(
     const memoryPath = layout.sandboxMemory(place.runDirectoryId);
     await createMemoryFile(memoryPath, place.slot.uid);
     const spec = machineSpec(deps, record, { ...place, memoryPath, toolboxPath: images.toolbox.path });
-    const vm = await vmm.boot(spec, AbortSignal.timeout(startTimeoutMs));
+    const vm = await phase('boot', () => vmm.boot(spec, AbortSignal.timeout(startTimeoutMs)));
     await faults.hit('create.after-spawn');
     const guest = deps.connectGuest(place.slot.hostAddress, record);
     sandbox.running = { vm, slot: place.slot, guest };
     const memory = { path: memoryPath, mapping: 'shared' } as const;
     await noteLaunch(deps, sandbox, { ...place, vm, memory, ...(diskGenerationId ? { diskGenerationId } : {}) });
-    await failIfTheVmExits(sandbox.running, async (signal) => {
-      await guest.waitHealthy({ timeoutMs: bootTimeoutMs, signal });
-      await guest.init(guestIdentity(record), { hostToken: record.hostToken, timeoutMs: bootInitTimeoutMs, signal });
-    });
+    const { running } = sandbox;
+    await phase('guest', () =>
+      failIfTheVmExits(running, async (signal) => {
+        await guest.waitHealthy({ timeoutMs: bootTimeoutMs, signal });
+        await guest.init(guestIdentity(record), { hostToken: record.hostToken, timeoutMs: bootInitTimeoutMs, signal });
+      }),
+    );
   });
 }
 
@@ -83,7 +87,8 @@ export async function restoreMicroVm(
     const spec = machineSpec(deps, record, { ...place, memoryPath: base.path, toolboxPath });
     const timeout = AbortSignal.timeout(startTimeoutMs);
     const saved = { statePath, ...(pages ? { pages } : {}) };
-    const vm = await vmm.restore(spec, saved, signal ? AbortSignal.any([timeout, signal]) : timeout);
+    const ends = signal ? AbortSignal.any([timeout, signal]) : timeout;
+    const vm = await phase('restore', () => vmm.restore(spec, saved, ends));
     await faults.hit('resume.after-spawn');
     await vm.resume();
     // The saved guest knows the tokens of when it was saved; it gets this run's with its identity.
@@ -94,13 +99,15 @@ export async function restoreMicroVm(
     const running = { vm, slot: place.slot, guest };
     sandbox.running = running;
     const memory = { path: base.path, mapping: 'private', source: base } as const;
-    await allDone([
-      () => noteLaunch(deps, sandbox, { ...place, vm, memory, diskGenerationId }),
-      () =>
-        failIfTheVmExits(running, (gone) =>
-          identifyRestored(deps, record, { guest, signal: signal ? AbortSignal.any([gone, signal]) : gone }),
-        ),
-    ]);
+    const identify = () =>
+      allDone([
+        () => noteLaunch(deps, sandbox, { ...place, vm, memory, diskGenerationId }),
+        () =>
+          failIfTheVmExits(running, (gone) =>
+            identifyRestored(deps, record, { guest, signal: signal ? AbortSignal.any([gone, signal]) : gone }),
+          ),
+      ]);
+    await phase('guest', identify);
     await faults.hit('resume.after-init');
   });
 }
@@ -158,7 +165,7 @@ async function startInSlot(
   const { registry, slots, disks, layout, faults, logger } = deps;
   const { sandboxId, diskMib } = sandbox.record;
   const { runDirectoryId } = launchOf(sandbox.record);
-  const slot = await slots.acquire();
+  const slot = await phase('slot', () => slots.acquire());
   try {
     await faults.hit('create.after-slot');
     for (const directory of [layout.sandbox(runDirectoryId), layout.sandboxDisk(runDirectoryId)])
@@ -167,7 +174,7 @@ async function startInSlot(
     await mkdir(runDirectory, { recursive: true, mode: 0o700 });
     await chown(runDirectory, slot.uid, slot.uid);
     const layer = layout.sandboxLayer(runDirectoryId, newId('generation'));
-    const disk = await disks.createLayer({ path: layer, base, sizeMib: diskMib, uid: slot.uid });
+    const disk = await phase('disk', () => disks.createLayer({ path: layer, base, sizeMib: diskMib, uid: slot.uid }));
     await faults.hit('create.after-disk');
     const bases = (await disks.chain(disk)).map(({ path: file }) => file);
     await start({ runDirectoryId, slot, disk, bases });
