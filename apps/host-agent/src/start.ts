@@ -119,8 +119,8 @@ export async function startHostAgent(
   const warmPool = new WarmPool({ ...deps, bootSnapshots }, { size: config.warmPoolSize });
   const garbage = new GarbageCollector({ generations }, [
     () => registry.list().flatMap(({ record }) => rootsOf(record)),
-    () => templates.keepers(),
-    () => bootSnapshots.keepers(),
+    () => templates.gcRoots(),
+    () => bootSnapshots.gcRoots(),
   ]);
   const preparer = cleanup.use(new ResumePreparer({ generations, logger }));
   const services: SandboxServices = { ...deps, templates, bootSnapshots, warmPool, garbage, preparer };

@@ -9,7 +9,7 @@ import { LabelBook, noLabels } from './generation-labels.ts';
 import { GenerationReader, type OpenedGeneration, type RestoreMemory } from './generation-reader.ts';
 import { GenerationRemover } from './generation-remover.ts';
 import type { GenerationManifest, StorageRef } from './manifest.ts';
-import { type Keeper, neededParts, preferredMerged } from './needed-parts.ts';
+import { type GcRoot, neededParts, preferredMerged } from './needed-parts.ts';
 import { type GenerationNode, SandboxGenerations } from './sandbox-generations.ts';
 import { type CheckOptions, VerifiedParts } from './verified-parts.ts';
 import { writeMerged } from './write-merged.ts';
@@ -50,8 +50,8 @@ export class GenerationStore {
   readonly #sandboxes: SandboxGenerations;
   readonly #remover: GenerationRemover;
   readonly #reader: GenerationReader;
-  /** What drafts, merges and openings under way read from: kept whatever the keepers say. */
-  readonly #inFlight = new Set<readonly Keeper[]>();
+  /** What drafts, merges and openings under way read from: kept whatever the garbage-collection roots say. */
+  readonly #inFlight = new Set<readonly GcRoot[]>();
   /** Numbers given to drafts that may still be open, so that two never get the same. */
   readonly #givenNumbers = new Map<string, number>();
   readonly #locks = new KeyedLock<string>();
@@ -107,7 +107,7 @@ export class GenerationStore {
   }
 
   /** Starts a generation of a sandbox. `reads`: what it is made from, kept meanwhile. Dispose of the draft. */
-  async begin(sandboxId: string, reads: readonly Keeper[] = []): Promise<GenerationDraft> {
+  async begin(sandboxId: string, reads: readonly GcRoot[] = []): Promise<GenerationDraft> {
     const { layout, faults, clock } = this.#deps;
     const number = 1 + Math.max(this.#sandboxes.lastNumber(sandboxId), this.#givenNumbers.get(sandboxId) ?? 0);
     this.#givenNumbers.set(sandboxId, number);
@@ -136,7 +136,7 @@ export class GenerationStore {
   ): Promise<OpenedGeneration> {
     const manifest = this.get(generationId);
     if (!manifest) throw notFound(generationId);
-    const held: Keeper[] = [{ generationId }];
+    const held: GcRoot[] = [{ generationId }];
     this.#inFlight.add(held);
     try {
       return await this.#reader.open(manifest, options);
@@ -146,7 +146,7 @@ export class GenerationStore {
   }
 
   /** Keeps saved files, whoever else lets go of them, until disposed of: for work that goes on after {@link open}. */
-  hold(...held: readonly Keeper[]): Disposable {
+  hold(...held: readonly GcRoot[]): Disposable {
     this.#inFlight.add(held);
     return { [Symbol.dispose]: () => void this.#inFlight.delete(held) };
   }
@@ -197,12 +197,12 @@ export class GenerationStore {
 
   /**
    * Deletes a generation: hidden at once, removed when nothing needs its files (`deferred` until then). Throws `invalid_state`
-   * for the one that the sandbox would resume from, or that a keeper names.
+   * for the one that the sandbox would resume from, or that a root names.
    */
-  async delete(generationId: string, keepers: readonly Keeper[]): Promise<'removed' | 'deferred'> {
+  async delete(generationId: string, gcRoots: readonly GcRoot[]): Promise<'removed' | 'deferred'> {
     const manifest = this.get(generationId);
     if (!manifest) throw notFound(generationId);
-    if (keepers.some((keeper) => keeper.generationId === generationId))
+    if (gcRoots.some((root) => root.generationId === generationId))
       throw new AppError('invalid_state', 'cannot delete the generation: a sandbox or a template uses it');
     await this.#labels.change(manifest.sandboxId, (labels) => {
       if (!labels.isForgotten && this.#sandboxes.current(manifest.sandboxId) === generationId)
@@ -212,7 +212,7 @@ export class GenerationStore {
         );
       return { ...labels, labels: { ...labels.labels, [generationId]: { isPinned: false, isDeleted: true } } };
     });
-    await this.collectGarbage(keepers);
+    await this.collectGarbage(gcRoots);
     return this.#index.generations.has(generationId) ? 'deferred' : 'removed';
   }
 
@@ -230,16 +230,16 @@ export class GenerationStore {
   }
 
   /**
-   * Removes what nothing needs: beyond each sandbox's newest few, its current and its pinned generations, what `keepers` name (running
+   * Removes what nothing needs: beyond each sandbox's newest few, its current and its pinned generations, what `gcRoots` name (running
    * sandboxes, templates), and whatever any of these reads from. Safe to stop at any point and to run again. One file that cannot be
    * removed, on a full disk above all, keeps no other from it.
    */
-  async collectGarbage(keepers: readonly Keeper[]): Promise<CollectedGarbage> {
+  async collectGarbage(gcRoots: readonly GcRoot[]): Promise<CollectedGarbage> {
     return await this.#locks.run('garbage', async () => {
       // Decided and taken out of the index without an await between: nothing can start to use what is about to be removed.
       const needed = neededParts(this.#index, [
-        ...keepers,
-        ...this.#sandboxes.keepers(),
+        ...gcRoots,
+        ...this.#sandboxes.gcRoots(),
         ...[...this.#inFlight].flat(),
       ]);
       const result: CollectedGarbage = { removed: [], retired: [], failed: [] };
@@ -362,7 +362,7 @@ export class GenerationStore {
       const opened = await this.open(generationId, { need: 'memory', ...(signal ? { signal } : {}) });
       const memory = opened.memory;
       if (!memory || memory.kind === 'full') return;
-      const held: Keeper[] = [{ generationId, storageId: memory.storage.storageId }];
+      const held: GcRoot[] = [{ generationId, storageId: memory.storage.storageId }];
       this.#inFlight.add(held);
       try {
         const { merged, file, stat } = await writeMerged(

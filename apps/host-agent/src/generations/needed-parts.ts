@@ -2,7 +2,7 @@ import type { GenerationIndex } from './generation-index.ts';
 import type { MemoryFacts, MergedManifest, StorageRef } from './manifest.ts';
 
 /** Something that uses a generation: a running sandbox, a template, a label. */
-export interface Keeper {
+export interface GcRoot {
   generationId: string;
   /** The memory file that a running microVM was restored from: its next diff is relative to that one. */
   storageId?: string;
@@ -27,10 +27,10 @@ export function preferredMerged(index: GenerationIndex, generationId: string): M
 }
 
 /**
- * Everything that `keepers` need, directly or through others, worked out from the manifests each time: a stored count could drift from
+ * Everything that `gcRoots` need, directly or through others, worked out from the manifests each time: a stored count could drift from
  * the truth, and then either data is lost or the disk fills.
  */
-export function neededParts(index: GenerationIndex, keepers: Iterable<Keeper>): NeededParts {
+export function neededParts(index: GenerationIndex, gcRoots: Iterable<GcRoot>): NeededParts {
   const needed: NeededParts = { whole: new Set(), parts: new Map(), merged: new Set() };
   const needPart = (generationId: string, part: string) => {
     const parts = needed.parts.get(generationId) ?? new Set();
@@ -52,7 +52,7 @@ export function neededParts(index: GenerationIndex, keepers: Iterable<Keeper>): 
       if (merged) needMemory(merged.memory);
     }
   };
-  for (const { generationId, storageId } of keepers) {
+  for (const { generationId, storageId } of gcRoots) {
     if (storageId !== undefined) needStorage({ generationId, storageId });
     const found = index.generations.get(generationId);
     if (!found || needed.whole.has(generationId)) continue;

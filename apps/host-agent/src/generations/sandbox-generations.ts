@@ -2,7 +2,7 @@ import { sandboxLimits } from '@aviary/core';
 import type { GenerationIndex } from './generation-index.ts';
 import type { LabelBook } from './generation-labels.ts';
 import type { GenerationManifest } from './manifest.ts';
-import type { Keeper } from './needed-parts.ts';
+import type { GcRoot } from './needed-parts.ts';
 
 /** A generation as users see it; `children` were made from it. */
 export interface GenerationNode {
@@ -49,7 +49,7 @@ export class SandboxGenerations {
   }
 
   /** What sandboxes keep for themselves: their newest few, what is pinned, and where they were put. */
-  keepers(): Keeper[] {
+  gcRoots(): GcRoot[] {
     const owners = [...this.#index.generations.values()].map(({ manifest }) => manifest.sandboxId);
     return [...new Set([...owners, ...this.#labels.sandboxIds()])].flatMap((sandboxId) => {
       const { isForgotten, pointer, labels } = this.#labels.get(sandboxId);

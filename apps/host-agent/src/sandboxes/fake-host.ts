@@ -171,7 +171,7 @@ export async function startFakeHost(): Promise<FakeHost> {
     await bootSnapshots.open();
     const garbage = new GarbageCollector({ generations }, [
       () => registry.list().flatMap(({ record }) => rootsOf(record)),
-      () => bootSnapshots.keepers(),
+      () => bootSnapshots.gcRoots(),
     ]);
     const preparer = new ResumePreparer({ generations, logger });
     const warmPool = new WarmPool({ ...deps, bootSnapshots }, { size: 1, now: () => (quietMs += 1_000) });

@@ -91,7 +91,7 @@ it('cuts a fill of the warm pool short when the agent stops, and leaves nothing 
   const before = await host.holdings();
   const stop = new AbortController();
   const { warmPool, bootSnapshots } = host.services;
-  warmPool.want(bootSnapshots.keepers()[0]?.generationId as never);
+  warmPool.want(bootSnapshots.gcRoots()[0]?.generationId as never);
   host.guests.onInit = () => stop.abort(new Error('the agent stops'));
   await expect(warmPool.fillOnce(stop.signal)).rejects.toThrow('the agent stops');
   expect(warmPool.ready).toBe(0);

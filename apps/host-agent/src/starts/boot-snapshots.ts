@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { asId, errorText, type GenerationId, must, newId } from '@aviary/core';
 import { KeyedLock, writeDurableFile } from '@aviary/service-kit';
-import type { Keeper } from '../generations/needed-parts.ts';
+import type { GcRoot } from '../generations/needed-parts.ts';
 import { rehearseRestore } from '../guest/warm-up.ts';
 import { launchOf, type SandboxFacts } from '../registry/sandbox-record.ts';
 import { beginGeneration, saveGeneration } from '../saving/save-generation.ts';
@@ -44,7 +44,7 @@ export class BootSnapshots {
     }
   }
 
-  keepers(): Keeper[] {
+  gcRoots(): GcRoot[] {
     return [...this.#ids.values()].map((generationId) => ({ generationId }));
   }
 

@@ -30,11 +30,11 @@ describe('template store', () => {
     await (await openStore()).save(template);
     const store = await openStore();
     expect(store.find(template)).toEqual(template);
-    expect(store.keepers()).toEqual([{ generationId: template.generationId }]);
+    expect(store.gcRoots()).toEqual([{ generationId: template.generationId }]);
     await store.remove(template);
     expect(store.find(template)).toBeUndefined();
     await store.remove(template);
-    expect((await openStore()).keepers()).toEqual([]);
+    expect((await openStore()).gcRoots()).toEqual([]);
   });
 
   it('refuses to start on a damaged template, whose generation it would not know', async () => {

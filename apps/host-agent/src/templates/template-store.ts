@@ -2,7 +2,7 @@ import { mkdir, readdir, readFile, rm, rmdir } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError, asId, type GenerationId, type TeamId, type TemplateId } from '@aviary/core';
 import { type FaultPoints, nodeErrorCode, syncDirectory, writeDurableFile } from '@aviary/service-kit';
-import type { Keeper } from '../generations/needed-parts.ts';
+import type { GcRoot } from '../generations/needed-parts.ts';
 import type { HostLayout } from '../layout.ts';
 
 /** A template made from a sandbox, on this host: the generation that it starts from. */
@@ -52,7 +52,7 @@ export class TemplateStore {
   }
 
   /** What the templates keep alive. */
-  keepers(): Keeper[] {
+  gcRoots(): GcRoot[] {
     return [...this.#templates.values()].map(({ generationId }) => ({ generationId }));
   }
 
