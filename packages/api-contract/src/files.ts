@@ -114,7 +114,7 @@ export const fileRoutes = {
     path: '/v1/sandboxes/{id}/files/list',
     summary: 'List a directory',
     body: ListFiles,
-    example: { request: { path: '/home/user' }, reply: { entries: [exampleEntry] } },
+    example: { request: { path: '/home/user' }, reply: { entries: [exampleEntry], next_cursor: null } },
     replies: { 200: FileEntries },
   },
   makeDirectory: {

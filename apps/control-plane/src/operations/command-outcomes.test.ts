@@ -16,12 +16,17 @@ const post = (id: string, verb: string, options: object = wait) =>
   platform.call('POST', `/v1/sandboxes/${id}/${verb}`, options);
 const operationOf = async (reply: Reply) =>
   (await platform.call('GET', `/v1/operations/${reply.headers.get('operation-id')}`)).body;
-const report = (event: object) =>
-  platform.call('POST', '/v1/hosts/sandbox-events', {
+/** Tells of something as the host does, after all that it has told and answered of the sandbox so far. */
+const report = async (event: object) => {
+  const when = { occurred_at: new Date(Date.now() + 60_000).toISOString(), run: 1_000, sequence: ++sequence };
+  const { status } = await platform.call('POST', '/v1/hosts/sandbox-events', {
     key: '',
     headers: { 'x-host-token': platform.host.token },
-    body: { events: [{ id: crypto.randomUUID(), occurred_at: new Date(Date.now() + 60_000).toISOString(), ...event }] },
+    body: { events: [{ id: crypto.randomUUID(), ...when, ...event }] },
   });
+  expect(status).toBe(204);
+};
+let sequence = 1_000_000;
 const called = (rpc: string, count = 1) =>
   waitFor(
     { what: `${rpc} being called`, timeoutMs: 10_000 },
