@@ -17,7 +17,7 @@ const stopTimeoutMs = 30_000;
 const pausedAtOnce = 4;
 /** What a platform keeps in its data directory; nothing else there is touched. */
 const ownDirectories = ['bootstrap', 'control-plane', 'host', 'images', 'logs'];
-const ownFiles = ['up.json', 'up.lock'];
+const ownFiles = ['up.json', 'up.lock', 'ports.json'];
 
 /** `aviary down`: nothing of the platform runs on this machine any more. */
 export const downCommand: Command = {
