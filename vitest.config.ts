@@ -3,7 +3,8 @@ import path from 'node:path';
 import { defineConfig } from 'vitest/config';
 
 // One project after the other: together they would fight for the processors that the guests emulate theirs on.
-// A file's suffix says what it needs: x.test.ts nothing, x.pg.test.ts PostgreSQL, x.vm.test.ts root and QEMU.
+// A file's suffix says what it needs: x.test.ts nothing, x.pg.test.ts PostgreSQL, x.vm.test.ts root and QEMU, x.lab.test.ts the
+// machine with KVM that `npm run lab` starts and runs them in.
 const roots = ['apps/*/src', 'packages/*/src', 'scripts'];
 // Waiting for a process to start takes seconds on a busy machine; a condition that comes true ends the wait at once.
 const expectOptions = { poll: { timeout: 15_000 } };
@@ -57,6 +58,18 @@ export default defineConfig({
           testTimeout: 180_000,
           hookTimeout: 600_000,
           sequence: { groupOrder: 2 },
+        },
+      },
+      {
+        test: {
+          expect: expectOptions,
+          name: 'lab',
+          include: process.env['AVIARY_LAB'] === '1' ? files('.lab.test.ts') : [],
+          fileParallelism: false,
+          // All of it runs on a software CPU, guests on one inside another.
+          testTimeout: 300_000,
+          hookTimeout: 600_000,
+          sequence: { groupOrder: 3 },
         },
       },
     ],

@@ -59,7 +59,7 @@ async function main(): Promise<number> {
     () => ensureHostPackages(output, signal),
     (names) => (names.length > 0 ? `${names.length} installed` : 'all there'),
   );
-  await steps.run('build guest images', () => ensureImages(config.dataDir, output, signal));
+  await steps.run('build guest images', () => ensureImages({ dataDir: config.dataDir }, output, signal));
   await using platform = await steps.run('start the platform', () =>
     startPlatform({
       config,

@@ -11,6 +11,8 @@ export interface CliConfig {
   dataDir: string;
   /** Where the host agents of this machine find each other. */
   runDirectory: string;
+  /** The guest images in the data directory were made elsewhere and are used as they are. */
+  areImagesPrebuilt: boolean;
   /** Where `aviary up` lets the control plane and the host agent listen. */
   controlPlaneHost: string;
   controlPlanePort: number;
@@ -36,6 +38,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     apiUrl: reader.string('AVIARY_API_URL', localUrl(controlPlaneHost, controlPlanePort)),
     isApiUrlSet: ['AVIARY_API_URL', 'AVIARY_HOST', 'AVIARY_PORT'].some((name) => reader.optional(name) !== undefined),
     apiKey: reader.optional('AVIARY_API_KEY'),
+    areImagesPrebuilt: reader.boolean('AVIARY_PREBUILT_IMAGES'),
     dataDir: path.resolve(reader.string('AVIARY_DATA_DIR', '/var/lib/aviary')),
     runDirectory: reader.string('AVIARY_RUN_DIR', '/run/aviary'),
     controlPlaneHost,

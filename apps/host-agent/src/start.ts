@@ -81,7 +81,7 @@ export async function startHostAgent(
   const registry = new SandboxRegistry({ journal, clock: systemClock, events, logger });
   const { cpuModel } = config;
   const vmm = createVmm({ layout, images, cgroupParent: `aviary-${claim.prefix}`, cpuModel, faults });
-  const identity = await vmm.probe(AbortSignal.timeout(60_000));
+  const identity = await vmm.probe(AbortSignal.timeout(120_000));
   logger.info(identity, 'VMM ready');
   const disks = createDiskStore({ dataDir: config.dataDir });
   const generations = await GenerationStore.open({ layout, clock: systemClock, logger, faults }, { readerGid: vmmGid });

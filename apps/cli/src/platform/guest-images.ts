@@ -1,4 +1,5 @@
 import { fileURLToPath } from 'node:url';
+import { AppError } from '@aviary/core';
 import type { ImageProgress } from '@aviary/images';
 import type { Output } from '../output.ts';
 
@@ -32,8 +33,23 @@ export async function ensureHostPackages(output: Output, signal: AbortSignal): P
   return names;
 }
 
+export interface ImagesRequest {
+  dataDir: string;
+  /** They are used as they are, and have to be there. */
+  arePrebuilt?: boolean;
+}
+
 /** Brings the guest images up to date with this checkout, showing a bar; says nothing when they are. */
-export async function ensureImages(dataDir: string, output: Output, signal: AbortSignal): Promise<void> {
+export async function ensureImages(
+  { dataDir, arePrebuilt = false }: ImagesRequest,
+  output: Output,
+  signal: AbortSignal,
+): Promise<void> {
+  if (arePrebuilt) {
+    if (await hasImages(dataDir)) return;
+    const fix = `copy them to ${dataDir}/images, or build them by unsetting AVIARY_PREBUILT_IMAGES`;
+    throw new AppError('invalid_state', `cannot start: there are no prebuilt guest images; ${fix}`);
+  }
   const { buildImages } = await loadBuilders();
   const guestAgentEntry = fileURLToPath(new URL('../../../guest-agent/src/main.ts', import.meta.url));
   await buildImages({ dataDir, guestAgentEntry, signal, onProgress: (progress) => showProgress(output, progress) });

@@ -37,7 +37,7 @@ export const upCommand: Command = {
     // First: minutes of building for a port that is in use help nobody.
     await using reservation = await reservePlatform({ config, signal, onNote });
     await ensureHostPackages(output, signal);
-    await ensureImages(config.dataDir, output, signal);
+    await ensureImages({ dataDir: config.dataDir, arePrebuilt: config.areImagesPrebuilt }, output, signal);
     const onLine = makeLinePrinter(context);
     const platform = await startPlatform({ config, reservation, signal, onLine, onStep: onNote });
     try {

@@ -9,6 +9,7 @@ import { runProgram, waitFor } from '@aviary/service-kit';
 import { type Client, createClient } from '@connectrpc/connect';
 import { createConnectTransport, Http2SessionManager } from '@connectrpc/connect-node';
 import { type ControlPlaneStub, startControlPlaneStub } from '../control-plane/control-plane-stub.ts';
+import { patienceMs } from './patience.ts';
 import { linkImages } from './test-images.ts';
 
 /** What a host holds on behalf of sandboxes, counted from the outside: the kernel and the disk are asked, not the agent. */
@@ -109,17 +110,16 @@ export async function startAgentHarness({
       });
       const started = child;
       exited = new Promise((resolve) => started.once('exit', () => resolve()));
-      await waitFor(
-        { what: `the host agent's first answer; its log: ${log.slice(-2_000)}`, timeoutMs: 60_000, intervalMs: 50 },
-        async () => {
-          if (started.exitCode !== null || started.signalCode !== null)
-            throw new Error(`the host agent ended: ${log.slice(-3_000)}`);
-          return client.listSandboxes({}, { timeoutMs: 1_000 }).then(
-            () => true,
-            () => false,
-          );
-        },
-      );
+      const start = { what: "the host agent's first answer", timeoutMs: patienceMs(60_000), intervalMs: 50 };
+      await waitFor(start, async () => {
+        if (started.exitCode !== null || started.signalCode !== null) throw new Error('the host agent ended');
+        return client.listSandboxes({}, { timeoutMs: patienceMs(1_000) }).then(
+          () => true,
+          () => false,
+        );
+      }).catch((cause: unknown) => {
+        throw new Error(`the host agent does not serve; its log: ${log.slice(-3_000)}`, { cause });
+      });
     },
     async stop(signal = 'SIGKILL') {
       child?.kill(signal);

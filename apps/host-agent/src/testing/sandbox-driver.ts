@@ -6,9 +6,10 @@ import { waitFor } from '@aviary/service-kit';
 import { readAppError } from '@aviary/service-kit/connect-errors';
 import { ConnectError } from '@connectrpc/connect';
 import { type AgentHarness, minimalRequest } from './agent-harness.ts';
+import { patienceMs } from './patience.ts';
 
 /** Longest that one command to the agent may take in a test. */
-const commandTimeoutMs = 90_000;
+const commandTimeoutMs = patienceMs(90_000);
 
 /** A refused command, as the control plane sees it. */
 export interface Refusal {
@@ -152,7 +153,10 @@ export class SandboxDriver {
     void this.agent.waitExit().then(() => {
       isDead = true;
     });
-    await waitFor({ what: `the agent's death at ${point}`, timeoutMs: 20_000, intervalMs: 10 }, async () => isDead);
+    await waitFor(
+      { what: `the agent's death at ${point}`, timeoutMs: patienceMs(20_000), intervalMs: 10 },
+      async () => isDead,
+    );
   }
 
   /** Waits until the host holds exactly what `sandboxIds` need: a VMM and a directory for each that runs, a record for each. */
@@ -166,7 +170,7 @@ export class SandboxDriver {
       return isExact ? undefined : { processes, records: kept, sandboxDirectories, drafts };
     };
     await waitFor(
-      { what: `only ${running} running of ${records} sandboxes`, timeoutMs: 15_000, intervalMs: 50 },
+      { what: `only ${running} running of ${records} sandboxes`, timeoutMs: patienceMs(15_000), intervalMs: 50 },
       async () => (await count()) === undefined,
     ).catch(async (error: unknown) => {
       throw new Error(`${String(error)}: ${JSON.stringify(await count())}`);
@@ -197,7 +201,7 @@ export class SandboxDriver {
       return [...generations.filter((id) => !known.has(id)), ...(await readdir(path.join(host, 'merged')))];
     };
     await waitFor(
-      { what: 'an empty store of saved states', timeoutMs: 15_000, intervalMs: 50 },
+      { what: 'an empty store of saved states', timeoutMs: patienceMs(15_000), intervalMs: 50 },
       async () => (await excess()).length === 0,
     ).catch(async (error: unknown) => {
       throw new Error(`${String(error)}: ${JSON.stringify(await excess())}`);

@@ -6,9 +6,13 @@ import { runProgram } from '@aviary/service-kit';
 
 const repository = path.resolve(import.meta.dirname, '../../../..');
 
-/** The data directory with the images that tests boot: built once, kept under `.cache` unless AVIARY_TEST_DATA_DIR names another. */
+/**
+ * The data directory with the images that tests boot: built once, kept under `.cache` unless AVIARY_TEST_DATA_DIR names another. With
+ * AVIARY_PREBUILT_IMAGES=1, as in the lab, they are there already.
+ */
 export async function testImages(): Promise<string> {
   const dataDir = process.env['AVIARY_TEST_DATA_DIR'] ?? path.join(repository, '.cache/test-data');
+  if (process.env['AVIARY_PREBUILT_IMAGES'] === '1') return dataDir;
   const guestAgentEntry = path.join(repository, 'apps/guest-agent/src/main.ts');
   if (!existsSync(guestAgentEntry)) throw new Error(`${guestAgentEntry} is missing`);
   await buildImages({ dataDir, guestAgentEntry, onProgress: () => undefined, signal: AbortSignal.timeout(540_000) });

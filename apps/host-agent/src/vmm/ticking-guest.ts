@@ -1,12 +1,13 @@
 import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { waitFor } from '@aviary/service-kit';
+import { patienceMs } from '../testing/patience.ts';
 import type { MicroVm } from './vmm.ts';
 
 // The guest of the conformance suite, which counts, seen from outside. See `createSpec` in `vmm-conformance.ts`.
 
 export const pageBytes = 4096;
-export const tickTimeoutMs = 60_000;
+export const tickTimeoutMs = patienceMs(60_000);
 
 /** The last whole `tick N` line of a console; 0 when there is none. */
 export function lastTick(consoleText: string): number {

@@ -17,7 +17,7 @@ export interface ProbeOptions {
   cachePath: string;
   /** Unprivileged identity of the probe's VMM. */
   uid: number;
-  /** Longest life of the probe guest. Default 30 000: a machine that is itself a guest needs many times what others do. */
+  /** Longest life of the probe guest. Default 60 000: a machine that is itself a guest needs many times what others do. */
   timeoutMs?: number;
 }
 
@@ -83,7 +83,7 @@ async function whyNotKvm(settings: LaunchSettings, options: ProbeOptions, signal
   } catch {
     return { note: 'there is no /dev/kvm, or it is closed to the host agent' };
   }
-  const { timeoutMs = 30_000, uid } = options;
+  const { timeoutMs = 60_000, uid } = options;
   const runDirectory = await mkdtemp(path.join(tmpdir(), 'aviary-probe-'));
   try {
     await chown(runDirectory, uid, uid);

@@ -27,7 +27,7 @@ export interface QemuVmmOptions {
   cgroupParent?: string;
   /** QEMU's name of a processor model for guests under KVM, e.g. `EPYC`. Default: the host's own processor. */
   cpuModel?: string;
-  /** Longest start of a VMM process. Default 10 000. */
+  /** Longest start of a VMM process, on a machine with much to do. Default 30 000. */
   startTimeoutMs?: number;
 }
 
@@ -171,7 +171,7 @@ export class QemuVmm implements Vmm {
   async #readSettings(): Promise<LaunchSettings> {
     const {
       cgroupParent = 'aviary',
-      startTimeoutMs = 10_000,
+      startTimeoutMs = 30_000,
       cpuModel,
       workDirectory,
       faults = new FaultPoints(),

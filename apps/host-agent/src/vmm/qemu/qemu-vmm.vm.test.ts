@@ -7,6 +7,7 @@ import { loadImages } from '@aviary/images';
 import { runProgram } from '@aviary/service-kit';
 import type { DiskLayer } from '../../disk/disk-store.ts';
 import { Qcow2DiskStore } from '../../disk/qcow2-disk-store.ts';
+import { patienceMs } from '../../testing/patience.ts';
 import { testImages } from '../../testing/test-images.ts';
 import { readCgroupLayout } from '../process/cgroup.ts';
 import { findMappings } from '../process/dirty-pages.ts';
@@ -68,7 +69,7 @@ async function makeHarness(images: { kernelPath: string; initramfsPath: string }
   await chmod(toolboxPath, 0o644);
   await chmod(initramfsPath, 0o644);
   const workDirectory = path.join(directory, 'vmm-root');
-  const probe = { ...images, cachePath: path.join(directory, 'probe.json'), uid, timeoutMs: 5_000 };
+  const probe = { ...images, cachePath: path.join(directory, 'probe.json'), uid, timeoutMs: patienceMs(5_000) };
 
   const disks = new Qcow2DiskStore({ dataDir: directory });
   const diskDirectory = path.join(directory, 'disks');
