@@ -70,7 +70,6 @@ function machineArguments(
   return [
     ...['-M', 'q35', '-accel', `tcg,thread=multi,tb-size=${translationCacheMib}`, '-cpu', cpu],
     ...['-smp', String(vcpus), '-m', `${memoryMib}M`, '-nodefaults', '-no-user-config', '-nographic', '-no-reboot'],
-    ...(process.env['LAB_DEBUG'] ? ['-d', 'cpu_reset,guest_errors', '-D', '/var/tmp/lab-x/qemu.log'] : []),
     ...['-kernel', kernel, '-initrd', initramfs, '-append', parameters],
     ...drive(drives.root, 'ext4'),
     ...drive(drives.data, 'ext4'),
