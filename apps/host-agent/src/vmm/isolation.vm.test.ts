@@ -27,11 +27,12 @@ async function filesOfOthers(own: string): Promise<string[]> {
 }
 
 interface RunningRecord {
-  vmm: { pid: number; runDirectory: string };
+  run: { vmm: { pid: number; runDirectory: string } };
 }
 
 async function expectConfined(sandboxId: SandboxId, neighbour: SandboxId): Promise<void> {
-  const { vmm } = (await drive.record(sandboxId)) as unknown as RunningRecord;
+  const { run } = (await drive.record(sandboxId)) as unknown as RunningRecord;
+  const { vmm } = run;
   const { pid } = vmm;
   const own = path.dirname(vmm.runDirectory);
   const status = await readFile(`/proc/${pid}/status`, 'utf8');
@@ -45,7 +46,7 @@ async function expectConfined(sandboxId: SandboxId, neighbour: SandboxId): Promi
 
   const others = await filesOfOthers(own);
   const neighbourDirectory = path.dirname(
-    ((await drive.record(neighbour)) as unknown as RunningRecord).vmm.runDirectory,
+    ((await drive.record(neighbour)) as unknown as RunningRecord).run.vmm.runDirectory,
   );
   expect(others.filter((file) => file.startsWith(`${neighbourDirectory}/`))).not.toEqual([]);
   for (const name of ['memory.img', 'state.bin', 'disk.qcow2'])
