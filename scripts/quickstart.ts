@@ -44,9 +44,7 @@ async function main(): Promise<number> {
   if (!isRoot()) {
     return await runAsRoot({
       what: 'the quick start',
-      argv: process.argv.slice(1),
       env: process.env,
-      isTerminal: process.stdin.isTTY === true,
       note: (text) => output.note(text),
       signal,
     });

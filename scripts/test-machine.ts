@@ -23,12 +23,5 @@ export async function prepareMachine(): Promise<void> {
 
 /** Runs this script again as root; see {@link runAsRoot}. */
 export async function rerunAsRoot(what: string): Promise<number> {
-  return await runAsRoot({
-    what,
-    argv: process.argv.slice(1),
-    env: process.env,
-    isTerminal: process.stdin.isTTY === true,
-    note: (text) => output.note(text),
-    signal,
-  });
+  return await runAsRoot({ what, env: process.env, note: (text) => output.note(text), signal });
 }

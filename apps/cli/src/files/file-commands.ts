@@ -3,7 +3,7 @@ import { AppError } from '@aviary/core';
 import { AviaryError, type FileEntry } from '@aviary/sdk';
 import type { Command, CommandContext, Flag, Flags } from '../command.ts';
 import { renderTable } from '../output.ts';
-import { sandboxIdArg } from '../sandboxes/sandbox-commands.ts';
+import { sandboxIdArg } from '../sandboxes/find-sandbox.ts';
 import { type CopyContext, renderCount } from './copy-context.ts';
 import { getDirectory, getFile, placeFor } from './get-files.ts';
 import { lookAt, readAll, readLocal } from './local-file.ts';

@@ -4,10 +4,7 @@ import { AppError } from '@aviary/core';
 export interface RootRequest {
   /** What root is needed for, e.g. "'aviary up'". */
   what: string;
-  /** The program to run again, as `process.argv` without Node: script and arguments. */
-  argv: readonly string[];
   env: Readonly<Record<string, string | undefined>>;
-  isTerminal: boolean;
   note: (text: string) => void;
   /** Aborting ends the program that runs as root. */
   signal: AbortSignal;
@@ -28,10 +25,11 @@ export function isRoot(): boolean {
  * Runs this program again through sudo and resolves with its exit code. Throws `forbidden` that says what is missing
  * when sudo is not installed or does not let this user in.
  */
-export async function runAsRoot({ what, argv, env, isTerminal, note, signal }: RootRequest): Promise<number> {
+export async function runAsRoot({ what, env, note, signal }: RootRequest): Promise<number> {
   const reason = `${what} needs root: microVMs get network namespaces, cgroups and users of their own`;
   note(`${reason}; asking sudo …`);
   // Without a terminal a password can not be typed: fail instead of hanging on the question.
+  const isTerminal = process.stdin.isTTY === true;
   const flags = isTerminal ? [] : ['-n'];
   const trial = spawnSync('sudo', [...flags, 'true'], { stdio: 'inherit' });
   if (trial.error) throw new AppError('forbidden', `${reason}; sudo is not installed: run it as root`);
@@ -41,7 +39,9 @@ export async function runAsRoot({ what, argv, env, isTerminal, note, signal }: R
   }
   const kept = keptVariables(env);
   const preserve = kept.length > 0 ? [`--preserve-env=${kept.join(',')}`] : [];
-  const child = spawn('sudo', [...flags, ...preserve, process.execPath, ...argv], { stdio: 'inherit' });
+  const child = spawn('sudo', [...flags, ...preserve, process.execPath, ...process.argv.slice(1)], {
+    stdio: 'inherit',
+  });
   const forward = () => child.kill('SIGTERM');
   signal.addEventListener('abort', forward, { once: true });
   return await new Promise((resolve, reject) => {

@@ -7,6 +7,7 @@ import { AviaryClient, type Sandbox } from '@aviary/sdk';
 import { waitFor } from '@aviary/service-kit';
 import type { Command, CommandContext } from '../command.ts';
 import { ExitWith, exitCodes } from '../exit-codes.ts';
+import { livingStatuses } from '../sandboxes/find-sandbox.ts';
 import { destroyAll } from '../sandboxes/wait-running.ts';
 import { isRoot, runAsRoot } from './become-root.ts';
 import { findPlatform } from './platform-lock.ts';
@@ -35,7 +36,9 @@ export const downCommand: Command = {
   examples: ['aviary down', 'aviary down --purge'],
   async run(context, { flags }) {
     const { config, output, signal } = context;
-    if (!isRoot()) throw new ExitWith(await becomeRoot(context));
+    const onNote = (text: string) => output.note(text);
+    if (!isRoot())
+      throw new ExitWith(await runAsRoot({ what: "'aviary down'", env: config.env, note: onNote, signal }));
     if (!existsSync(path.join(config.dataDir, 'control-plane')) && !existsSync(path.join(config.dataDir, 'host')))
       throw new AppError('not_found', `there is no platform in ${config.dataDir}; AVIARY_DATA_DIR says where to look`);
     const isPurge = flags.boolean('purge');
@@ -111,18 +114,7 @@ async function pauseOne({ id }: Sandbox, sandboxes: AviaryClient['sandboxes']): 
 }
 
 async function destroyEach({ output, signal }: CommandContext, sandboxes: AviaryClient['sandboxes']): Promise<number> {
-  const status = [
-    'pending',
-    'starting',
-    'running',
-    'pausing',
-    'paused',
-    'resuming',
-    'hibernated',
-    'missing',
-    'error',
-  ] as const;
-  const all = await Array.fromAsync(sandboxes.list({ status, pageSize: 200 }, { signal }));
+  const all = await Array.fromAsync(sandboxes.list({ status: livingStatuses, pageSize: 200 }, { signal }));
   output.progress(`destroying ${all.length} sandboxes …`);
   await destroyAll(
     { sandboxes },
@@ -149,15 +141,4 @@ async function removeData(dataDir: string): Promise<void> {
   for (const name of [...ownDirectories, ...ownFiles])
     await rm(path.join(dataDir, name), { recursive: true, force: true, maxRetries: 5 });
   await rmdir(dataDir).catch(() => undefined); // others' files may be there
-}
-
-async function becomeRoot({ config, output, signal }: CommandContext): Promise<number> {
-  return await runAsRoot({
-    what: "'aviary down'",
-    argv: process.argv.slice(1),
-    env: config.env,
-    isTerminal: process.stdin.isTTY === true,
-    note: (text) => output.note(text),
-    signal,
-  });
 }

@@ -32,8 +32,8 @@ export const upCommand: Command = {
   examples: ['aviary up', 'AVIARY_DATA_DIR=~/aviary aviary up', 'AVIARY_PORT=8080 aviary up'],
   async run(context) {
     const { config, output, signal } = context;
-    if (!isRoot()) throw new ExitWith(await becomeRoot(context));
     const onNote = (text: string) => output.note(text);
+    if (!isRoot()) throw new ExitWith(await runAsRoot({ what: "'aviary up'", env: config.env, note: onNote, signal }));
     // First: minutes of building for a port that is in use help nobody.
     await using reservation = await reservePlatform({ config, signal, onNote });
     await ensureHostPackages(output, signal);
@@ -49,17 +49,6 @@ export const upCommand: Command = {
     }
   },
 };
-
-async function becomeRoot({ config, output, signal }: CommandContext): Promise<number> {
-  return await runAsRoot({
-    what: "'aviary up'",
-    argv: process.argv.slice(1),
-    env: config.env,
-    isTerminal: process.stdin.isTTY === true,
-    note: (text) => output.note(text),
-    signal,
-  });
-}
 
 function announce({ output, config }: CommandContext, platform: Platform): void {
   const docsUrl = `${platform.apiUrl}/docs`;

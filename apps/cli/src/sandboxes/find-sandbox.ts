@@ -6,7 +6,8 @@ import type { Argument, CommandContext } from '../command.ts';
 const wholeId = /^sb-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 /** How few characters of an id may stand for it. */
 const minPartLength = 3;
-const living = sandboxStatuses.filter((status) => status !== 'stopped');
+/** Statuses of sandboxes that there still are: what there is to see or to clean up. */
+export const livingStatuses = sandboxStatuses.filter((status) => status !== 'stopped');
 
 /** The argument that names a sandbox: `sb-…`, a part of it, or the name that it was created with. */
 export const sandboxIdArg: Argument = {
@@ -24,7 +25,7 @@ export const nameLabel = 'name';
  */
 async function findSandboxId({ client, signal }: CommandContext, text: string): Promise<string> {
   if (wholeId.test(text)) return text;
-  const all = await Array.fromAsync(client().sandboxes.list({ status: living, pageSize: 200 }, { signal }));
+  const all = await Array.fromAsync(client().sandboxes.list({ status: livingStatuses, pageSize: 200 }, { signal }));
   const named = all.filter(({ metadata }) => metadata?.[nameLabel] === text);
   const found = named.length > 0 ? named : all.filter((sandbox) => isPartOf(text, sandbox));
   const [only, ...others] = found;

@@ -2,13 +2,11 @@ import { type SandboxStatus, sandboxStatuses } from '@aviary/core';
 import type { Sandbox } from '@aviary/sdk';
 import { type Command, type CommandContext, type Flags, parsePairs } from '../command.ts';
 import { ExitWith, exitCodes, UsageError } from '../exit-codes.ts';
-import { sandboxIdArg } from './find-sandbox.ts';
+import { livingStatuses, sandboxIdArg } from './find-sandbox.ts';
 import { renderSandbox, renderSandboxes } from './render-sandbox.ts';
 import { createFlags, defaultWaitSec, readCreateFlags, waitFlags } from './sandbox-flags.ts';
 import { showTime } from './show-time.ts';
 import { createSettled, creating, destroyAll } from './wait-running.ts';
-
-export { sandboxIdArg };
 
 /** `waitSec` and the signal for a call that changes a sandbox's state. */
 export function waitOptions(context: CommandContext, flags: Flags): { waitSec: number; signal: AbortSignal } {
@@ -27,9 +25,6 @@ export function showSettled(
   output.note(`aviary: it is ${sandbox.status}, not ${expected}${reason}`);
   throw new ExitWith(sandbox.status === 'error' ? exitCodes.failure : exitCodes.timeout);
 }
-
-/** Listed unless --all: what there is to see or to clean up. */
-const listedByDefault = sandboxStatuses.filter((status) => status !== 'stopped');
 
 export const sandboxCommands: readonly Command[] = [
   {
@@ -60,7 +55,7 @@ export const sandboxCommands: readonly Command[] = [
     async run({ client, output, signal }, { flags }) {
       const limit = flags.integer('limit') ?? 1_000;
       const chosen = readStatuses(flags.strings('status'));
-      const status = chosen.length > 0 ? chosen : flags.boolean('all') ? sandboxStatuses : listedByDefault;
+      const status = chosen.length > 0 ? chosen : flags.boolean('all') ? sandboxStatuses : livingStatuses;
       const found: Sandbox[] = [];
       for await (const sandbox of client().sandboxes.list({ status, pageSize: Math.min(limit, 100) }, { signal })) {
         found.push(sandbox);
@@ -178,7 +173,7 @@ async function chooseSandboxes(
   if (ids.length > 0 === isChosen)
     throw new UsageError("'aviary sandbox rm' needs either ids, or --all, or --metadata KEY=VALUE");
   if (ids.length > 0) return ids;
-  const all = await Array.fromAsync(client().sandboxes.list({ status: listedByDefault, pageSize: 200 }, { signal }));
+  const all = await Array.fromAsync(client().sandboxes.list({ status: livingStatuses, pageSize: 200 }, { signal }));
   return all.filter(({ metadata }) => labels.every(([name, value]) => metadata[name] === value)).map(({ id }) => id);
 }
 

@@ -1,6 +1,7 @@
 import type { Command } from '../command.ts';
 import { renderTable } from '../output.ts';
-import { sandboxIdArg, showSettled, waitOptions } from './sandbox-commands.ts';
+import { sandboxIdArg } from './find-sandbox.ts';
+import { showSettled, waitOptions } from './sandbox-commands.ts';
 import { waitFlags } from './sandbox-flags.ts';
 import { showTime } from './show-time.ts';
 
