@@ -27,7 +27,7 @@ export const downCommand: Command = {
   details: [
     'Pauses every running sandbox, with its memory, then stops the platform. The next `aviary up` finds all of them.',
     'With --purge every sandbox and snapshot is destroyed, and the data directory is emptied; what stays are the Debian packages',
-    'that were installed, and net.ipv4.ip_forward=1 until the next boot.',
+    'that were installed, and until the next boot net.ipv4.ip_forward=1, an empty cgroup and a firewall table without links.',
   ].join('\n'),
   flags: {
     purge: { type: 'boolean', summary: 'destroy all sandboxes, snapshots and images as well' },
