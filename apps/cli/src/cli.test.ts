@@ -306,6 +306,14 @@ describe('aviary logs', () => {
     logs.add('control-plane', 'elsewhere');
     expect((await inProcess('logs', 'host-agent', '-n', '1')).stdout).toBe('host-agent    | warn slow disk ms=12\n');
     expect((await inProcess('logs', '--json')).stdout).toContain(line);
+    // Both together in the order of their times; what has none follows what it came after.
+    const at = (time: number, msg: string) => JSON.stringify({ level: 30, time, msg });
+    logs.add('control-plane', at(5, 'later'));
+    logs.add('control-plane', 'a stack');
+    logs.add('host-agent', at(3, 'between'));
+    expect((await inProcess('logs', '-n', '3')).stdout).toBe(
+      'host-agent    | info between\ncontrol-plane | info later\ncontrol-plane | a stack\n',
+    );
     expect((await inProcess('logs', 'frobnicator')).stderr).toContain('there are control-plane and host-agent');
   });
 
@@ -358,6 +366,17 @@ describe('what goes wrong', () => {
     const keyless = await start(['sandbox', 'list'], { AVIARY_API_KEY: '' }).ended;
     expect(keyless.code).toBe(5);
     expect(keyless.stderr).toContain('set AVIARY_API_KEY');
+  });
+
+  it('speaks of flags, not of the fields that they set', async () => {
+    api.refuseCreate = { code: 'invalid_request', message: 'memory_mb must be at least 256' };
+    expect((await inProcess('sandbox', 'create', '--memory', '1')).stderr).toContain('--memory must be at least 256');
+    api.refuseCreate = { code: 'invalid_request', message: 'body/vcpus must be at most 32' };
+    expect((await inProcess('sandbox', 'create', '--vcpus', '99')).stderr).toContain(
+      'aviary: --vcpus must be at most 32',
+    );
+    api.refuseCreate = { code: 'invalid_request', message: 'the vcpus are too many' };
+    expect((await inProcess('sandbox', 'create')).stderr).toContain('the vcpus are too many');
   });
 
   it('is JSON with --json', async () => {

@@ -30,6 +30,8 @@ export class FakeApi implements AsyncDisposable {
     string,
     { name: string; status: string; memory_mb: number; disk_size_mb: number; created_at: string }
   >();
+  /** Why the next sandboxes are refused. */
+  refuseCreate: { code: string; message: string } | undefined;
   readonly requests: { method: string; path: string; body: string }[] = [];
   /** Frames that clients sent on streams. */
   readonly frames: Record<string, unknown>[] = [];
@@ -106,6 +108,8 @@ export class FakeApi implements AsyncDisposable {
     }
     if (noun !== 'sandboxes') return void refuse(404, 'not_found', 'no such route');
     if (id === '') {
+      if (request.method === 'POST' && this.refuseCreate)
+        return void refuse(400, this.refuseCreate.code, this.refuseCreate.message);
       if (request.method === 'POST') return void reply(202, this.addSandbox({ ...parse(data), ...this.created }));
       const wanted = url.searchParams.get('status')?.split(',') ?? [];
       const items = [...this.sandboxes.values()].filter(({ status }) => wanted.includes(status));

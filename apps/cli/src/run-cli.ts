@@ -108,19 +108,17 @@ function describeError(error: unknown, advice: string | undefined): Record<strin
   };
 }
 
-/** Fields of the API by the flags that set them here: whoever typed a flag does not know the field. */
+/** Flags by the fields of the API that they alone set: whoever typed a flag does not know the field. */
 const flagsOfFields: Readonly<Record<string, string>> = {
   memory_mb: '--memory',
   disk_size_mb: '--disk',
   vcpus: '--vcpus',
-  timeout_sec: '--idle-timeout',
 };
 
 function inFlags(message: string): string {
-  return message.replace(
-    /^(?:body\/)?(memory_mb|disk_size_mb|vcpus|timeout_sec)\b/,
-    (field) => flagsOfFields[field] ?? field,
-  );
+  const [start = '', field = ''] = /^(?:body\/)?(\w+)/.exec(message) ?? [];
+  const flag = Object.hasOwn(flagsOfFields, field) ? flagsOfFields[field] : undefined;
+  return flag === undefined ? message : `${flag}${message.slice(start.length)}`;
 }
 
 function adviceFor(error: unknown): string | undefined {

@@ -52,17 +52,26 @@ const hiddenFields = new Set(['level', 'time', 'name', 'pid', 'hostname', 'msg']
 
 /** A JSON log line as `level message key=value …`; anything else unchanged. */
 export function readableLogLine(line: string): string {
-  if (!line.startsWith('{')) return line;
-  let entry: Record<string, unknown>;
-  try {
-    entry = JSON.parse(line) as Record<string, unknown>;
-  } catch {
-    return line;
-  }
-  const level = levelNames[Number(entry['level'])];
-  if (!level) return line;
+  const entry = parseEntry(line);
+  const level = levelNames[Number(entry?.['level'])];
+  if (!entry || !level) return line;
   const fields = Object.entries(entry)
     .filter(([name]) => !hiddenFields.has(name))
     .map(([name, value]) => `${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`);
   return [level, entry['msg'], ...fields].filter(Boolean).join(' ');
+}
+
+/** When a JSON log line was written, in Unix milliseconds; undefined for anything else. */
+export function timeOfLogLine(line: string): number | undefined {
+  const time = parseEntry(line)?.['time'];
+  return typeof time === 'number' ? time : undefined;
+}
+
+function parseEntry(line: string): Record<string, unknown> | undefined {
+  if (!line.startsWith('{')) return undefined;
+  try {
+    return JSON.parse(line) as Record<string, unknown>;
+  } catch {
+    return undefined;
+  }
 }

@@ -1,10 +1,8 @@
-import { type FileHandle, open, stat } from 'node:fs/promises';
-import { createInterface } from 'node:readline';
-import { AppError } from '@aviary/core';
-import { nodeErrorCode, systemClock } from '@aviary/service-kit';
+import { systemClock } from '@aviary/service-kit';
 import type { Command, CommandContext } from '../command.ts';
 import { UsageError } from '../exit-codes.ts';
-import { LineTail, readableLogLine } from './log-lines.ts';
+import { LineTail, readableLogLine, timeOfLogLine } from './log-lines.ts';
+import { LogReader } from './log-reader.ts';
 import { serviceLogFile } from './service-logs.ts';
 
 const services = ['control-plane', 'host-agent'] as const;
@@ -27,73 +25,42 @@ export const logsCommand: Command = {
       throw new UsageError(`there is no service ${JSON.stringify(service)}; there are ${services.join(' and ')}`);
     const chosen = service === undefined ? services : [service];
     const count = flags.integer('lines') ?? defaultLines;
-    await Promise.all(
-      chosen.map(async (name) => {
-        await using log = await LogReader.open(serviceLogFile(context.config.dataDir, name));
-        const tail = new LineTail(count);
-        await log.readLines((line) => tail.add(line));
-        for (const line of tail.lines()) print(context.output, name, line);
-        if (flags.boolean('follow')) await follow(context, name, log);
-      }),
-    );
+    await using opened = new AsyncDisposableStack();
+    const logs: ServiceLog[] = [];
+    for (const name of chosen) {
+      const reader = opened.use(await LogReader.open(serviceLogFile(context.config.dataDir, name)));
+      logs.push({ service: name, reader });
+    }
+    await showTails(context, logs, count);
+    if (flags.boolean('follow')) await Promise.all(logs.map((log) => follow(context, log)));
   },
 };
 
-async function follow({ output, signal }: CommandContext, service: string, log: LogReader): Promise<void> {
+interface ServiceLog {
+  service: string;
+  reader: LogReader;
+}
+
+/** Prints the last lines of all services together, in the order in which they were written. */
+async function showTails({ output }: CommandContext, logs: readonly ServiceLog[], count: number): Promise<void> {
+  const lines: { service: string; line: string; atMs: number }[] = [];
+  for (const { service, reader } of logs) {
+    const tail = new LineTail(count);
+    await reader.readLines((line) => tail.add(line));
+    let atMs = 0;
+    for (const line of tail.lines()) {
+      // A line without a time belongs to the one before it.
+      atMs = timeOfLogLine(line) ?? atMs;
+      lines.push({ service, line, atMs });
+    }
+  }
+  for (const { service, line } of lines.toSorted((a, b) => a.atMs - b.atMs).slice(-count)) print(output, service, line);
+}
+
+async function follow({ output, signal }: CommandContext, { service, reader }: ServiceLog): Promise<void> {
   for (;;) {
     await systemClock.sleep(followMs, signal);
-    await log.readLines((line) => print(output, service, line));
-  }
-}
-
-/** Reads a log that grows, and goes on with the next file when a new one was begun under its name. */
-class LogReader implements AsyncDisposable {
-  readonly #name: string;
-  #handle: FileHandle;
-  #at = 0;
-
-  private constructor(name: string, handle: FileHandle) {
-    this.#name = name;
-    this.#handle = handle;
-  }
-
-  /** Throws `not_found` when there is no log, `forbidden` when this user may not read it. */
-  static async open(name: string): Promise<LogReader> {
-    return new LogReader(name, await openLog(name));
-  }
-
-  /** Calls `onLine` with each line that was written since the last call. */
-  async readLines(onLine: (line: string) => void): Promise<void> {
-    await this.#readRest(onLine);
-    const [mine, present] = await Promise.all([this.#handle.stat(), stat(this.#name).catch(() => undefined)]);
-    if (present === undefined || mine.ino === present.ino) return;
-    const handle = await openLog(this.#name);
-    await this.#handle.close();
-    this.#handle = handle;
-    this.#at = 0;
-    await this.#readRest(onLine);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#handle.close();
-  }
-
-  async #readRest(onLine: (line: string) => void): Promise<void> {
-    const stream = this.#handle.createReadStream({ start: this.#at, autoClose: false });
-    for await (const line of createInterface({ input: stream })) onLine(line);
-    this.#at += stream.bytesRead;
-  }
-}
-
-async function openLog(name: string): Promise<FileHandle> {
-  try {
-    return await open(name);
-  } catch (error) {
-    const code = nodeErrorCode(error);
-    if (code === 'ENOENT')
-      throw new AppError('not_found', `there is no log in ${name}; 'aviary up' writes it, AVIARY_DATA_DIR says where`);
-    if (code === 'EACCES') throw new AppError('forbidden', `${name} may be read by root only: try with sudo`);
-    throw error;
+    await reader.readLines((line) => print(output, service, line));
   }
 }
 
