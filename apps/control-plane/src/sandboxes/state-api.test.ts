@@ -72,6 +72,25 @@ test('a snapshot is a template: it fixes the size, can be replaced and deleted',
   expect([unknown.status, unknown.body.error.details.available]).toEqual([404, ['minimal']]);
 });
 
+test('of two that replace one snapshot at once, both succeed, and the name is one of theirs', async () => {
+  const { id } = await createRunning();
+  const body = { sandbox_id: id, name: 'contested' };
+  const first = (await platform.call('POST', '/v1/snapshots', { body, ...wait })).body.id;
+  const release = platform.agent.hold('createSnapshot');
+  const replace = () => platform.call('POST', '/v1/snapshots', { body: { ...body, overwrite: true }, ...wait });
+  const replacing = [replace(), replace()];
+  await expect
+    .poll(() => platform.agent.calls.filter(({ rpc }) => rpc === 'createSnapshot').length)
+    .toBeGreaterThanOrEqual(3);
+  release();
+  const replies = await Promise.all(replacing);
+  expect(replies.map(({ status }) => status)).toEqual([201, 201]);
+  const { items } = (await platform.call('GET', '/v1/snapshots?type=snapshot')).body;
+  const named = items.filter(({ name }: { name: string }) => name === 'contested');
+  expect(named).toHaveLength(1);
+  expect(named[0].id).not.toBe(first);
+});
+
 test('a failed pause leaves the sandbox running, with the reason; a lost microVM is an error that can be resumed', async () => {
   const { id } = await createRunning();
   platform.agent.failNext('pauseSandbox', new AppError('disk_full', 'no space for the memory'));

@@ -1,4 +1,4 @@
-import { AppError, must, newId, type TemplateId } from '@aviary/core';
+import { AppError, must, newId } from '@aviary/core';
 import type { UnitOfWork } from '@aviary/database';
 import { currentTrace } from '@aviary/service-kit';
 import type { ServiceContext } from '../context.ts';
@@ -11,6 +11,7 @@ import {
   completeTemplate,
   deleteTemplate,
   failTemplate,
+  findOwnTemplate,
   findTemplate,
   retireTemplate,
 } from '../templates/template-store.ts';
@@ -28,7 +29,7 @@ export function snapshotHandlers(deps: Deps): OperationHandlers<Definitions> {
   return { snapshot_create: createHandler(deps), snapshot_delete: deleteHandler(deps) };
 }
 
-/** Saves a sandbox's state as a template; with `replaces`, the old one goes when the new one is whole. */
+/** Saves a sandbox's state as a template; with `replaces`, the one that has its name goes when the new one is whole. */
 function createHandler(deps: Deps): OperationHandlers<Definitions>['snapshot_create'] {
   const { db } = deps.database;
   return {
@@ -51,7 +52,7 @@ function createHandler(deps: Deps): OperationHandlers<Definitions>['snapshot_cre
         ),
       );
       return async (unit) => {
-        if (replaces) await retire(unit, operation, replaces);
+        if (replaces) await retireHolder(unit, operation);
         const row = await completeTemplate(
           unit.db,
           { teamId: operation.teamId, id: templateId },
@@ -77,12 +78,17 @@ function createHandler(deps: Deps): OperationHandlers<Definitions>['snapshot_cre
   };
 }
 
-/** Frees the old template's name and leaves its deletion to any replica: the lease of that operation is over at once. */
-async function retire(
+/**
+ * Frees the name of the new template from the one that has it now, another replacement perhaps that was whole before, and leaves that
+ * one's deletion to any replica: the lease of its operation is over at once.
+ */
+async function retireHolder(
   { db }: UnitOfWork,
-  { id: owner, teamId }: OperationOf<Definitions, 'snapshot_create'>,
-  templateId: TemplateId,
+  { id: owner, teamId, payload }: OperationOf<Definitions, 'snapshot_create'>,
 ): Promise<void> {
+  const holder = await findOwnTemplate(db, teamId, payload.name);
+  if (!holder || holder.id === payload.templateId) return;
+  const templateId = holder.id;
   await retireTemplate(db, { teamId, id: templateId });
   const deletion: NewOperation<Definitions, 'snapshot_delete'> = {
     teamId,
