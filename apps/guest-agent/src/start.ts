@@ -39,7 +39,7 @@ export async function startGuestAgent(
   let rpcHandler: Promise<RpcHandler> | undefined;
   // Loading the services takes longer than all else here: the server listens first.
   const rpc = () => {
-    rpcHandler ??= import('./rpc/rpc-handler.ts').then(({ createRpcHandler }) =>
+    rpcHandler ??= import('./rpc-handler.ts').then(({ createRpcHandler }) =>
       createRpcHandler({ registry, users, files, settings, watchers }),
     );
     return rpcHandler;
