@@ -1,5 +1,17 @@
 import { execFileSync, spawn } from 'node:child_process';
-import { chmod, mkdir, mkdtemp, readFile, readlink, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  readlink,
+  rm,
+  stat,
+  symlink,
+  truncate,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileLimits } from '@aviary/core';
@@ -132,6 +144,25 @@ it('writes nothing outside of its target, whatever a guest lists', async () => {
   expect((await aviary('files', 'get', '-r', id, '/copy', directory)).code).toBe(0);
   expect(await readFile(at('copy', 'dir', 'file'), 'utf8')).toBe('inside');
   await expect(stat(at('outside', 'file'))).rejects.toThrow('ENOENT');
+});
+
+it('goes through no link, of an earlier copy or of this one, to what a guest lists below it', async () => {
+  await mkdir(at('outside'));
+  await mkdir(at('copy'));
+  await symlink(at('outside'), at('copy', 'old'));
+  const link = { path: '/copy/new', type: 'directory', symlink_target: at('outside') };
+  for (const listing of [
+    [{ path: '/copy/old/file', type: 'file' }],
+    [{ path: '/copy/old/dir', type: 'directory' }],
+    [link, { path: '/copy/new/link', type: 'file', symlink_target: '/' }],
+    [link, { path: '/copy/new/file', type: 'file' }],
+  ]) {
+    api.listings.set('/copy', [{ path: '/copy/first', type: 'directory' }, ...listing]);
+    for (const { path: name } of listing) api.files.set(name, Buffer.from('x'));
+    const { code, stderr } = await aviary('files', 'get', '-r', id, '/copy', directory);
+    expect([code, stderr]).toEqual([1, expect.stringContaining('the guest listed')]);
+    expect(await readdir(at('outside'))).toEqual([]);
+  }
 });
 
 it('makes directories, and removes one only when told to', async () => {

@@ -47,6 +47,8 @@ export async function getDirectory(context: CopyContext, source: string, place: 
   count.directories++;
   const links: { to: string; target: string }[] = [];
   const files: { entry: FileEntry; to: string }[] = [];
+  // What is made here is no link, and only what is directly in it is written: a name that leads through anything else leads anywhere.
+  const made = new Set([place]);
   // As the guest calls it: `source` may be relative to a home there. The first entry is in the directory itself.
   let base: string | undefined;
   const walk = async (directory: string, above: number): Promise<void> => {
@@ -54,6 +56,7 @@ export async function getDirectory(context: CopyContext, source: string, place: 
       base ??= path.posix.dirname(entry.path);
       const parts = partsBelow(base, entry.path);
       const to = path.join(place, ...parts);
+      if (!made.has(path.dirname(to))) throw notBelow(path.posix.dirname(entry.path), entry.path);
       if (entry.symlink_target !== null) links.push({ to, target: entry.symlink_target });
       else if (entry.type === 'file') files.push({ entry, to });
       else if (entry.type !== 'directory') count.skipped.push(entry.path);
@@ -61,6 +64,7 @@ export async function getDirectory(context: CopyContext, source: string, place: 
         count.directories++;
         await replaceLink(to);
         await makePlace(to);
+        made.add(to);
         if (parts.length - above === listedLevels) await walk(entry.path, parts.length);
       }
     }
@@ -109,7 +113,11 @@ function partsBelow(directory: string, guestPath: string): string[] {
   const parts = guestPath.slice(top.length).split('/');
   const isBelow = guestPath.startsWith(top) && parts.every((part) => part !== '' && !/^\.\.?$/.test(part));
   if (!isBelow || parts.some((part) => part.includes(path.sep))) {
-    throw new AppError('integrity', `the guest listed ${JSON.stringify(guestPath)} as something in ${directory}`);
+    throw notBelow(directory, guestPath);
   }
   return parts;
+}
+
+function notBelow(directory: string, guestPath: string): AppError {
+  return new AppError('integrity', `the guest listed ${JSON.stringify(guestPath)} as something in ${directory}`);
 }
