@@ -1,6 +1,7 @@
 import { newId, type SandboxId } from '@aviary/core';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { collectPhases } from '../phases.ts';
+import type { MicroVm, Vmm } from '../vmm/vmm.ts';
 import { createSandbox } from './create-sandbox.ts';
 import { destroySandbox } from './destroy-sandbox.ts';
 import { type FakeHost, startFakeHost } from './fake-host.ts';
@@ -84,6 +85,28 @@ it('is an error when its microVM ends, and comes back from its disk; a resume th
   host.guests.isSilent = false;
   expect((await resume(sandboxId)).record).toMatchObject({ state: 'running', startPath: 'cold_fallback' });
   expect(host.told.slice(-3)).toEqual(['sandbox.error', 'sandbox.resume_failed', 'sandbox.resumed']);
+});
+
+it('ends a restored microVM that does not go on, before its slot is for others', async () => {
+  const { record } = await createSandbox(host.services, host.request());
+  await pause(record.sandboxId);
+  const restored: MicroVm[] = [];
+  const vmm = {
+    ...{
+      boot: host.services.vmm.boot.bind(host.services.vmm),
+      attach: host.services.vmm.attach.bind(host.services.vmm),
+    },
+    restore: async (...request: Parameters<Vmm['restore']>) => {
+      const vm = await host.services.vmm.restore(...request);
+      vm.resume = () => Promise.reject(new Error('no answer'));
+      restored.push(vm);
+      return vm;
+    },
+  } as Vmm;
+  const request = { sandboxId: record.sandboxId, operationId: operationId(), timeoutSec: 60, isCold: false };
+  await expect(resumeSandbox({ ...host.services, vmm }, request)).rejects.toThrow('no answer');
+  expect(await restored[0]?.exited).toMatchObject({ reason: 'killed' });
+  expect([...host.slots.taken]).toEqual([]);
 });
 
 it('cuts a fill of the warm pool short when the agent stops, and leaves nothing of it', async () => {

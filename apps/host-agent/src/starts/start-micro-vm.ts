@@ -48,9 +48,10 @@ export async function bootMicroVm(
     await createMemoryFile(memoryPath, place.slot.uid);
     const spec = machineSpec(deps, record, { ...place, memoryPath, toolboxPath: images.toolbox.path });
     const vm = await phase('boot', () => vmm.boot(spec, AbortSignal.timeout(startTimeoutMs)));
-    await faults.hit('create.after-spawn');
     const guest = deps.connectGuest(place.slot.hostAddress, record);
+    // First of all: what fails from here on must end the microVM, and the record does not name it yet.
     sandbox.running = { vm, slot: place.slot, guest };
+    await faults.hit('create.after-spawn');
     const memory = { path: memoryPath, mapping: 'shared' } as const;
     await noteLaunch(deps, sandbox, { ...place, vm, memory, ...(diskGenerationId ? { diskGenerationId } : {}) });
     const { running } = sandbox;
@@ -89,15 +90,16 @@ export async function restoreMicroVm(
     const saved = { statePath, ...(pages ? { pages } : {}) };
     const ends = signal ? AbortSignal.any([timeout, signal]) : timeout;
     const vm = await phase('restore', () => vmm.restore(spec, saved, ends));
-    await faults.hit('resume.after-spawn');
-    await vm.resume();
     // The saved guest knows the tokens of when it was saved; it gets this run's with its identity.
     const guest = deps.connectGuest(place.slot.hostAddress, {
       hostToken: manifest.guestAgentToken,
       accessToken: record.accessToken,
     });
     const running = { vm, slot: place.slot, guest };
+    // First of all: what fails from here on must end the microVM, and the record does not name it yet.
     sandbox.running = running;
+    await faults.hit('resume.after-spawn');
+    await vm.resume();
     const memory = { path: base.path, mapping: 'private', source: base } as const;
     const identify = () =>
       allDone([
