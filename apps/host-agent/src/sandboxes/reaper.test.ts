@@ -94,6 +94,26 @@ it('tries a pause that failed again, not at once', async () => {
   expect(await pausedAt(100_000)).toBe(40_000);
 });
 
+it('looks at the others when it cannot tell about one', async () => {
+  const sandboxes = Array.from({ length: 2 }, () => {
+    const record = { ...records.running, sandboxId: newId('sandbox'), lastActiveAtMs: 0 };
+    return { record, running: {}, openStreams: 0 } as unknown as Sandbox;
+  });
+  const clock = new VirtualClock();
+  await clock.advance(1_000_000);
+  const registry = { clock, list: () => sandboxes, isLocked: () => false, touch: () => undefined };
+  const paused: SandboxId[] = [];
+  const reaper = new Reaper({
+    ...{ registry, logger: silentLogger, pause: async (id) => void paused.push(id) },
+    cpuUsedMs: async (sandbox) => {
+      if (sandbox === sandboxes[0]) throw new Error('too many open files');
+      return undefined;
+    },
+  });
+  await reaper.runOnce();
+  expect(paused).toEqual([sandboxes[1]?.record.sandboxId]);
+});
+
 it('lets pauses under way end when it stops, and begins none after that', async () => {
   const running = Array.from({ length: 6 }, () => {
     const record = { ...records.running, sandboxId: newId('sandbox'), lastActiveAtMs: 0 };

@@ -51,7 +51,12 @@ export class Reaper implements AsyncDisposable {
     this.#cpu.keepOnly(new Set(watched.map(({ record }) => record.sandboxId)));
     await Promise.all(
       watched.map(async (sandbox) => {
-        const isQuiet = await this.#isQuiet(sandbox);
+        const isQuiet = await this.#isQuiet(sandbox).catch((error: unknown) => {
+          // Nobody waits for a round: it must not fail, nor must one sandbox keep the others waiting.
+          const { sandboxId } = sandbox.record;
+          this.#deps.logger.warn({ sandboxId, error: errorText(error) }, 'cannot tell whether a microVM works');
+          return false;
+        });
         if (isQuiet && this.#isDue(sandbox)) await this.#semaphore.run(() => this.#pauseIfDue(sandbox));
       }),
     );
