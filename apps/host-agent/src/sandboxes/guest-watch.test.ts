@@ -8,12 +8,14 @@ let isOutOfSpace = false;
 let isHealthy = true;
 let freeBytes = 0;
 let isLocked = false;
+let onMeasure: () => void;
 let sandbox: RunningSandbox;
 let told: (string | undefined)[] = [];
 let watch: GuestWatch;
 
 beforeEach(() => {
   [isOutOfSpace, isHealthy, freeBytes, isLocked, told] = [false, true, 0, false, []];
+  onMeasure = () => undefined;
   const vm = {
     get isOutOfSpace() {
       return isOutOfSpace;
@@ -34,7 +36,11 @@ beforeEach(() => {
     void told.push(facts?.reason);
   const events = { push, sequence: 0 };
   const registry = { list: () => [sandbox], isLocked: () => isLocked, events };
-  watch = new GuestWatch({ registry, logger: silentLogger, freeBytes: async () => freeBytes });
+  const measure = async () => {
+    onMeasure();
+    return freeBytes;
+  };
+  watch = new GuestWatch({ registry, logger: silentLogger, freeBytes: measure });
 });
 
 it('says that a guest waits for space, lets it go on when there is some, and takes the words back', async () => {
@@ -48,6 +54,20 @@ it('says that a guest waits for space, lets it go on when there is some, and tak
   expect(isOutOfSpace).toBe(false);
   expect(told).toEqual([expect.anything(), 'what was before']);
   expect(visibleReason(sandbox)).toBe('what was before');
+});
+
+it('leaves a guest alone that a command has stopped meanwhile', async () => {
+  isOutOfSpace = true;
+  freeBytes = 2 ** 30;
+  onMeasure = () => {
+    isLocked = true;
+  };
+  await watch.lookForSpace();
+  expect(isOutOfSpace).toBe(true);
+  isLocked = false;
+  onMeasure = () => undefined;
+  await watch.lookForSpace();
+  expect(isOutOfSpace).toBe(false);
 });
 
 it('says that a guest is silent after some looks in a row, and that it answers again', async () => {

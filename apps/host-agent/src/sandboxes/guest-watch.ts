@@ -4,6 +4,7 @@ import {
   type GuestTrouble,
   isRunningSandbox,
   type RunningSandbox,
+  type Sandbox,
   type SandboxRegistry,
   subjectOf,
   visibleReason,
@@ -46,6 +47,8 @@ export class GuestWatch {
       }
       await this.#tell(sandbox, 'host_disk_full');
       if ((await this.#deps.freeBytes()) < worthwhileBytes) continue;
+      // A forced pause may have stopped the guest meanwhile, and is saving what it must not change.
+      if (this.#isBusy(sandbox, running)) continue;
       await running.vm.resume().catch((error: unknown) => {
         this.#deps.logger.warn(
           { sandboxId: sandbox.record.sandboxId, error: errorText(error) },
@@ -66,12 +69,7 @@ export class GuestWatch {
     if (running.vm.isOutOfSpace) return;
     const isAlive = await running.guest.isHealthy({ timeoutMs: healthTimeoutMs });
     // A pause that began meanwhile is why it did not answer.
-    if (
-      sandbox.running !== running ||
-      sandbox.record.state !== 'running' ||
-      this.#deps.registry.isLocked(sandbox.record.sandboxId)
-    )
-      return;
+    if (this.#isBusy(sandbox, running)) return;
     const silent = isAlive ? 0 : (this.#silent.get(running) ?? 0) + 1;
     this.#silent.set(running, silent);
     if (isAlive && running.trouble === 'guest_silent') await this.#tell(sandbox, undefined);
@@ -86,6 +84,12 @@ export class GuestWatch {
         (sandbox): sandbox is RunningSandbox =>
           isRunningSandbox(sandbox) && !sandbox.record.isInternal && !registry.isLocked(sandbox.record.sandboxId),
       );
+  }
+
+  /** Whether a command is under way, or has ended the run that was looked at. */
+  #isBusy(sandbox: Sandbox, running: RunningSandbox['running']): boolean {
+    const { record } = sandbox;
+    return sandbox.running !== running || record.state !== 'running' || this.#deps.registry.isLocked(record.sandboxId);
   }
 
   async #tell(sandbox: RunningSandbox, trouble: GuestTrouble | undefined): Promise<void> {
