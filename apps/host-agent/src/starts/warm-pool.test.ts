@@ -11,18 +11,26 @@ function fakePool(size: number) {
   const made: string[] = [];
   const time = { nowMs: 0 };
   const generations = { restoredRecord: async () => 'as it was' };
-  const deps = { generations, logger: silentLogger } as unknown as WarmPoolDeps;
+  const layout = { sandboxRun: () => '/nonexistent' };
+  const deps = { generations, layout, logger: silentLogger } as unknown as WarmPoolDeps;
+  const killed: string[] = [];
   const make = async (_deps: unknown, generationId: string) => {
     made.push(generationId);
     const { promise: exited } = Promise.withResolvers();
-    const warm = { record: { sandboxId: newId('sandbox') }, running: { vm: { exited } } };
+    const kill = async () => {
+      killed.push(generationId);
+      throw new Error('it does not end');
+    };
+    const guest = { attached: { endAll: () => undefined }, [Symbol.dispose]: () => undefined };
+    const record = { sandboxId: newId('sandbox'), state: 'starting', launch: { runDirectoryId: newId('sandbox') } };
+    const warm = { record, running: { vm: { exited, kill }, guest } };
     return { warm, generation: {}, imageRecord: 'as it was' } as unknown as WarmEntry;
   };
   const pool = new WarmPool(deps, { size, make, now: () => time.nowMs });
   const fill = async (times = 1) => {
     for (let time = 0; time < times; time++) await pool.fillOnce(never);
   };
-  return { pool, made, time, fill };
+  return { pool, made, killed, time, fill };
 }
 
 it('makes one at a time of what was used last, and none while the host is busy', async () => {
@@ -41,4 +49,22 @@ it('makes one at a time of what was used last, and none while the host is busy',
   expect(made).toEqual([two, two, one, one]);
   expect(await pool.take(one)).toBeDefined();
   expect([pool.ready, await pool.take(three)]).toEqual([3, undefined]);
+});
+
+it('ends all that it lets go of, though one does not end', async () => {
+  const { pool, made, killed, time, fill } = fakePool(2);
+  const fillAll = async () => {
+    time.nowMs += 1_000;
+    await fill(5);
+  };
+  pool.want(one);
+  await fillAll();
+  pool.want(two);
+  pool.want(three);
+  await fillAll();
+  expect(killed).toEqual([one, one]);
+  expect(made).toEqual([one, one, three, three, two, two]);
+  await pool.drain();
+  expect(killed).toHaveLength(6);
+  expect(pool.ready).toBe(0);
 });

@@ -127,7 +127,7 @@ export class WarmPool {
   async drain(): Promise<void> {
     const all = [...this.#ready.values()].flat();
     this.#ready.clear();
-    await Promise.all(all.map(({ warm }) => releaseSandbox(this.#deps, warm)));
+    await Promise.all(all.map(({ warm }) => this.#release(warm)));
   }
 
   /** Lets go of snapshots that were not used for longest. */
@@ -136,7 +136,7 @@ export class WarmPool {
       const [oldest] = this.#ready;
       if (!oldest) return;
       this.#ready.delete(oldest[0]);
-      for (const { warm } of oldest[1]) await releaseSandbox(this.#deps, warm);
+      for (const { warm } of oldest[1]) await this.#release(warm);
     }
   }
 
