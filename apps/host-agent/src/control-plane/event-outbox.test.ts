@@ -78,3 +78,16 @@ test('what a crash left after an acknowledgement is not sent again, and what is 
   expect(await next.pending()).toEqual([]);
   expect(await readdir(directory)).toEqual(['acknowledged']);
 });
+
+test('a push between a look and the wait for one is not waited for, nor is anything once the agent stops', async () => {
+  const outbox = await open();
+  const never = new AbortController().signal;
+  expect(await outbox.pending()).toEqual([]);
+  await outbox.push('sandbox.started', subject);
+  await outbox.waitForPush(600_000, never);
+  expect(await outbox.pending()).toHaveLength(1);
+  await outbox.waitForPush(600_000, AbortSignal.abort());
+  const woken = outbox.waitForPush(600_000, never);
+  await outbox.push('sandbox.paused', subject);
+  await woken;
+});

@@ -57,6 +57,8 @@ export class EventOutbox {
   /** One at a time, so that files appear in the order of their numbers. */
   readonly #turn = new Semaphore(1);
   #sequence = 0;
+  /** What {@link sequence} was when somebody looked last. */
+  #lookedAt = 0;
   #wake: () => void = () => undefined;
 
   constructor({ directory, clock, logger }: { directory: string; clock: Clock; logger: Logger }) {
@@ -103,6 +105,7 @@ export class EventOutbox {
 
   /** Events not yet acknowledged, oldest first, at most 100. */
   async pending(): Promise<SandboxEvent[]> {
+    this.#lookedAt = this.#sequence;
     const names = (await readdir(this.#directory)).filter((name) => eventFile.test(name)).sort();
     const events: SandboxEvent[] = [];
     for (const name of names.slice(0, maxBatch)) {
@@ -128,9 +131,10 @@ export class EventOutbox {
     await Promise.all(events.map((event) => rm(this.#file(event.sequence), { force: true })));
   }
 
-  /** Resolves when an event was pushed since the last look, or after `timeoutMs`, or when aborted. */
+  /** Resolves when an event was pushed since the last look at what is pending, or after `timeoutMs`, or when aborted. */
   waitForPush(timeoutMs: number, signal: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
+      if (signal.aborted || this.#sequence !== this.#lookedAt) return resolve();
       const done = () => {
         clearTimeout(timer);
         signal.removeEventListener('abort', done);
