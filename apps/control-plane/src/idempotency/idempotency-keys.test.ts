@@ -1,4 +1,4 @@
-import { newId, platformTeamId } from '@aviary/core';
+import { AppError, newId, platformTeamId } from '@aviary/core';
 import { type Database, migrate, openDatabase } from '@aviary/database';
 import { silentLogger } from '@aviary/service-kit';
 import { VirtualClock } from '@aviary/service-kit/virtual-clock';
@@ -56,4 +56,20 @@ test('an answer that is too large to keep is not made twice', async () => {
     code: 'conflict',
     message: expect.stringContaining('too large'),
   });
+});
+
+test('a request fails for its own reason, although its key cannot be given back', async () => {
+  const failing = await openDatabase({});
+  await migrate(failing);
+  const keys = new IdempotencyKeys({
+    database: failing,
+    clock: new VirtualClock(),
+    logger: silentLogger,
+    replicaId: newId('host'),
+  });
+  const refused = keys.runOnce(keyed('lost'), async () => {
+    await failing[Symbol.asyncDispose]();
+    throw new AppError('guest_unavailable', 'the guest does not answer');
+  });
+  await expect(refused).rejects.toMatchObject({ code: 'guest_unavailable' });
 });

@@ -23,7 +23,8 @@ export class IdempotencyKeys {
     keyed: KeyedRequest,
     work: () => Promise<{ status: number; body: unknown }>,
   ): Promise<{ status: number; body: unknown; isReplay: boolean }> {
-    const { db } = this.#deps.database;
+    const { database, logger, replicaId } = this.#deps;
+    const { db } = database;
     const known = await claimKey(db, keyed, this.#lease);
     if (known) return { status: known.status, body: known.body, isReplay: true };
     this.#underWay.add(keyed);
@@ -33,7 +34,10 @@ export class IdempotencyKeys {
       await storeReply(db, keyed, { status, operationId: null, ...(isKept ? { body } : {}) });
       return { status, body, isReplay: false };
     } catch (error) {
-      await releaseKey(db, keyed, this.#deps.replicaId);
+      // Why the request failed is the answer, also when its key is free only at the end of the lease.
+      await releaseKey(db, keyed, replicaId).catch((failure: unknown) =>
+        logger.warn({ err: failure }, 'idempotency key not given back'),
+      );
       throw error;
     } finally {
       this.#underWay.delete(keyed);
