@@ -1,6 +1,6 @@
 import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { type HostId, must, newId, type SandboxId, uuidv7 } from '@aviary/core';
+import { AppError, type HostId, must, newId, type SandboxId, uuidv7 } from '@aviary/core';
 import { SandboxState } from '@aviary/proto/hostagent';
 import { FakeHostAgent } from '@aviary/testing';
 import { decodeJwt, importJWK, jwtVerify } from 'jose';
@@ -190,6 +190,19 @@ test('the reconciler settles what differs, in both directions', async () => {
   expect(await Promise.all([lost, idle, stays].map(({ id }) => statusOf(id)))).toEqual(['error', 'paused', 'running']);
   expect(sandboxes.get(stranger)).toBeUndefined();
   expect(sandboxes.get(stays.uuid)).toBeDefined();
+});
+
+test('a microVM that its host cannot end keeps no other sandbox from being settled', async () => {
+  await start({ reconciler: { graceMs: 0 } });
+  const { agent, controlPlane, host } = platform;
+  const hourAgo = Date.now() - 3_600_000;
+  const [stuck, stranger] = [uuidv7(), uuidv7()];
+  agent.sandboxes.plant(stuck, SandboxState.RUNNING, hourAgo);
+  agent.sandboxes.plant(stranger, SandboxState.RUNNING, hourAgo);
+  agent.failNext('destroySandbox', new AppError('internal', 'it does not end'));
+  await controlPlane.context.reconciler.reconcileHost(host.id.slice(5) as never);
+  expect(agent.sandboxes.list()).toHaveLength(1);
+  expect(agent.calls.filter(({ rpc }) => rpc === 'destroySandbox')).toHaveLength(2);
 });
 
 test('the reconciler follows what a host says of a running sandbox in trouble', async () => {

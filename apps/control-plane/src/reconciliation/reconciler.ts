@@ -1,4 +1,4 @@
-import { type HostId, nextSandboxStatus, type OperationId, type SandboxId, uuidv7 } from '@aviary/core';
+import { AppError, type HostId, nextSandboxStatus, type OperationId, type SandboxId, uuidv7 } from '@aviary/core';
 import type { SandboxInfo } from '@aviary/proto/hostagent';
 import { runLoop, withDeadline } from '@aviary/service-kit';
 import type { ServiceContext } from '../context.ts';
@@ -77,12 +77,24 @@ export class Reconciler {
     const listed = new Map(sandboxes.map((info) => [info.sandboxId, info]));
     const rows = await listLiveSandboxes(database.db, hostId);
     const known = new Set<string>(rows.map((row) => row.id));
-    for (const row of rows) await this.#settle(row, listed.get(row.id), askedAt);
+    for (const row of rows)
+      await this.#alone({ hostId, sandboxId: row.id }, () => this.#settle(row, listed.get(row.id), askedAt));
     for (const info of sandboxes) {
-      if (known.has(info.sandboxId)) continue;
+      const { sandboxId } = info;
+      if (known.has(sandboxId)) continue;
       // By the host's own clock on both sides.
       const ageMs = Number(hostTimeUnixMs - info.createdAtUnixMs);
-      await this.#settleUnknown(hostId, info, { askedAt, ageMs });
+      await this.#alone({ hostId, sandboxId }, () => this.#settleUnknown(hostId, info, { askedAt, ageMs }));
+    }
+  }
+
+  /** One sandbox that cannot be settled keeps no other from it, unless its host has gone; the next round tries again. */
+  async #alone(facts: { hostId: HostId; sandboxId: string }, settle: () => Promise<void>): Promise<void> {
+    try {
+      await settle();
+    } catch (error) {
+      if (error instanceof AppError && error.code === 'host_unavailable') throw error;
+      this.#deps.logger.warn({ ...facts, err: error }, 'sandbox not reconciled');
     }
   }
 
