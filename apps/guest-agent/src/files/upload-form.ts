@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http';
-import type { Readable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { AppError } from '@aviary/core';
 
@@ -45,7 +45,7 @@ export async function readUploadForm({ request, body, path, receive }: UploadFor
     });
   });
   form.on('filesLimit', () => fail(invalid(`a form holds at most ${maxFiles} files; send more of them`)));
-  await pipeline(body, form as unknown as NodeJS.WritableStream).catch(fail);
+  await pipeline(body, form).catch(fail);
   await work;
   if (failure) throw asAppError(failure);
   if (count === 0) throw invalid('the form holds no part named `file`');
@@ -59,7 +59,7 @@ function asAppError(error: Error): Error {
 
 type BusboyConstructor = typeof import('@fastify/busboy').Busboy;
 
-function openForm(Busboy: BusboyConstructor, request: IncomingMessage): InstanceType<BusboyConstructor> {
+function openForm(Busboy: BusboyConstructor, request: IncomingMessage): Writable {
   const contentType = request.headers['content-type'];
   if (!contentType) throw invalid('the upload has no content type');
   try {
