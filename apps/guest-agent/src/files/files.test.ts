@@ -230,6 +230,26 @@ describe('an upload', () => {
     expect(cut.status).toBe(400);
     expect(readFileSync(at('closed/log'), 'utf8')).toBe('new');
   });
+
+  it.skipIf(!isRoot)(
+    'copies into a file of another where the directory has the sticky bit, and where it may only be written',
+    async () => {
+      for (const [name, directoryMode, mode] of [
+        ['sticky', 0o1777, 0o666],
+        ['dark', 0o777, 0o622],
+      ] as const) {
+        mkdirSync(at(name));
+        chmodSync(at(name), directoryMode);
+        writeFileSync(at(`${name}/log`), 'a longer old content');
+        chmodSync(at(`${name}/log`), mode);
+        const answer = await post(at(`${name}/log`), 'new', { user: nobody.name });
+        expect([name, answer.status, answer.body]).toEqual([name, 200, expect.any(String)]);
+        expect(readFileSync(at(`${name}/log`), 'utf8')).toBe('new');
+        expect(statSync(at(`${name}/log`)).uid).toBe(0);
+        expect(readdirSync(at(name))).toEqual(['log']);
+      }
+    },
+  );
 });
 
 describe('files that are no files', () => {

@@ -73,27 +73,40 @@ export function commitUpload(
   context: OperationContext,
   { target, metadata }: { target: UploadTarget; metadata: Readonly<Record<string, string>> },
 ): void {
-  const { fd, place, path, kept } = target;
-  let { temporary } = target;
+  const { fd, place, path } = target;
   try {
-    if (!target.isCopied) {
-      giveAttributes(context, target, metadata);
-      temporary ??= nameFile(fd, dirname(place));
-      try {
-        renameSync(temporary, place);
-        return;
-      } catch (error) {
-        unlinkSync(temporary);
-        temporary = undefined;
-        // A directory with the sticky bit, a mount point.
-        if (!kept || !isRefusal(error)) throw error;
-      }
-    }
+    if (!target.isCopied && replacePlace(context, target, metadata)) return;
     copyInto(context, fd, place);
     setMetadata(place, metadata);
   } catch (error) {
     throw failedTo('write', path, error);
   }
+}
+
+/** False where the user may write the file but not replace it: a directory with the sticky bit, a mount point, a file that they may not read. */
+function replacePlace(
+  context: OperationContext,
+  target: UploadTarget,
+  metadata: Readonly<Record<string, string>>,
+): boolean {
+  const { fd, place, kept } = target;
+  let { temporary } = target;
+  try {
+    giveAttributes(context, target, metadata);
+    temporary ??= nameFile(fd, dirname(place));
+    renameSync(temporary, place);
+    return true;
+  } catch (error) {
+    if (temporary !== undefined) removeOwn(context, fd, temporary);
+    if (!kept || !isRefusal(error)) throw error;
+    return false;
+  }
+}
+
+/** Removes a name of `fd`. In a directory with the sticky bit only the file's owner may, who is the present file's by now. */
+function removeOwn({ asRoot, user }: OperationContext, fd: number, name: string): void {
+  if (fstatSync(fd).uid !== user.uid) asRoot(() => fchownSync(fd, user.uid, user.gid));
+  unlinkSync(name);
 }
 
 /** Drops the content of an upload that failed. A file without a name goes with its descriptor. */
