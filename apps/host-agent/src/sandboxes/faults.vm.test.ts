@@ -304,7 +304,8 @@ describe('a full disk', () => {
 });
 
 describe('a VMM that is killed', () => {
-  const isSaving = async () => (await drive.drafts()).some((name) => name.startsWith('.tmp-'));
+  /** From here on the next agent knows of the pause, too. */
+  const isPausing = async () => (await drive.record(sandboxId))['state'] === 'pausing';
 
   it('during a pause makes the sandbox `error`, with its last generation to come back from', async () => {
     await write();
@@ -314,7 +315,7 @@ describe('a VMM that is killed', () => {
     await agent.start('pause.before-memory:hang');
     const pause = drive.pause(sandboxId);
     pause.catch(() => undefined);
-    await waitFor({ what: 'the pause to begin', timeoutMs: 10_000 }, isSaving);
+    await waitFor({ what: 'the pause to begin', timeoutMs: 10_000 }, isPausing);
     const pid = await drive.vmmPid(sandboxId);
     await agent.stop('SIGKILL');
     process.kill(pid, 'SIGKILL');
@@ -333,7 +334,7 @@ describe('a VMM that is killed', () => {
     await drive.sh(sandboxId, 'head -c 50000000 /dev/urandom > /dev/shm/large');
     const pid = await drive.vmmPid(sandboxId);
     const refused = drive.refusal(drive.pause(sandboxId));
-    await waitFor({ what: 'the pause to begin', timeoutMs: 20_000, intervalMs: 2 }, isSaving);
+    await waitFor({ what: 'the pause to begin', timeoutMs: 20_000, intervalMs: 2 }, isPausing);
     process.kill(pid, 'SIGKILL');
     await refused;
     expect(await drive.state(sandboxId)).toBe('ERROR');
