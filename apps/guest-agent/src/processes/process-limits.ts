@@ -3,10 +3,11 @@ export const processLimits = {
   /** Output kept per process: 1 MiB for each of two streams. */
   keptOutputBytes: 2 * 1024 * 1024,
   chunkBytes: 64 * 1024,
-  /** Output that comes in smaller pieces than this, less than so long apart, is left to gather in its pipe. */
-  smallReadBytes: 32 * 1024,
-  gatherMs: 4,
   terminalChunkBytes: 16 * 1024,
+  /** Output that comes in pieces of this size, no further apart than this, is left to gather in its pipe for a moment. */
+  gatheredReadBytes: { min: 1_024, max: 32 * 1024 },
+  maxGatherGapMs: 100,
+  maxGatherMs: 25,
   /** A reader this far behind holds the process back, until it is down to half of it. */
   maxLagBytes: 512 * 1024,
   /** How long a reader may hold a process back, besides what it reads at the rate below. */

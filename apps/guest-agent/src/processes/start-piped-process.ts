@@ -55,6 +55,19 @@ export async function startPipedProcess(
   }
 }
 
+/** What is read is copied out at once, so all pipes share it. */
+const readBuffer = Buffer.alloc(processLimits.chunkBytes);
+
+/**
+ * How long output is left to gather after a read of so many bytes, `gapMs` after the one before: nothing for what people type and see, and
+ * longer where a read takes longer, so that the program runs for most of the time on any processor.
+ */
+export function gatherMs(bytes: number, gapMs: number): number {
+  const { min, max } = processLimits.gatheredReadBytes;
+  if (bytes < min || bytes >= max || gapMs > processLimits.maxGatherGapMs) return 0;
+  return Math.min(Math.max(2 * gapMs, 1), processLimits.maxGatherMs);
+}
+
 class PipedProcess implements RunningProcess {
   readonly pid: number;
   readonly hasTerminal = false;
@@ -74,19 +87,23 @@ class PipedProcess implements RunningProcess {
       this.#stdin.on('error', () => this.#stdin?.destroy()); // EPIPE: the writer's own callback reports it
     }
     this.#outputs = (['stdout', 'stderr'] as const).map((stream) => {
-      const output = new Socket({ fd: pipes[stream].readFd, readable: true, writable: false });
       let lastReadAt = Number.NEGATIVE_INFINITY;
-      output.on('data', (bytes: Buffer) => {
+      const take = (length: number): boolean => {
         this.#readCount++;
-        const now = performance.now();
-        if (bytes.length < processLimits.smallReadBytes && now - lastReadAt < processLimits.gatherMs)
-          this.#letGather(output);
-        lastReadAt = now;
         // Output of a background program that outlives the process: read, so that it can go on, and not kept.
-        if (!this.#isReported) listener.onOutput(stream, bytes);
-      });
+        if (!this.#isReported) listener.onOutput(stream, Buffer.from(readBuffer.subarray(0, length)));
+        const now = performance.now();
+        const waitMs = this.#status ? 0 : gatherMs(length, now - lastReadAt);
+        lastReadAt = now;
+        if (waitMs > 0) this.#letGather(output, waitMs);
+        return waitMs === 0 && !this.#isHeld;
+      };
+      // Read into one buffer, and only while it is not paused: a stream that buffers would go on reading small pieces.
+      const onread = { buffer: readBuffer, callback: take };
+      const output = new Socket({ fd: pipes[stream].readFd, readable: true, writable: false, onread });
       output.on('error', () => output.destroy());
       output.on('close', () => this.#reportWhenComplete());
+      output.resume();
       return output;
     });
   }
@@ -142,12 +159,10 @@ class PipedProcess implements RunningProcess {
    * A program that writes much in small pieces is read in large ones: each read costs the agent the same, whatever it brings, and would
    * take the processor from the program.
    */
-  #letGather(output: Socket): void {
-    if (this.#status) return;
-    output.pause();
+  #letGather(output: Socket, waitMs: number): void {
     setTimeout(() => {
       if (!this.#isHeld || this.#status) output.resume();
-    }, processLimits.gatherMs);
+    }, waitMs);
   }
 
   #reportWhenComplete(): void {
