@@ -1,29 +1,33 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { newId } from '@aviary/core';
 import { silentLogger, systemClock, waitFor } from '@aviary/service-kit';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { ControlPlaneLink } from './control-plane-link.ts';
 import { type ControlPlaneStub, startControlPlaneStub } from './control-plane-stub.ts';
-import { readCredentials } from './credentials.ts';
+import { readCredentials, writeCredentials } from './credentials.ts';
 import { EventOutbox } from './event-outbox.ts';
 
 let directory: string;
 let controlPlane: ControlPlaneStub;
 let link: ControlPlaneLink;
 let credentialsFile: string;
+let events: EventOutbox;
+let cutOffs: string[];
 let freeBytes: number;
 let measured: number;
 
 beforeEach(async () => {
   freeBytes = 2 ** 40;
   measured = 0;
+  cutOffs = [];
   directory = await mkdtemp(path.join(tmpdir(), 'aviary-link-'));
   credentialsFile = path.join(directory, 'credentials.json');
   const hostTokenFile = path.join(directory, 'token');
   await writeFile(hostTokenFile, 'one-time');
   controlPlane = await startControlPlaneStub();
-  const events = new EventOutbox({
+  events = new EventOutbox({
     directory: path.join(directory, 'events'),
     clock: systemClock,
     logger: silentLogger,
@@ -34,7 +38,7 @@ beforeEach(async () => {
       events,
       clock: systemClock,
       logger: silentLogger,
-      onCutOff: async () => undefined,
+      onCutOff: async (reason) => void cutOffs.push(reason),
       freeBytes: async () => {
         measured++;
         return freeBytes;
@@ -111,4 +115,18 @@ test('a host without room registers as soon as there is some', async () => {
   expect(await readCredentials(credentialsFile)).toBeUndefined();
   freeBytes = 2 ** 40;
   await waitFor({ what: 'the registration', timeoutMs: 10_000 }, () => readCredentials(credentialsFile));
+});
+
+test('calls whose token is refused at the same time share one refresh, and are not taken for a host that is put out', async () => {
+  await writeCredentials(credentialsFile, controlPlane.credentials());
+  await link.open();
+  await events.push('sandbox.started', { sandboxId: newId('sandbox'), run: 1 });
+  controlPlane.expireToken(2);
+  await Promise.all([link.heartbeatOnce(), link.sendEventsOnce()]);
+  expect(cutOffs).toEqual([]);
+  expect(controlPlane.events).toHaveLength(1);
+  expect(await readCredentials(credentialsFile)).toEqual({
+    ...controlPlane.credentials(),
+    token_expires_at: expect.any(String),
+  });
 });

@@ -47,6 +47,7 @@ export class ControlPlaneLink implements AsyncDisposable {
   #credentials: HostCredentials | undefined;
   #missedHeartbeats = 0;
   readonly #changes = new Semaphore(1);
+  #refreshing: Promise<void> | undefined;
 
   constructor(deps: LinkDeps, options: LinkOptions) {
     this.#deps = deps;
@@ -171,16 +172,25 @@ export class ControlPlaneLink implements AsyncDisposable {
 
   /** A call as this host. A refused token is refreshed once. */
   async #call(path: string, body: object): Promise<unknown> {
+    const token = this.#credentials?.token;
     try {
-      return await this.#post(path, body, this.#credentials?.token);
+      return await this.#post(path, body, token);
     } catch (error) {
       if (!(error instanceof AppError) || (error.code !== 'unauthorized' && error.code !== 'forbidden')) throw error;
-      await this.#refresh();
+      if (this.#credentials?.token === token) await this.#refresh();
       return this.#post(path, body, this.#credentials?.token);
     }
   }
 
-  async #refresh(): Promise<void> {
+  /** A refresh token serves once: calls that are refused at the same time share what one of them gets for it. */
+  #refresh(): Promise<void> {
+    this.#refreshing ??= this.#refreshOnce().finally(() => {
+      this.#refreshing = undefined;
+    });
+    return this.#refreshing;
+  }
+
+  async #refreshOnce(): Promise<void> {
     const refresh_token = this.#credentials?.refresh_token;
     try {
       const renewed = parseCredentials(await this.#post('/v1/hosts/auth/refresh', { refresh_token }));
