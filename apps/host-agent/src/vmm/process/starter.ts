@@ -69,7 +69,8 @@ export class Starter implements AsyncDisposable {
   /** The one whose exec is due. */
   #launching: Start | undefined;
   readonly #starts = new Set<Start>();
-  #serving: Promise<void> | undefined;
+  /** Of each thread whose children's calls are being answered, until nothing starts any more. */
+  readonly #serving = new Map<ReadyThread, Promise<void>>();
 
   constructor(options: StarterThreadOptions) {
     this.#options = options;
@@ -93,7 +94,7 @@ export class Starter implements AsyncDisposable {
         const message = threadRequest(request, descriptors);
         for (const file of request.readOnlyOpens) start.readOnly.set(file, openSync(file, 'r'));
         this.#launching = start;
-        this.#serving ??= this.#serve(thread);
+        if (!this.#serving.has(thread)) this.#serving.set(thread, this.#serve(thread));
         const pid = await thread.start(message);
         return { pid, ended: new Promise((resolve) => watchProcess(pid, resolve)), finishStart };
       } catch (cause) {
@@ -114,20 +115,27 @@ export class Starter implements AsyncDisposable {
       const forget = () => {
         if (this.#thread === starting) this.#thread = undefined;
       };
-      starting.then(({ gone }) => gone.then(forget), forget);
+      starting.then(async (thread) => {
+        await thread.gone;
+        forget();
+        // Programs that it has started may still wait for answers.
+        await this.#serving.get(thread);
+        await thread.stop();
+      }, forget);
     }
     return this.#thread;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#serving;
+    await Promise.all(this.#serving.values());
     const thread = await this.#thread?.catch(() => undefined);
     this.#thread = undefined;
     await thread?.stop();
   }
 
   /** Answers held calls while anything starts. When that fails, what is held up fails with the thread, whose listener goes. */
-  async #serve({ listener, stop }: ReadyThread): Promise<void> {
+  async #serve(thread: ReadyThread): Promise<void> {
+    const { listener, stop } = thread;
     try {
       while (this.#starts.size > 0) {
         await listener.wait(waitMs);
@@ -137,7 +145,7 @@ export class Starter implements AsyncDisposable {
       if (this.#launching) this.#launching.failure = error;
       await stop();
     } finally {
-      this.#serving = undefined;
+      this.#serving.delete(thread);
     }
   }
 
@@ -157,10 +165,10 @@ export class Starter implements AsyncDisposable {
     }
   }
 
-  /** The first exec of a process is its program. Any other is nothing that these programs do. */
+  /** The first exec of a process is its program. Any other is nothing that these programs do, and must not pass for the one that is due. */
   async #answerExec(listener: SystemCallListener, held: HeldCall): Promise<void> {
     const start = this.#launching;
-    if (!start || start.pid !== undefined) return listener.refuse(held, 'EPERM');
+    if (!start || start.pid !== undefined || !isWithoutProgram(held.pid)) return listener.refuse(held, 'EPERM');
     start.pid = held.pid;
     try {
       await start.place(held.pid);
@@ -253,6 +261,13 @@ function threadRequest(request: StartRequest, descriptors: OpenDescriptors): Thr
     mounts.push({ fd, target, isDirectory: statSync(target).isDirectory() });
   }
   return { file, args, logFd, networkFd, mounts, credentials };
+}
+
+/** Whether a process has no program of its own yet: until its first exec it runs this one. */
+function isWithoutProgram(pid: number): boolean {
+  const own = statSync('/proc/self/exe');
+  const its = statSync(`/proc/${pid}/exe`, { throwIfNoEntry: false });
+  return its?.dev === own.dev && its.ino === own.ino;
 }
 
 /** The process that a thread belongs to. */

@@ -1,7 +1,7 @@
-import { access, chmod, mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { access, chmod, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { runProgram } from '@aviary/service-kit';
+import { runProgram, waitFor } from '@aviary/service-kit';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { parseLibraries } from '../qemu/program-files.ts';
 import { Starter, type StartRequest } from './starter.ts';
@@ -29,8 +29,15 @@ afterAll(async () => {
 /** Runs a script of the shell's own commands and gives what it said, and how it ended. */
 async function run(script: string, overrides: Partial<StartRequest> = {}) {
   const logPath = path.join(directory, 'log');
+  const started = await start(script, overrides, logPath);
+  const end = await started.ended;
+  started.finishStart();
+  return { pid: started.pid, end, text: await readFile(logPath, 'utf8') };
+}
+
+async function start(script: string, overrides: Partial<StartRequest> = {}, logPath = path.join(directory, 'log')) {
   await using log = await open(logPath, 'w');
-  const started = await starter.start({
+  return await starter.start({
     ...{ file: shell, args: ['-c', script], logFd: log.fd, readOnlyOpens: [], place: async () => undefined },
     visible: [
       { path: path.join(directory, 'read'), isWritable: false },
@@ -39,9 +46,6 @@ async function run(script: string, overrides: Partial<StartRequest> = {}) {
     credentials: { uid, gid: uid, groups: [] },
     ...overrides,
   });
-  const end = await started.ended;
-  started.finishStart();
-  return { pid: started.pid, end, text: await readFile(logPath, 'utf8') };
 }
 
 it('shows a program nothing of the host but what it was given, and leaves it no privilege', async () => {
@@ -82,6 +86,29 @@ it('runs a program only when it is placed', async () => {
   expect(await isThere()).toBe(false);
   // The next one starts as if nothing had been.
   expect((await run('exit 3')).end).toEqual({ code: 3, signal: null });
+});
+
+it('starts what it was asked to, whatever a program of an earlier start calls meanwhile', async () => {
+  const own = path.join(directory, 'own');
+  const script = `while :; do (exec ${shell} -c ': > ${own}/taken') 2>/dev/null; echo >> ${own}/tries; done`;
+  const earlier = await start(script, {}, path.join(directory, 'earlier'));
+  earlier.finishStart();
+  // Refused as long as the starter looks for calls of the first start; after that, one waits for its answer.
+  let tries: string | undefined;
+  const looks = { what: 'a call that waits for its answer', timeoutMs: 10_000, intervalMs: 300 };
+  await waitFor(looks, async () => {
+    const before = tries;
+    tries = await readFile(path.join(own, 'tries'), 'utf8').catch(() => '');
+    return tries === before;
+  });
+  const placed: number[] = [];
+  const { pid, end } = await run('exit 6', { place: async (toPlace) => void placed.push(toPlace) });
+  expect(placed).toEqual([pid]);
+  expect(end.code).toBe(6);
+  process.kill(earlier.pid, 'SIGKILL');
+  expect((await earlier.ended).signal).toBe('SIGKILL');
+  expect(await readdir(own)).toEqual(['tries']);
+  await rm(path.join(own, 'tries'));
 });
 
 it('keeps nobody waiting who starts programs meanwhile', async () => {
