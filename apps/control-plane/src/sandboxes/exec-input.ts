@@ -1,5 +1,4 @@
-import { AppError, execLimits } from '@aviary/core';
-import { fromConnectError } from '../hosts/from-connect-error.ts';
+import { AppError, execLimits, toAppError } from '@aviary/core';
 
 /** A `stdin` frame. */
 export interface StdinFrame {
@@ -60,7 +59,7 @@ export class ExecInput {
       if (this.#isOpen && !this.#signal.aborted) this.#isOpen = await this.#deps.write({ pid, data, eof });
     } catch (error) {
       this.#isOpen = false;
-      if (!this.#signal.aborted) this.#deps.onError(fromConnectError(error));
+      if (!this.#signal.aborted) this.#deps.onError(toAppError(error));
     }
     this.#pendingBytes -= data.byteLength;
     this.#takenBytes += data.byteLength;

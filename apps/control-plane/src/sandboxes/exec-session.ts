@@ -1,7 +1,6 @@
 import type { ExecClientFrame, ExecStart, execStreamRoutes } from '@aviary/api-contract';
 import { AppError, type ExecSignal, type SandboxId, toAppError } from '@aviary/core';
 import { Signal } from '@aviary/proto/process';
-import { fromConnectError } from '../hosts/from-connect-error.ts';
 import type { HostClient } from '../hosts/host-clients.ts';
 import type { SocketOf } from '../http/frame-socket.ts';
 import { agentCommand, commandDeadlineMs, viewEnding } from './exec.ts';
@@ -32,7 +31,7 @@ export async function serveExec(socket: ExecSocket, { client, id, onUse }: ExecS
     const request = await session.started;
     await session.run(request);
   } catch (error) {
-    const { code, message, details } = toAppError(error instanceof AppError ? error : fromConnectError(error));
+    const { code, message, details } = toAppError(error);
     await socket.send({ type: 'error', code, message, details, fatal: true });
   } finally {
     socket.close(session.hasStarted ? 1000 : policyViolation);
@@ -167,7 +166,7 @@ class ExecSession {
     this.#client
       .execSignal({ sandboxId: this.#id, pid: this.#pid, signal: Signal[name] }, { timeoutMs: stopTimeoutMs })
       .catch((error: unknown) => {
-        const { code, message } = fromConnectError(error);
+        const { code, message } = toAppError(error);
         this.#refuse(code, message);
       });
   }

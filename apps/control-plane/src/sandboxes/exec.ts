@@ -3,7 +3,6 @@ import { type Exec, type ExecResult, type ExecStart, execRoutes } from '@aviary/
 import { AppError, execLimits, formatId, parseId, type SandboxId, type TeamId } from '@aviary/core';
 import type { CommandEvent_End } from '@aviary/proto/guestagent';
 import type { FastifyInstance } from 'fastify';
-import { fromConnectError } from '../hosts/from-connect-error.ts';
 import type { Answer } from '../http/answer.ts';
 import { disconnectSignal } from '../http/disconnect-signal.ts';
 import { runOnceByKey } from '../http/idempotent.ts';
@@ -48,32 +47,28 @@ async function execInSandbox(
   const stdin = readStdin(request);
   const timeoutSec = request.timeout_sec ?? (request.detach ? 0 : execLimits.timeoutSec.default);
   const client = await openRunning(deps, { teamId, id, action: 'exec', activity: 'exec' });
-  try {
-    const { stdout, stderr, end, pid, durationMs } = await client.exec(
-      { ...agentCommand(id, request, timeoutSec), stdin },
-      { timeoutMs: commandDeadlineMs(timeoutSec), ...(signal ? { signal } : {}) },
-    );
-    if (durationMs > notedAgainAfterMs) await noteActivity(deps, id, 'exec');
-    const command = { sandbox_id: formatId('sandbox', id), cmd: request.cmd };
-    if (!end) return { status: 202, body: { ...command, pid } };
-    const encoding = isUtf8(stdout) && isUtf8(stderr) ? 'utf-8' : 'base64';
-    const encode = (bytes: Uint8Array) => Buffer.from(bytes).toString(encoding === 'utf-8' ? 'utf8' : 'base64');
-    const dropped = { stdout: Number(end.droppedStdoutBytes), stderr: Number(end.droppedStderrBytes) };
-    const body = {
-      ...command,
-      stdout: encode(stdout),
-      stderr: encode(stderr),
-      ...viewEnding(end),
-      duration_ms: durationMs,
-      encoding,
-      truncated: dropped.stdout + dropped.stderr > 0,
-      dropped_stdout_bytes: dropped.stdout,
-      dropped_stderr_bytes: dropped.stderr,
-    } satisfies ExecResult;
-    return { status: 200, body };
-  } catch (error) {
-    throw fromConnectError(error);
-  }
+  const { stdout, stderr, end, pid, durationMs } = await client.exec(
+    { ...agentCommand(id, request, timeoutSec), stdin },
+    { timeoutMs: commandDeadlineMs(timeoutSec), ...(signal ? { signal } : {}) },
+  );
+  if (durationMs > notedAgainAfterMs) await noteActivity(deps, id, 'exec');
+  const command = { sandbox_id: formatId('sandbox', id), cmd: request.cmd };
+  if (!end) return { status: 202, body: { ...command, pid } };
+  const encoding = isUtf8(stdout) && isUtf8(stderr) ? 'utf-8' : 'base64';
+  const encode = (bytes: Uint8Array) => Buffer.from(bytes).toString(encoding === 'utf-8' ? 'utf8' : 'base64');
+  const dropped = { stdout: Number(end.droppedStdoutBytes), stderr: Number(end.droppedStderrBytes) };
+  const body = {
+    ...command,
+    stdout: encode(stdout),
+    stderr: encode(stderr),
+    ...viewEnding(end),
+    duration_ms: durationMs,
+    encoding,
+    truncated: dropped.stdout + dropped.stderr > 0,
+    dropped_stdout_bytes: dropped.stdout,
+    dropped_stderr_bytes: dropped.stderr,
+  } satisfies ExecResult;
+  return { status: 200, body };
 }
 
 function readStdin({ stdin = '', stdin_encoding = 'utf-8' }: Exec): Buffer {

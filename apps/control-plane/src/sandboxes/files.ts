@@ -3,7 +3,6 @@ import { type FileEntry, fileRoutes } from '@aviary/api-contract';
 import { AppError, parseId, type SandboxId, type TeamId } from '@aviary/core';
 import type { FileEntry as GuestEntry } from '@aviary/proto/hostagent';
 import type { FastifyInstance } from 'fastify';
-import { fromConnectError } from '../hosts/from-connect-error.ts';
 import type { HostClient } from '../hosts/host-clients.ts';
 import { disconnectSignal } from '../http/disconnect-signal.ts';
 import { runOnceByKey } from '../http/idempotent.ts';
@@ -25,7 +24,7 @@ export function registerFileRoutes(app: FastifyInstance, deps: DataDeps & ApiDep
         const id = parseId('sandbox', params.id, 'id');
         const client = await open(caller.teamId, id);
         const form = await readUploadForm(request, query);
-        await agentErrors(() => upload(client, id, form, disconnectSignal(reply)));
+        await upload(client, id, form, disconnectSignal(reply));
       },
       readFile: async ({ caller, params, body, reply }) => {
         const id = parseId('sandbox', params.id, 'id');
@@ -34,15 +33,16 @@ export function registerFileRoutes(app: FastifyInstance, deps: DataDeps & ApiDep
         const chunks = client.readFile({ sandboxId: id, path: body.path, user: body.user ?? '' }, options);
         const iterator = chunks[Symbol.asyncIterator]();
         // The first chunk is awaited here, so that a file that cannot be read is an error and not a broken download.
-        const first = await agentErrors(() => iterator.next());
+        const first = await iterator.next();
         return Readable.from(remaining(first, iterator), { objectMode: false });
       },
       listFiles: async ({ caller, params, body, reply }) => {
         const id = parseId('sandbox', params.id, 'id');
         const client = await open(caller.teamId, id);
         const { path, user = '', depth = 1, limit: pageSize = 0, cursor = '' } = body;
-        const { entries, nextCursor } = await agentErrors(() =>
-          client.listDir({ sandboxId: id, path, user, depth, pageSize, cursor }, { signal: disconnectSignal(reply) }),
+        const { entries, nextCursor } = await client.listDir(
+          { sandboxId: id, path, user, depth, pageSize, cursor },
+          { signal: disconnectSignal(reply) },
         );
         return { entries: entries.map(viewEntry), next_cursor: nextCursor === '' ? null : nextCursor };
       },
@@ -51,9 +51,7 @@ export function registerFileRoutes(app: FastifyInstance, deps: DataDeps & ApiDep
           const { caller, params, body } = call;
           const id = parseId('sandbox', params.id, 'id');
           const client = await open(caller.teamId, id);
-          const { entry } = await agentErrors(() =>
-            client.makeDir({ sandboxId: id, path: body.path, user: body.user ?? '' }),
-          );
+          const { entry } = await client.makeDir({ sandboxId: id, path: body.path, user: body.user ?? '' });
           if (!entry) throw new AppError('guest_unavailable', 'the guest made the directory but did not describe it');
           return { entry: viewEntry(entry) };
         }),
@@ -62,7 +60,7 @@ export function registerFileRoutes(app: FastifyInstance, deps: DataDeps & ApiDep
           const { caller, params, body } = call;
           const id = parseId('sandbox', params.id, 'id');
           const client = await open(caller.teamId, id);
-          await agentErrors(() => client.removePath({ sandboxId: id, path: body.path, user: body.user ?? '' }));
+          await client.removePath({ sandboxId: id, path: body.path, user: body.user ?? '' });
         }),
     },
   });
@@ -94,14 +92,6 @@ async function* remaining(
   iterator: AsyncIterator<{ chunk: Uint8Array }, unknown>,
 ): AsyncGenerator<Uint8Array> {
   for (let step = first; !step.done; step = await iterator.next()) yield step.value.chunk;
-}
-
-async function agentErrors<T>(call: () => Promise<T>): Promise<T> {
-  try {
-    return await call();
-  } catch (error) {
-    throw fromConnectError(error);
-  }
 }
 
 function viewEntry(entry: GuestEntry): FileEntry {
