@@ -32,6 +32,8 @@ export function sendError(response: ServerResponse, error: unknown): void {
 /** Aborts when the client goes before its answer is out. */
 export function clientSignal(response: ServerResponse): AbortSignal {
   const gone = new AbortController();
+  // It may have gone while the request was read; that is told once only.
+  if (response.closed) gone.abort();
   response.once('close', () => {
     if (!response.writableFinished) gone.abort();
   });

@@ -52,6 +52,8 @@ export function createFilesystemService({
     };
     return watchDirectory(options, { files, users });
   };
+  // They wait while they are opened, and count by then.
+  let openings = 0;
   return {
     stat: unary(async (request, context) => {
       const call = callOf(context);
@@ -112,11 +114,16 @@ export function createFilesystemService({
     }),
 
     createWatcher: unary(async (request, context) => {
-      if (watchers.size >= maxPolledWatchers) {
-        throw new AppError('quota_exceeded', `there are ${watchers.size} watchers; remove some first`);
+      if (watchers.size + openings >= maxPolledWatchers) {
+        throw new AppError('quota_exceeded', `there are ${maxPolledWatchers} watchers; remove some first`);
       }
       const watcherId = randomUUID();
-      watchers.set(watcherId, await openWatcher(request, context));
+      openings++;
+      try {
+        watchers.set(watcherId, await openWatcher(request, context));
+      } finally {
+        openings--;
+      }
       return { watcherId };
     }),
 

@@ -26,6 +26,8 @@ const listedAtOnce = 1_000;
 interface WatchDeps {
   files: FileAccess;
   users: UserDatabase;
+  /** The kernel's queue; closed with the watch. */
+  inotify?: Pick<Inotify, 'add' | 'remove' | 'read' | 'close'>;
 }
 
 const watchedChanges =
@@ -58,16 +60,17 @@ export class DirectoryWatcher {
   readonly #options: WatchOptions;
   readonly #deps: WatchDeps;
   readonly #ended = new AbortController();
-  readonly #inotify = new Inotify();
+  readonly #inotify: NonNullable<WatchDeps['inotify']>;
   readonly #directories = new Map<number, { path: string; alarm: FSWatcher }>();
   #events: WatchEvent[] = [];
   #failure: AppError | undefined;
-  #work: Promise<void> = Promise.resolve();
+  #isDraining = false;
   #wake: () => void = () => undefined;
 
   constructor(options: WatchOptions, deps: WatchDeps) {
     this.#options = options;
     this.#deps = deps;
+    this.#inotify = deps.inotify ?? new Inotify();
   }
 
   /** The events so far, and an empty list when none came within `idleMs`. Throws when the watch failed or was aborted. */
@@ -142,11 +145,26 @@ export class DirectoryWatcher {
     this.#inotify.close();
   }
 
-  /** Events are handled one batch after the other: looking at an entry waits, and order must not change. */
+  /**
+   * Events are handled one batch after the other: looking at an entry waits, and order must not change. Meanwhile later ones stay in the
+   * kernel's queue, whose length is bounded.
+   */
   #drain(): void {
-    const batch = this.#inotify.read();
-    if (batch.length === 0) return;
-    this.#work = this.#work.then(() => this.#handle(batch)).catch((error: unknown) => this.#fail(error));
+    if (this.#isDraining) return;
+    this.#isDraining = true;
+    this.#handleAll()
+      .catch((error: unknown) => this.#fail(error))
+      .finally(() => {
+        this.#isDraining = false;
+      });
+  }
+
+  async #handleAll(): Promise<void> {
+    while (!this.#ended.signal.aborted) {
+      const batch = this.#inotify.read();
+      if (batch.length === 0) return;
+      await this.#handle(batch);
+    }
   }
 
   async #handle(batch: readonly InotifyEvent[]): Promise<void> {
