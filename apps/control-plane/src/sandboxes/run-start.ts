@@ -21,7 +21,7 @@ export interface Start {
     client: HostClient,
     row: SandboxRow,
     options: { signal: AbortSignal; timeoutMs: number },
-  ): Promise<{ sandbox?: SandboxInfo; phases: readonly Phase[] }>;
+  ): Promise<{ sandbox?: SandboxInfo | undefined; phases: readonly Phase[] }>;
 }
 
 /** Starts the microVM of an operation's sandbox. A delete wins, whether it came before or meanwhile. */
