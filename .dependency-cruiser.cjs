@@ -58,6 +58,13 @@ module.exports = {
       from: { path: '^packages/api-contract/src' },
       to: { path: '^(packages/(?!(api-contract|core)/)|apps/)' },
     },
+    {
+      // With a rule of the linter, which finds what is asked of a store that was handed over.
+      name: 'sql-in-stores',
+      severity: 'error',
+      from: { path: '^apps/control-plane/src', pathNot: '(-store|[.]test)[.]ts$' },
+      to: { path: 'node_modules/kysely/', dependencyTypesNot: ['type-only'] },
+    },
     { name: 'not-to-test', severity: 'error', from: { pathNot: '[.]test[.]ts$' }, to: { path: '[.]test[.]ts$' } },
   ],
   options: {

@@ -5,7 +5,6 @@ import { runWithTrace } from '@aviary/service-kit';
 import multipart from '@fastify/multipart';
 import websocket from '@fastify/websocket';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
-import { sql } from 'kysely';
 import type { ServiceContext } from './context.ts';
 import { registerDocuments } from './http/documents.ts';
 import { errorBody, sendError, unknownRoute } from './http/error-reply.ts';
@@ -84,7 +83,7 @@ export async function createServer(
     handlers: {
       health: async () => {
         try {
-          await sql`SELECT 1`.execute(deps.database.db);
+          await deps.database.readTime();
         } catch (cause) {
           throw new AppError('host_unavailable', 'the database does not answer', { cause });
         }

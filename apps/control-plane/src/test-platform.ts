@@ -10,6 +10,7 @@ import { insertApiKey } from './api-keys/api-key-store.ts';
 import { findAnswerFault, findFault } from './http/answer-check.ts';
 import type { ControlPlane, ControlPlaneOverrides } from './start.ts';
 import { startControlPlane } from './start.ts';
+import { ensureTeam } from './teams/team-store.ts';
 
 export interface Reply {
   status: number;
@@ -127,8 +128,7 @@ export async function startTestPlatform(
     refreshToken: registered.body.refresh_token,
   };
   const createTeam = async () => {
-    const teamId = newId('team');
-    await database.db.insertInto('teams').values({ id: teamId, name: 'Other', slug: teamId }).execute();
+    const teamId = await ensureTeam(database.db, { name: 'Other', slug: newId('team') });
     return insertApiKey(database.db, { teamId, name: 'test' });
   };
   const owned = stack.move();

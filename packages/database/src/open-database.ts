@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { must } from '@aviary/core';
 import { Kysely, PostgresDialect, sql } from 'kysely';
 import pg from 'pg';
 import { lockDirectory } from './directory-lock.ts';
@@ -31,6 +32,8 @@ export interface Database extends AsyncDisposable {
    * The lock goes with its connection, so a replica that dies frees it.
    */
   tryWithLock<T>(name: string, work: () => Promise<T>): Promise<T | undefined>;
+  /** The store's own time, by which it dates changes. Throws when the store does not answer. */
+  readTime(): Promise<Date>;
   /** Runs `work` in one transaction, and after the commit what it left to tell. */
   transaction<T>(work: (unit: UnitOfWork) => Promise<T>): Promise<T>;
   /** Hands over what anybody notifies on `channel` in a transaction that was kept, until `signal` aborts. */
@@ -72,6 +75,7 @@ async function openPostgres(url: string, options: DatabaseOptions): Promise<Data
           await sql`SELECT pg_advisory_unlock(hashtext(${name}))`.execute(connection);
         }
       }),
+    readTime: () => readTime(db),
     transaction: (work) => runUnitOfWork(db, work),
     listen: (channel, listener, signal) => listenOnPostgres({ url, channel }, listener, signal),
     [Symbol.asyncDispose]: () => db.destroy(),
@@ -107,6 +111,7 @@ async function openEmbedded({
           held.delete(name);
         }
       },
+      readTime: () => readTime(db),
       transaction: (work) => runUnitOfWork(db, work),
       listen: async (channel, { onNotice, onGap }, signal) => {
         // Inside a transaction of somebody else a LISTEN would go with it: it waits for its turn.
@@ -124,4 +129,9 @@ async function openEmbedded({
     lock?.[Symbol.dispose]();
     throw error;
   }
+}
+
+async function readTime(db: Kysely<Tables>): Promise<Date> {
+  const { rows } = await sql<{ now: Date }>`SELECT now() AS now`.execute(db);
+  return must(rows[0], 'a query without a table answers one row').now;
 }

@@ -1,11 +1,11 @@
-import { AppError, type HostId, type Id, newId, type TeamId } from '@aviary/core';
+import { AppError, type HostId, newId, type TeamId } from '@aviary/core';
 import type { HostTable } from '@aviary/database';
 import { type Selectable, sql } from 'kysely';
 import type { Db } from '../context.ts';
 
 export type HostRow = Selectable<HostTable>;
 
-export const hostColumns = [
+const hostColumns = [
   'id',
   'team_id',
   'status',
@@ -28,14 +28,38 @@ export async function getHost(db: Db, id: HostId): Promise<HostRow> {
 }
 
 /** Hosts that a team may use: the platform's and its own. */
-export function listHostsForTeam(db: Db, teamId: TeamId): Promise<HostRow[]> {
+function usableHosts(db: Db, teamId: TeamId) {
   return db
     .selectFrom('hosts')
     .select(hostColumns)
-    .where((where) => where.or([where('team_id', 'is', null), where('team_id', '=', teamId)]))
-    .orderBy('id')
-    .limit(1_000)
-    .execute();
+    .where((where) => where.or([where('team_id', 'is', null), where('team_id', '=', teamId)]));
+}
+
+/** The first thousand hosts that a team may use. */
+export function listHostsForTeam(db: Db, teamId: TeamId): Promise<HostRow[]> {
+  return usableHosts(db, teamId).orderBy('id').limit(1_000).execute();
+}
+
+/** Every host that could be given a team's sandbox, or the one that must be: of these the online ones, or all. */
+export function listPlacementHosts(
+  db: Db,
+  { teamId, onlyHost, onlineOnly }: { teamId: TeamId; onlyHost: HostId | null; onlineOnly: boolean },
+): Promise<HostRow[]> {
+  let query = usableHosts(db, teamId);
+  if (onlyHost !== null) query = query.where('id', '=', onlyHost);
+  if (onlineOnly) query = query.where('status', '=', 'online');
+  return query.execute();
+}
+
+/** Keeps an online host to the caller's transaction. Undefined when it is online no longer. */
+export function lockOnlineHost(db: Db, id: HostId): Promise<HostRow | undefined> {
+  return db
+    .selectFrom('hosts')
+    .select(hostColumns)
+    .where('id', '=', id)
+    .where('status', '=', 'online')
+    .forUpdate()
+    .executeTakeFirst();
 }
 
 export function listHosts(db: Db, statuses: HostRow['status'][]): Promise<HostRow[]> {
@@ -48,69 +72,31 @@ export async function insertHost(db: Db, teamId: TeamId | null): Promise<HostId>
   return id;
 }
 
-export async function insertHostToken(
-  db: Db,
-  token: { hostId: HostId; tokenHash: string; expiresAt: Date },
-): Promise<void> {
-  await db
-    .insertInto('host_tokens')
-    .values({ id: newId('hostToken'), host_id: token.hostId, token_hash: token.tokenHash, expires_at: token.expiresAt })
-    .execute();
-}
-
-/** Uses up a one-time token: of many that try, one gets the host. */
-export async function consumeHostToken(db: Db, tokenHash: string, now: Date): Promise<HostId | undefined> {
-  const row = await db
-    .updateTable('host_tokens')
-    .set({ used_at: now })
-    .where('token_hash', '=', tokenHash)
-    .where('used_at', 'is', null)
-    .where('expires_at', '>', now)
-    .returning('host_id')
-    .executeTakeFirst();
-  return row?.host_id;
-}
-
-export async function insertRefreshToken(
-  db: Db,
-  token: { hostId: HostId; tokenHash: string; expiresAt: Date },
-): Promise<void> {
-  await db
-    .insertInto('host_refresh_tokens')
-    .values({
-      id: newId('refreshToken'),
-      host_id: token.hostId,
-      token_hash: token.tokenHash,
-      expires_at: token.expiresAt,
-    })
-    .execute();
-}
-
-export function findRefreshToken(
-  db: Db,
-  tokenHash: string,
-  now: Date,
-): Promise<{ id: Id<'refreshToken'>; host_id: HostId } | undefined> {
+/** A host of the platform: one that has registered, before one that still waits for its agent. */
+export function findPlatformHost(db: Db): Promise<Pick<HostRow, 'id' | 'status'> | undefined> {
   return db
-    .selectFrom('host_refresh_tokens')
-    .select(['id', 'host_id'])
-    .where('token_hash', '=', tokenHash)
-    .where('revoked_at', 'is', null)
-    .where('expires_at', '>', now)
+    .selectFrom('hosts')
+    .select(['id', 'status'])
+    .where('team_id', 'is', null)
+    .orderBy(sql`status = 'pending'`)
+    .limit(1)
     .executeTakeFirst();
 }
 
-export async function revokeRefreshToken(db: Db, id: Id<'refreshToken'>, now: Date): Promise<void> {
-  await db.updateTable('host_refresh_tokens').set({ revoked_at: now }).where('id', '=', id).execute();
-}
+/** What an agent says of its machine when it registers. */
+export type HostFacts = Pick<HostRow, 'address' | 'arch' | 'cpu_cores' | 'memory_mib' | 'disk_gib' | 'agent_version'>;
 
-export async function revokeRefreshTokensOf(db: Db, hostId: HostId, now: Date): Promise<void> {
-  await db
-    .updateTable('host_refresh_tokens')
-    .set({ revoked_at: now })
-    .where('host_id', '=', hostId)
-    .where('revoked_at', 'is', null)
-    .execute();
+/** Puts a host in service under a new epoch, which its agent is to obey from then on. */
+export function registerHostRow(
+  db: Db,
+  { id, facts, now }: { id: HostId; facts: HostFacts; now: Date },
+): Promise<Pick<HostRow, 'epoch' | 'team_id'>> {
+  return db
+    .updateTable('hosts')
+    .set({ ...facts, status: 'online', epoch: sql<number>`epoch + 1`, last_heartbeat_at: now, updated_at: now })
+    .where('id', '=', id)
+    .returning(['epoch', 'team_id'])
+    .executeTakeFirstOrThrow();
 }
 
 /** Marks the host alive. Resolves with its status before, or undefined when there is no such host. */
@@ -136,4 +122,16 @@ export async function touchHost(
     .where('id', '=', id)
     .execute();
   return { wasUnreachable: before.status === 'unreachable' };
+}
+
+/** Marks hosts that have not been heard of since; resolves with those that were online until now. */
+export async function markSilentHosts(db: Db, since: Date): Promise<HostId[]> {
+  const rows = await db
+    .updateTable('hosts')
+    .set({ status: 'unreachable' })
+    .where('status', '=', 'online')
+    .where('last_heartbeat_at', '<', since)
+    .returning('id')
+    .execute();
+  return rows.map((row) => row.id);
 }

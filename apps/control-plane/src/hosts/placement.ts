@@ -1,7 +1,8 @@
-import { type HostId, type SandboxStatus, sandboxStatuses, sandboxStatusTraits, type TeamId } from '@aviary/core';
+import { type HostId, sandboxStatusTraits, type TeamId } from '@aviary/core';
 import type { Db } from '../context.ts';
-import { type HostRow, hostColumns } from './host-store.ts';
+import { type HostRow, listPlacementHosts, lockOnlineHost } from './host-store.ts';
 import { type Room, refusePlacement, type Size } from './placement-refusal.ts';
+import { sumSandboxes } from './placement-store.ts';
 
 export type SandboxSize = Size;
 
@@ -38,8 +39,6 @@ export const defaultPlacement: PlacementOptions = {
   diskOvercommit: 10,
 };
 
-const computeStatuses = sandboxStatuses.filter((status) => sandboxStatusTraits[status].reservesCompute);
-
 /**
  * Picks a host for `count` sandboxes of one size and locks its row, so that what the caller's transaction inserts is
  * reserved: of two that compete for the last place, one sees the other's row. Throws as {@link refusePlacement} says.
@@ -49,24 +48,17 @@ export async function placeSandboxes(
   request: { teamId: TeamId; size: SandboxSize; count?: number; onlyHost?: HostId | null },
   options: PlacementOptions = defaultPlacement,
 ): Promise<HostId> {
-  const { teamId, size, count = 1, onlyHost } = request;
-  const online = await visibleHosts(db, teamId, onlyHost).where('status', '=', 'online').execute();
-  const loads = await measureLoads(db, online);
+  const { teamId, size, count = 1, onlyHost = null } = request;
+  const loads = await measureLoads(db, await listPlacementHosts(db, { teamId, onlyHost, onlineOnly: true }));
   const wanted = { vcpus: size.vcpus * count, memoryMib: size.memoryMib * count, diskMib: size.diskMib * count };
   const fitting = loads.filter((load) => hasRoom(load, wanted, options));
   for (const { host } of options.policy(fitting)) {
-    const locked = await db
-      .selectFrom('hosts')
-      .select(hostColumns)
-      .where('id', '=', host.id)
-      .where('status', '=', 'online')
-      .forUpdate()
-      .executeTakeFirst();
+    const locked = await lockOnlineHost(db, host.id);
     if (!locked) continue;
     const [load] = await measureLoads(db, [locked]);
     if (load && hasRoom(load, wanted, options)) return host.id;
   }
-  const known = await visibleHosts(db, teamId, onlyHost).execute();
+  const known = await listPlacementHosts(db, { teamId, onlyHost, onlineOnly: false });
   const rooms = known.map((host): Room => {
     const capacity = capacityOf(host, options);
     const load = loads.find((one) => one.host.id === host.id);
@@ -77,44 +69,21 @@ export async function placeSandboxes(
 
 /** What the sandboxes of each host are promised. Paused ones hold disk only. */
 async function measureLoads(db: Db, hosts: HostRow[]): Promise<HostLoad[]> {
-  if (hosts.length === 0) return [];
-  const rows = await db
-    .selectFrom('sandboxes')
-    .select(({ fn }) => [
-      'host_id',
-      'status',
-      fn.sum<number>('vcpus').as('vcpus'),
-      fn.sum<number>('memory_mib').as('memory_mib'),
-      fn.sum<number>('disk_mib').as('disk_mib'),
-    ])
-    .where(
-      'host_id',
-      'in',
-      hosts.map((host) => host.id),
-    )
-    .where('status', '<>', 'stopped')
-    .groupBy(['host_id', 'status'])
-    .execute();
-  const isComputing = (status: SandboxStatus) => computeStatuses.includes(status);
+  const sums = await sumSandboxes(
+    db,
+    hosts.map((host) => host.id),
+  );
   return hosts.map((host) => {
-    const own = rows.filter((row) => row.host_id === host.id);
-    const computing = own.filter((row) => isComputing(row.status));
-    const total = <T>(list: T[], pick: (row: T) => number) => list.reduce((sum, row) => sum + Number(pick(row)), 0);
+    const own = sums.filter((sum) => sum.hostId === host.id);
+    const computing = own.filter(({ status }) => sandboxStatusTraits[status].reservesCompute);
+    const total = (list: readonly Size[], part: keyof Size) => list.reduce((all, sum) => all + sum[part], 0);
     return {
       host,
-      vcpus: total(computing, (row) => row.vcpus),
-      memoryMib: total(computing, (row) => row.memory_mib),
-      diskMib: total(own, (row) => row.disk_mib),
+      vcpus: total(computing, 'vcpus'),
+      memoryMib: total(computing, 'memoryMib'),
+      diskMib: total(own, 'diskMib'),
     };
   });
-}
-
-function visibleHosts(db: Db, teamId: TeamId, onlyHost: HostId | null | undefined) {
-  const hosts = db
-    .selectFrom('hosts')
-    .select(hostColumns)
-    .where((where) => where.or([where('team_id', 'is', null), where('team_id', '=', teamId)]));
-  return onlyHost ? hosts.where('id', '=', onlyHost) : hosts;
 }
 
 /** What sandboxes on an empty host may be promised. */

@@ -1,19 +1,17 @@
 import type { HostCredentials, RegisterHost } from '@aviary/api-contract';
 import { AppError, formatId, type HostId, platformTeamId, type TeamId } from '@aviary/core';
-import { sql } from 'kysely';
+import { recordAudit } from '../audit/audit-store.ts';
 import type { Db, ServiceContext } from '../context.ts';
-import { recordAudit } from '../events.ts';
 import { newSecret, sha256Hex } from '../secrets.ts';
+import { getHost, insertHost, registerHostRow } from './host-store.ts';
 import {
   consumeHostToken,
   findRefreshToken,
-  getHost,
-  insertHost,
   insertHostToken,
   insertRefreshToken,
   revokeRefreshToken,
   revokeRefreshTokensOf,
-} from './host-store.ts';
+} from './host-token-store.ts';
 import type { SigningKey } from './signing-key.ts';
 
 const registrationTokenMs = 3600 * 1000;
@@ -44,23 +42,18 @@ export async function registerHost(deps: Deps, request: RegisterHost): Promise<H
     if (!hostId) {
       throw new AppError('unauthorized', 'the registration token is unknown, used or expired; make a new one');
     }
-    const host = await transaction
-      .updateTable('hosts')
-      .set({
-        status: 'online',
+    const host = await registerHostRow(transaction, {
+      id: hostId,
+      facts: {
         address: request.address,
         arch: request.arch,
         cpu_cores: request.cpu_cores,
         memory_mib: request.memory_mb,
         disk_gib: request.disk_gb,
         agent_version: request.agent_version,
-        epoch: sql<number>`epoch + 1`,
-        last_heartbeat_at: now,
-        updated_at: now,
-      })
-      .where('id', '=', hostId)
-      .returning(['epoch', 'team_id'])
-      .executeTakeFirstOrThrow();
+      },
+      now,
+    });
     await recordAudit(transaction, {
       teamId: host.team_id ?? platformTeamId,
       actor: { type: 'host', id: hostId },

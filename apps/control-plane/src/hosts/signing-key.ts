@@ -1,7 +1,7 @@
 import { AppError, type HostId, uuidv7 } from '@aviary/core';
 import { exportJWK, generateKeyPair, importJWK, type JWK, jwtVerify, SignJWT } from 'jose';
-import { sql } from 'kysely';
 import type { Db, ServiceContext } from '../context.ts';
+import { findOldestKey, insertFirstKey, type StoredKey } from './signing-key-store.ts';
 
 const algorithm = 'EdDSA';
 const issuer = 'aviary';
@@ -26,7 +26,7 @@ export async function loadSigningKey({
   database,
   clock,
 }: Pick<ServiceContext, 'database' | 'clock'>): Promise<SigningKey> {
-  const { id, publicJwk, privateJwk } = (await readKey(database.db)) ?? (await createKey(database.db));
+  const { id, publicJwk, privateJwk } = (await findOldestKey(database.db)) ?? (await createKey(database.db));
   const [publicKey, privateKey] = await Promise.all([
     importJWK(publicJwk, algorithm),
     importJWK(privateJwk, algorithm),
@@ -66,29 +66,9 @@ export async function loadSigningKey({
   };
 }
 
-async function readKey(db: Db): Promise<{ id: string; publicJwk: JWK; privateJwk: JWK } | undefined> {
-  const row = await db
-    .selectFrom('signing_keys')
-    .select(['id', 'public_jwk', 'private_jwk'])
-    .orderBy('id')
-    .limit(1)
-    .executeTakeFirst();
-  return row && { id: row.id, publicJwk: row.public_jwk, privateJwk: row.private_jwk };
-}
-
-async function createKey(db: Db): Promise<{ id: string; publicJwk: JWK; privateJwk: JWK }> {
+async function createKey(db: Db): Promise<StoredKey> {
   const pair = await generateKeyPair(algorithm, { crv: 'Ed25519', extractable: true });
   const id = uuidv7();
   const publicJwk = { ...(await exportJWK(pair.publicKey)), kid: id, alg: algorithm };
-  const privateJwk = await exportJWK(pair.privateKey);
-  return db.transaction().execute(async (transaction) => {
-    await sql`SELECT pg_advisory_xact_lock(hashtext('aviary:signing-key'))`.execute(transaction);
-    const known = await readKey(transaction);
-    if (known) return known;
-    await transaction
-      .insertInto('signing_keys')
-      .values({ id, public_jwk: JSON.stringify(publicJwk), private_jwk: JSON.stringify(privateJwk) })
-      .execute();
-    return { id, publicJwk, privateJwk };
-  });
+  return insertFirstKey(db, { id, publicJwk, privateJwk: await exportJWK(pair.privateKey) });
 }

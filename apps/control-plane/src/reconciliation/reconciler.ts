@@ -3,13 +3,12 @@ import type { SandboxInfo } from '@aviary/proto/hostagent';
 import { runLoop, withDeadline } from '@aviary/service-kit';
 import type { ServiceContext } from '../context.ts';
 import type { HostClients } from '../hosts/host-clients.ts';
-import { listHosts } from '../hosts/host-store.ts';
+import { listHosts, markSilentHosts } from '../hosts/host-store.ts';
 import { deleteOldKeys } from '../idempotency/key-store.ts';
 import { deleteOldOperations } from '../operations/operation-store.ts';
 import { heardChanges } from '../sandboxes/outcome.ts';
-import { applyTransition, findSandboxById, type SandboxRow } from '../sandboxes/sandbox-store.ts';
+import { applyTransition, findSandboxById, listLiveSandboxes, type SandboxRow } from '../sandboxes/sandbox-store.ts';
 import { agentView, decideReconcile, reconcileReasons } from './reconcile-decision.ts';
-import { listLiveSandboxes, markSilentHosts, readTime } from './reconciliation-store.ts';
 
 export interface ReconcilerOptions {
   intervalMs: number;
@@ -68,7 +67,7 @@ export class Reconciler {
   /** Compares one host's list with its rows. Asks the host first; a row that changed since is left for the next round. */
   async reconcileHost(hostId: HostId): Promise<void> {
     const { database, hostClients } = this.#deps;
-    const askedAt = await readTime(database.db);
+    const askedAt = await database.readTime();
     const client = await hostClients.get(hostId);
     const { sandboxes, hostTimeUnixMs } = await withDeadline(
       { what: `listing the sandboxes of host ${hostId}`, timeoutMs: this.#options.listTimeoutMs },

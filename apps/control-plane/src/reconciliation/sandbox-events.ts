@@ -8,7 +8,6 @@ import {
   type SandboxId,
   type SandboxTransition,
 } from '@aviary/core';
-import { sql } from 'kysely';
 import type { Db, ServiceContext } from '../context.ts';
 import {
   applyTransition,
@@ -88,12 +87,8 @@ async function applyEvent(db: Db, hostId: HostId, event: ParsedEvent): Promise<b
     const changes: SandboxChanges = { status_reason: event.reason ?? null, ...heard };
     if (event.start_path !== undefined) changes.start_path = event.start_path;
     if (event.generationId) changes.generation_id = event.generationId;
-    if (transition === 'start_succeeded' || transition === 'resume_succeeded') {
-      // By the clock that the other times of the row are by.
-      changes.started_at = sql<Date>`now()` as unknown as Date;
-      changes.last_active_at = changes.started_at;
-    }
-    if (await applyTransition(db, row, { transition, changes })) return true;
+    const beginsRun = transition === 'start_succeeded' || transition === 'resume_succeeded';
+    if (await applyTransition(db, row, { transition, changes, beginsRun })) return true;
   }
 }
 

@@ -6,8 +6,8 @@ import {
   type SandboxId,
   type SandboxTransition,
 } from '@aviary/core';
+import { recordAudit } from '../audit/audit-store.ts';
 import type { Db } from '../context.ts';
-import { recordAudit } from '../events.ts';
 import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from '../operations/accept-command.ts';
 import { type SandboxStep, sandboxOperations } from './sandbox-operations.ts';
 import { applyTransition, findSandboxById, getSandbox, type SandboxRow, stateConflict } from './sandbox-store.ts';

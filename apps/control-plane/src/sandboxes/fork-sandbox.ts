@@ -1,7 +1,7 @@
 import type { Fork, Sandbox } from '@aviary/api-contract';
 import { canSandbox, newId, type SandboxId, sandboxLimits } from '@aviary/core';
+import { recordAudit } from '../audit/audit-store.ts';
 import type { ServiceContext } from '../context.ts';
-import { recordAudit } from '../events.ts';
 import { type PlacementOptions, placeSandboxes } from '../hosts/placement.ts';
 import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from '../operations/accept-command.ts';
 import { PhaseLog } from '../operations/phase-log.ts';

@@ -1,6 +1,7 @@
 import {
   AppError,
   formatId,
+  type HostId,
   must,
   nextSandboxStatus,
   type SandboxActionName,
@@ -16,7 +17,7 @@ import {
 import type { SandboxTable } from '@aviary/database';
 import { type Insertable, type Selectable, sql, type Updateable } from 'kysely';
 import type { Db } from '../context.ts';
-import { recordEvent } from '../events.ts';
+import { recordEvent } from '../events/outbox-store.ts';
 
 export type SandboxRow = Selectable<SandboxTable>;
 
@@ -36,7 +37,7 @@ export interface HeardUpTo {
 }
 
 /** Every column, named: what {@link SandboxRow} holds. */
-export const sandboxColumns = [
+const sandboxColumns = [
   'id',
   'team_id',
   'host_id',
@@ -136,6 +137,14 @@ export function updateTimeout(db: Db, id: SandboxId, timeoutSec: number): Promis
     .executeTakeFirstOrThrow();
 }
 
+/** A change of status, and what is known with it. */
+export interface StatusWrite {
+  transition: SandboxTransition;
+  changes?: SandboxChanges;
+  /** A run begins with it, now by the clock that the row's other times are by. */
+  beginsRun?: boolean;
+}
+
 /**
  * The one way to write a status: compare-and-set on status and revision, with its event, in the caller's transaction.
  * Resolves with the new row, or undefined when the transition is not legal from the present state or another write
@@ -144,7 +153,7 @@ export function updateTimeout(db: Db, id: SandboxId, timeoutSec: number): Promis
 export async function applyTransition(
   db: Db,
   seen: Pick<SandboxRow, 'id' | 'revision'>,
-  { transition, changes = {} }: { transition: SandboxTransition; changes?: SandboxChanges },
+  { transition, changes = {}, beginsRun = false }: StatusWrite,
 ): Promise<SandboxRow | undefined> {
   const { from, to } = sandboxTransitions[transition];
   const { run, event_sequence, ...others } = changes;
@@ -154,6 +163,7 @@ export async function applyTransition(
       status_reason: null,
       ...others,
       ...heardUpTo({ run, event_sequence }),
+      ...(beginsRun ? { started_at: sql<Date>`now()`, last_active_at: sql<Date>`now()` } : {}),
       status: to,
       revision: sql<number>`revision + 1`,
       status_changed_at: sql<Date>`now()`,
@@ -194,11 +204,7 @@ export async function noteHeard(db: Db, id: SandboxId, heard: HeardUpTo): Promis
  * Applies `transition` to the sandbox as it is now, trying again while other writers get in between. Undefined when the
  * present status does not allow it.
  */
-export async function applyToLatest(
-  db: Db,
-  id: SandboxId,
-  write: { transition: SandboxTransition; changes?: SandboxChanges },
-): Promise<SandboxRow | undefined> {
+export async function applyToLatest(db: Db, id: SandboxId, write: StatusWrite): Promise<SandboxRow | undefined> {
   for (;;) {
     const row = await findSandboxById(db, id);
     if (!row || nextSandboxStatus(row.status, write.transition) === undefined) return undefined;
@@ -232,4 +238,14 @@ export function listSandboxes(
   query = statuses ? query.where('status', 'in', statuses) : query.where('status', '<>', 'stopped');
   if (before !== undefined) query = query.where('id', '<', before);
   return query.orderBy('id', 'desc').limit(limit).execute();
+}
+
+/** A host's sandboxes that are not stopped; bounded by what a host can hold. */
+export function listLiveSandboxes(db: Db, hostId: HostId): Promise<SandboxRow[]> {
+  return db
+    .selectFrom('sandboxes')
+    .select(sandboxColumns)
+    .where('host_id', '=', hostId)
+    .where('status', '<>', 'stopped')
+    .execute();
 }

@@ -1,7 +1,7 @@
 import type { UpdateGeneration } from '@aviary/api-contract';
 import { AppError, type GenerationId } from '@aviary/core';
 import { isUniqueViolation } from '@aviary/database';
-import { recordAudit } from '../events.ts';
+import { recordAudit } from '../audit/audit-store.ts';
 import { callAgent } from '../hosts/agent-call.ts';
 import type { CommandContext } from '../operations/accept-command.ts';
 import { type GenerationDeps, noSuchGeneration } from './choose-generation.ts';

@@ -1,6 +1,6 @@
 import type { CreateSnapshot, Snapshot } from '@aviary/api-contract';
 import { AppError, canSandbox, newId, parseId } from '@aviary/core';
-import { recordAudit } from '../events.ts';
+import { recordAudit } from '../audit/audit-store.ts';
 import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from '../operations/accept-command.ts';
 import { getSandbox, stateConflict } from '../sandboxes/sandbox-store.ts';
 import { findOwnTemplate, insertTemplate } from '../templates/template-store.ts';

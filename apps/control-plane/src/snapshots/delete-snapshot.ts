@@ -1,6 +1,6 @@
 import type { Snapshot } from '@aviary/api-contract';
 import { AppError, platformTeamId } from '@aviary/core';
-import { recordAudit } from '../events.ts';
+import { recordAudit } from '../audit/audit-store.ts';
 import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from '../operations/accept-command.ts';
 import { findOwnTemplate, markDeleting } from '../templates/template-store.ts';
 import { snapshotOperations } from './snapshot-operations.ts';

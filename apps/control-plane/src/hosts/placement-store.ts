@@ -1,0 +1,35 @@
+import type { HostId, SandboxStatus } from '@aviary/core';
+import type { Db } from '../context.ts';
+import type { Size } from './placement-refusal.ts';
+
+/** What all sandboxes of one status on one host are promised. */
+export interface SandboxSum extends Size {
+  hostId: HostId;
+  status: SandboxStatus;
+}
+
+/** Sums what the sandboxes of each host were given, by status; stopped ones hold nothing. */
+export async function sumSandboxes(db: Db, hosts: readonly HostId[]): Promise<SandboxSum[]> {
+  if (hosts.length === 0) return [];
+  const rows = await db
+    .selectFrom('sandboxes')
+    .select(({ fn }) => [
+      'host_id',
+      'status',
+      fn.sum<number>('vcpus').as('vcpus'),
+      fn.sum<number>('memory_mib').as('memory_mib'),
+      fn.sum<number>('disk_mib').as('disk_mib'),
+    ])
+    .where('host_id', 'in', hosts)
+    .where('status', '<>', 'stopped')
+    .groupBy(['host_id', 'status'])
+    .execute();
+  return rows.map((row) => ({
+    hostId: row.host_id,
+    status: row.status,
+    // Sums of integers come as text where they could be too large for a number.
+    vcpus: Number(row.vcpus),
+    memoryMib: Number(row.memory_mib),
+    diskMib: Number(row.disk_mib),
+  }));
+}
