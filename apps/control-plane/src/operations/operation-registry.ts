@@ -1,13 +1,16 @@
-import { AppError } from '@aviary/core';
+import { AppError, must } from '@aviary/core';
 import Value from 'typebox/value';
 import type {
+  Operation,
+  OperationDefinition,
   OperationDefinitions,
   OperationHandler,
   OperationHandlers,
-  OperationOf,
   RunContext,
   Settle,
   StoredOperation,
+  Subject,
+  SubjectOf,
 } from './operation.ts';
 
 /** A stored operation whose payload was read: what its handler does with it. */
@@ -29,20 +32,28 @@ export function registerOperations<D extends OperationDefinitions>(
   definitions: D,
   handlers: OperationHandlers<D>,
 ): RegisteredOperation[] {
-  return (Object.keys(definitions) as (keyof D & string)[]).map((kind) =>
-    registerOne(kind, definitions, handlers[kind]),
-  );
+  const register = <K extends keyof D & string>(kind: K) =>
+    registerOne<K, D[K]>({
+      kind,
+      definition: must(definitions[kind], 'a kind is one of the keys'),
+      handler: handlers[kind],
+    });
+  return (Object.keys(definitions) as (keyof D & string)[]).map(register);
 }
 
-function registerOne<D extends OperationDefinitions, K extends keyof D & string>(
-  kind: K,
-  definitions: D,
-  handler: OperationHandler<OperationOf<D, K>>,
-): RegisteredOperation {
+function registerOne<K extends string, D extends OperationDefinition>({
+  kind,
+  definition,
+  handler,
+}: {
+  kind: K;
+  definition: D;
+  handler: OperationHandler<Operation<K, D>>;
+}): RegisteredOperation {
   return {
     kind,
     open(stored) {
-      const operation = readOperation(kind, definitions, stored);
+      const operation = readOperation(kind, definition, stored);
       return {
         retryBudgetMs: handler.retryBudgetMs,
         run: (context) => handler.run(operation, context),
@@ -52,16 +63,16 @@ function registerOne<D extends OperationDefinitions, K extends keyof D & string>
   };
 }
 
-function readOperation<D extends OperationDefinitions, K extends keyof D & string>(
+function readOperation<K extends string, D extends OperationDefinition>(
   kind: K,
-  definitions: D,
-  stored: StoredOperation,
-): OperationOf<D, K> {
-  const definition = definitions[kind];
-  const isReadable =
-    definition !== undefined &&
-    stored.subject.type === definition.subject &&
-    Value.Check(definition.payload, stored.payload);
-  if (isReadable) return { ...stored, kind } as unknown as OperationOf<D, K>;
+  definition: D,
+  { subject, payload, ...facts }: StoredOperation,
+): Operation<K, D> {
+  const { subject: subjectType, payload: schema }: Pick<D, 'subject' | 'payload'> = definition;
+  if (isSubject(subject, subjectType) && Value.Check(schema, payload)) return { ...facts, kind, subject, payload };
   throw new AppError('integrity', `the stored ${kind} is not one that this version of the control plane can read`);
+}
+
+function isSubject<T extends Subject['type']>(subject: Subject, type: T): subject is SubjectOf<T> {
+  return subject.type === type;
 }

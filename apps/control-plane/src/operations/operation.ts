@@ -9,6 +9,9 @@ export type Subject =
   | { type: 'template'; id: TemplateId }
   | { type: 'host'; id: HostId };
 
+/** What the operations of a subject's type are about. */
+export type SubjectOf<T extends Subject['type']> = Extract<Subject, { type: T }>;
+
 /** One kind of operation: what it is about, and what it keeps to be carried out by any replica. */
 export interface OperationDefinition {
   subject: Subject['type'];
@@ -38,13 +41,16 @@ export interface StoredOperation extends OperationFacts {
   payload: unknown;
 }
 
+/** An operation of one kind, as its handler gets it. */
+export type Operation<K extends string, D extends OperationDefinition> = OperationFacts & {
+  kind: K;
+  subject: SubjectOf<D['subject']>;
+  payload: Static<D['payload']>;
+};
+
 /** The operations of a domain, told apart by `kind`. */
 export type OperationOf<D extends OperationDefinitions, K extends keyof D & string = keyof D & string> = {
-  [P in K]: OperationFacts & {
-    kind: P;
-    subject: Extract<Subject, { type: D[P]['subject'] }>;
-    payload: Static<D[P]['payload']>;
-  };
+  [P in K]: Operation<P, D[P]>;
 }[K];
 
 /** What a command leaves to be carried out. */
@@ -79,5 +85,5 @@ export interface OperationHandler<O extends OperationFacts> {
 
 /** A handler for every kind of a domain. */
 export type OperationHandlers<D extends OperationDefinitions> = {
-  [K in keyof D & string]: OperationHandler<OperationOf<D, K>>;
+  [K in keyof D & string]: OperationHandler<Operation<K, D[K]>>;
 };
