@@ -10,6 +10,10 @@ CREATE TABLE sandboxes (
   status_reason text,
   -- Counts status writes; every one names the revision it saw, so that of two racing writes one loses.
   revision bigint NOT NULL DEFAULT 1,
+  -- What hosts tell is ordered by the sandbox's run and the host's own numbers, whatever either clock says. An event is news when its run is
+  -- not older than `run`, and its number is above `event_sequence`: the number up to which the host was heard about the sandbox.
+  run integer NOT NULL DEFAULT 0,
+  event_sequence bigint NOT NULL DEFAULT 0,
   status_changed_at timestamptz NOT NULL DEFAULT now(),
   vcpus integer NOT NULL,
   memory_mib integer NOT NULL,
