@@ -7,6 +7,10 @@ CREATE TABLE api_keys (
   created_at timestamp with time zone NOT NULL DEFAULT now(),
   expires_at timestamp with time zone,
   last_used_at timestamp with time zone,
+  scopes jsonb NOT NULL DEFAULT '["sandboxes", "templates"]'::jsonb,
+  created_by uuid,
+  revoked_at timestamp with time zone,
+  CONSTRAINT api_keys_created_by_fkey FOREIGN KEY (created_by) REFERENCES users(id) ON DELETE SET NULL,
   CONSTRAINT api_keys_key_hash_key UNIQUE (key_hash),
   CONSTRAINT api_keys_pkey PRIMARY KEY (id),
   CONSTRAINT api_keys_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(id)
@@ -23,8 +27,13 @@ CREATE TABLE audit_logs (
   action text NOT NULL,
   metadata jsonb NOT NULL DEFAULT '{}'::jsonb,
   created_at timestamp with time zone NOT NULL DEFAULT now(),
-  CONSTRAINT audit_logs_actor_type_check CHECK ((actor_type = ANY (ARRAY['api_key'::text, 'host'::text, 'system'::text]))),
-  CONSTRAINT audit_logs_pkey PRIMARY KEY (id)
+  actor_name text NOT NULL DEFAULT ''::text,
+  scope text NOT NULL DEFAULT 'team'::text,
+  status text NOT NULL DEFAULT 'success'::text,
+  CONSTRAINT audit_logs_actor_type_check CHECK ((actor_type = ANY (ARRAY['user'::text, 'api_key'::text, 'host'::text, 'system'::text]))),
+  CONSTRAINT audit_logs_pkey PRIMARY KEY (id),
+  CONSTRAINT audit_logs_scope_check CHECK ((scope = ANY (ARRAY['team'::text, 'admin'::text]))),
+  CONSTRAINT audit_logs_status_check CHECK ((status = ANY (ARRAY['success'::text, 'info'::text, 'warning'::text, 'error'::text])))
 );
 CREATE INDEX audit_logs_team ON public.audit_logs USING btree (team_id, id DESC);
 
@@ -107,6 +116,30 @@ CREATE TABLE idempotency_keys (
 CREATE INDEX idempotency_keys_created ON public.idempotency_keys USING btree (created_at);
 CREATE INDEX idempotency_keys_leased ON public.idempotency_keys USING btree (lease_owner) WHERE (response_status IS NULL);
 
+CREATE TABLE identities (
+  provider text NOT NULL,
+  subject text NOT NULL,
+  user_id uuid NOT NULL,
+  email text NOT NULL DEFAULT ''::text,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  CONSTRAINT identities_pkey PRIMARY KEY (provider, subject),
+  CONSTRAINT identities_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE
+);
+CREATE INDEX identities_user ON public.identities USING btree (user_id);
+
+CREATE TABLE one_time_tokens (
+  token_hash text NOT NULL,
+  purpose text NOT NULL,
+  user_id uuid,
+  payload jsonb NOT NULL DEFAULT '{}'::jsonb,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  expires_at timestamp with time zone NOT NULL,
+  CONSTRAINT one_time_tokens_pkey PRIMARY KEY (token_hash),
+  CONSTRAINT one_time_tokens_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE
+);
+CREATE INDEX one_time_tokens_expiry ON public.one_time_tokens USING btree (expires_at);
+CREATE INDEX one_time_tokens_user ON public.one_time_tokens USING btree (user_id, purpose);
+
 CREATE TABLE operations (
   id uuid NOT NULL,
   team_id uuid NOT NULL,
@@ -150,6 +183,30 @@ CREATE TABLE outbox_events (
 );
 CREATE INDEX outbox_events_unpublished ON public.outbox_events USING btree (seq) WHERE (published_at IS NULL);
 
+CREATE TABLE passkeys (
+  id uuid NOT NULL,
+  user_id uuid NOT NULL,
+  credential_id text NOT NULL,
+  public_key text NOT NULL,
+  counter bigint NOT NULL DEFAULT 0,
+  transports jsonb NOT NULL DEFAULT '[]'::jsonb,
+  name text NOT NULL,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  last_used_at timestamp with time zone,
+  CONSTRAINT passkeys_credential_id_key UNIQUE (credential_id),
+  CONSTRAINT passkeys_pkey PRIMARY KEY (id),
+  CONSTRAINT passkeys_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE
+);
+CREATE INDEX passkeys_user ON public.passkeys USING btree (user_id);
+
+CREATE TABLE recovery_codes (
+  code_hash text NOT NULL,
+  user_id uuid NOT NULL,
+  used_at timestamp with time zone,
+  CONSTRAINT recovery_codes_pkey PRIMARY KEY (user_id, code_hash),
+  CONSTRAINT recovery_codes_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE
+);
+
 CREATE TABLE sandboxes (
   id uuid NOT NULL,
   team_id uuid NOT NULL,
@@ -192,12 +249,82 @@ CREATE TABLE schema_migrations (
   CONSTRAINT schema_migrations_pkey PRIMARY KEY (owner, name)
 );
 
+CREATE TABLE session_tokens (
+  token_hash text NOT NULL,
+  session_id uuid NOT NULL,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  used_at timestamp with time zone,
+  CONSTRAINT session_tokens_pkey PRIMARY KEY (token_hash),
+  CONSTRAINT session_tokens_session_id_fkey FOREIGN KEY (session_id) REFERENCES sessions(id) ON DELETE CASCADE
+);
+CREATE INDEX session_tokens_session ON public.session_tokens USING btree (session_id);
+
+CREATE TABLE sessions (
+  id uuid NOT NULL,
+  user_id uuid NOT NULL,
+  user_agent text NOT NULL DEFAULT ''::text,
+  ip_address text NOT NULL DEFAULT ''::text,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  last_seen_at timestamp with time zone NOT NULL DEFAULT now(),
+  expires_at timestamp with time zone NOT NULL,
+  revoked_at timestamp with time zone,
+  revoke_reason text,
+  CONSTRAINT sessions_pkey PRIMARY KEY (id),
+  CONSTRAINT sessions_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE
+);
+CREATE INDEX sessions_user ON public.sessions USING btree (user_id);
+
 CREATE TABLE signing_keys (
   id uuid NOT NULL,
   public_jwk jsonb NOT NULL,
   private_jwk jsonb NOT NULL,
   created_at timestamp with time zone NOT NULL DEFAULT now(),
   CONSTRAINT signing_keys_pkey PRIMARY KEY (id)
+);
+
+CREATE TABLE team_invitations (
+  id uuid NOT NULL,
+  team_id uuid NOT NULL,
+  email text NOT NULL,
+  email_key text NOT NULL,
+  role text NOT NULL,
+  token_hash text NOT NULL,
+  invited_by uuid,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  expires_at timestamp with time zone NOT NULL,
+  accepted_at timestamp with time zone,
+  revoked_at timestamp with time zone,
+  CONSTRAINT team_invitations_invited_by_fkey FOREIGN KEY (invited_by) REFERENCES users(id) ON DELETE SET NULL,
+  CONSTRAINT team_invitations_pkey PRIMARY KEY (id),
+  CONSTRAINT team_invitations_role_check CHECK ((role = ANY (ARRAY['admin'::text, 'member'::text]))),
+  CONSTRAINT team_invitations_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(id),
+  CONSTRAINT team_invitations_token_hash_key UNIQUE (token_hash)
+);
+CREATE UNIQUE INDEX team_invitations_open ON public.team_invitations USING btree (team_id, email_key) WHERE ((accepted_at IS NULL) AND (revoked_at IS NULL));
+
+CREATE TABLE team_members (
+  team_id uuid NOT NULL,
+  user_id uuid NOT NULL,
+  role text NOT NULL,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  CONSTRAINT team_members_pkey PRIMARY KEY (team_id, user_id),
+  CONSTRAINT team_members_role_check CHECK ((role = ANY (ARRAY['owner'::text, 'admin'::text, 'member'::text]))),
+  CONSTRAINT team_members_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(id),
+  CONSTRAINT team_members_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE
+);
+CREATE UNIQUE INDEX team_members_owner ON public.team_members USING btree (team_id) WHERE (role = 'owner'::text);
+CREATE INDEX team_members_user ON public.team_members USING btree (user_id);
+
+CREATE TABLE team_quotas (
+  team_id uuid NOT NULL,
+  sandboxes integer,
+  vcpus integer,
+  memory_mib integer,
+  disk_mib integer,
+  templates integer,
+  updated_at timestamp with time zone NOT NULL DEFAULT now(),
+  CONSTRAINT team_quotas_pkey PRIMARY KEY (team_id),
+  CONSTRAINT team_quotas_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(id)
 );
 
 CREATE TABLE teams (
@@ -230,3 +357,32 @@ CREATE TABLE templates (
   CONSTRAINT templates_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(id)
 );
 CREATE UNIQUE INDEX templates_name ON public.templates USING btree (team_id, name);
+
+CREATE TABLE totp_factors (
+  user_id uuid NOT NULL,
+  secret text NOT NULL,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  confirmed_at timestamp with time zone,
+  last_step bigint NOT NULL DEFAULT 0,
+  CONSTRAINT totp_factors_pkey PRIMARY KEY (user_id),
+  CONSTRAINT totp_factors_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE
+);
+
+CREATE TABLE users (
+  id uuid NOT NULL,
+  email text NOT NULL,
+  email_key text NOT NULL,
+  name text NOT NULL,
+  password_hash text,
+  is_admin boolean NOT NULL DEFAULT false,
+  status text NOT NULL DEFAULT 'active'::text,
+  email_verified_at timestamp with time zone,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  updated_at timestamp with time zone NOT NULL DEFAULT now(),
+  deleted_at timestamp with time zone,
+  CONSTRAINT users_pkey PRIMARY KEY (id),
+  CONSTRAINT users_status_check CHECK ((status = ANY (ARRAY['active'::text, 'deactivated'::text, 'deleted'::text])))
+);
+CREATE INDEX users_deleted ON public.users USING btree (deleted_at) WHERE (status = 'deleted'::text);
+CREATE UNIQUE INDEX users_email ON public.users USING btree (email_key) WHERE (status <> 'deleted'::text);
+CREATE INDEX users_email_prefix ON public.users USING btree (email_key text_pattern_ops);

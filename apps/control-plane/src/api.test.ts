@@ -55,7 +55,7 @@ describe('another team', () => {
     expect(ids).not.toContain(foreignId);
   });
 
-  test.each(Object.entries<Route>(routes).filter(([, route]) => route.auth !== 'none'))(
+  test.each(Object.entries<Route>(routes).filter(([, route]) => route.access.by !== 'anyone'))(
     '%s needs a key',
     async (_name, route) => {
       for (const key of ['', 'avy_0', `avy_${'0'.repeat(40)}`]) {

@@ -17,6 +17,8 @@ export interface ServiceContext {
 
 /** Who asks for a change; goes to the audit log. */
 export interface Actor {
-  type: 'api_key' | 'host' | 'system';
+  type: 'user' | 'api_key' | 'host' | 'system';
   id: string | null;
+  /** As it is now: the log keeps it. */
+  name: string;
 }

@@ -1,5 +1,6 @@
 import { generationCauses } from '@aviary/core';
 import { type Static, Type } from 'typebox';
+import { byTeam } from './access.ts';
 import { component } from './component.ts';
 import { exampleGeneration, exampleSandbox } from './examples.ts';
 import { closed, nullable, safeName, timestamp, wireId } from './fields.ts';
@@ -79,7 +80,7 @@ export const generationRoutes = {
   },
   updateGeneration: {
     tag,
-    auth: 'api_key',
+    access: byTeam('sandboxes'),
     method: 'PATCH',
     path: '/v1/sandboxes/{id}/generations/{generation}',
     summary: 'Name or pin a saved state',

@@ -1,4 +1,5 @@
 import { type Static, Type } from 'typebox';
+import { byAnyone } from './access.ts';
 import { component } from './component.ts';
 import type { RouteTable } from './route.ts';
 
@@ -9,7 +10,7 @@ export type Health = Static<typeof Health>;
 export const healthRoutes = {
   health: {
     tag: 'service',
-    auth: 'none',
+    access: byAnyone,
     method: 'GET',
     path: '/health',
     summary: 'Tell whether the control plane can serve',

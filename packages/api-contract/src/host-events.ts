@@ -1,4 +1,5 @@
 import { type Static, Type } from 'typebox';
+import { byHost } from './access.ts';
 import { component } from './component.ts';
 import { text, timestamp } from './fields.ts';
 import type { RouteTable } from './route.ts';
@@ -57,7 +58,7 @@ export const hostEventRoutes = {
   sandboxEvents: {
     isInternal: true,
     tag: 'hosts',
-    auth: 'host',
+    access: byHost,
     method: 'POST',
     path: '/v1/hosts/sandbox-events',
     summary: 'Report what happened to sandboxes',

@@ -1,4 +1,5 @@
 import { type Static, Type } from 'typebox';
+import { byAnyone, byHost, byTeam } from './access.ts';
 import { component } from './component.ts';
 import { closed, nullable, timestamp, wireId } from './fields.ts';
 import type { RouteTable } from './route.ts';
@@ -80,7 +81,7 @@ const tag = 'hosts';
 export const hostRoutes = {
   listHosts: {
     tag,
-    auth: 'api_key',
+    access: byTeam('any'),
     method: 'GET',
     path: '/v1/hosts',
     summary: 'List hosts that the team can use',
@@ -89,7 +90,7 @@ export const hostRoutes = {
   registerHost: {
     isInternal: true,
     tag,
-    auth: 'none',
+    access: byAnyone,
     method: 'POST',
     path: '/v1/hosts/register',
     summary: 'Register a host agent by its one-time token',
@@ -100,7 +101,7 @@ export const hostRoutes = {
   refreshHost: {
     isInternal: true,
     tag,
-    auth: 'none',
+    access: byAnyone,
     method: 'POST',
     path: '/v1/hosts/auth/refresh',
     summary: 'Renew the credentials of a host agent',
@@ -111,7 +112,7 @@ export const hostRoutes = {
   heartbeat: {
     isInternal: true,
     tag,
-    auth: 'host',
+    access: byHost,
     method: 'POST',
     path: '/v1/hosts/{id}/heartbeat',
     summary: 'Say that a host is alive',

@@ -1,3 +1,4 @@
+export * from './access.ts';
 export * from './activity.ts';
 export { errorStatuses, idempotencyKeyPattern } from './error-statuses.ts';
 export * from './errors.ts';
@@ -10,7 +11,7 @@ export * from './host-events.ts';
 export * from './hosts.ts';
 export { apiVersion, buildOpenapi } from './openapi.ts';
 export * from './operations.ts';
-export type { Route, RouteAuth, RouteTable } from './route.ts';
+export type { Route, RouteTable, RouteTag } from './route.ts';
 export { type RouteName, routes } from './routes.ts';
 export * from './sandboxes.ts';
 export * from './snapshots.ts';

@@ -32,7 +32,10 @@ export function buildOpenapi(audience: 'users' | 'hosts' = 'users'): Json {
     paths[route.path] = { ...paths[route.path], [route.method.toLowerCase()]: buildOperation(operationId, route) };
   }
   const securitySchemes = {
-    users: { api_key: { type: 'apiKey', in: 'header', name: 'X-API-Key' } },
+    users: {
+      api_key: { type: 'apiKey', in: 'header', name: 'X-API-Key' },
+      access_token: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' },
+    },
     hosts: { host: { type: 'apiKey', in: 'header', name: 'X-Host-Token' } },
   };
   return {
@@ -70,6 +73,11 @@ const tagWords = {
     'Templates: those of the platform, and those made of a sandbox. A snapshot is a template that a team made.',
   operations: 'What became of a command: every command names its operation in the header `Operation-Id`.',
   hosts: 'The machines that run sandboxes.',
+  accounts: 'People: signing up and in, their sessions, their ways to sign in.',
+  teams: 'Teams, their members and invitations.',
+  api_keys: 'Keys for programs. One is shown once, when it is made.',
+  audit: 'Who did what, when.',
+  admin: 'For those who look after the platform.',
   service: 'The API itself.',
 } as const satisfies Record<Route['tag'], string>;
 
@@ -84,11 +92,42 @@ function buildOperation(operationId: string, route: Route): Json {
     summary: route.summary,
     tags: [route.tag],
     ...describe(route),
-    security: route.auth === 'none' ? [] : [{ [route.auth]: [] }],
+    security: security(route),
     ...(parameters(route).length > 0 ? { parameters: parameters(route) } : {}),
     ...(route.body ? { requestBody: requestBody(route.body, route) } : {}),
     responses: { ...Object.fromEntries(replies), ...errorReplies(route) },
   };
+}
+
+/** How a caller shows who it is: one of these. */
+function security({ access }: Route): Json[] {
+  switch (access.by) {
+    case 'anyone':
+      return [];
+    case 'host':
+      return [{ host: [] }];
+    case 'user':
+    case 'platform_admin':
+      return [{ access_token: [] }];
+    case 'team':
+      return [...(access.keyScope === null ? [] : [{ api_key: [] }]), { access_token: [] }];
+  }
+}
+
+/** Who may call, beyond having one of the credentials. */
+function accessWords({ access }: Route): string | undefined {
+  switch (access.by) {
+    case 'platform_admin':
+      return 'For administrators of the platform.';
+    case 'team': {
+      const key = access.keyScope === null || access.keyScope === 'any' ? [] : [`a key for ${access.keyScope}`];
+      const role = access.role === 'member' ? [] : [`a member with the role ${access.role}`];
+      const needs = [...key, ...role];
+      return needs.length === 0 ? undefined : `Needs ${needs.join(', or ')}.`;
+    }
+    default:
+      return undefined;
+  }
 }
 
 function buildReply(status: number, reply: TSchema | string | null, example: unknown): Json {
@@ -156,8 +195,10 @@ function fields(schema: TSchema | undefined, place: 'path' | 'query'): Json[] {
 }
 
 /** The route's own words, and of a socket what each side sends on it. */
-function describe({ description, frames }: Route): Json {
-  if (!frames) return description === undefined ? {} : { description };
+function describe(route: Route): Json {
+  const { frames } = route;
+  const description = [route.description, accessWords(route)].filter(Boolean).join(' ');
+  if (!frames) return description === '' ? {} : { description };
   const client = componentName(frames.client);
   const server = componentName(frames.server);
   const protocol = `A WebSocket of JSON text frames: the client sends \`${client}\`, the server \`${server}\` (see the schemas).`;

@@ -1,5 +1,6 @@
 import { wireIdSource } from '@aviary/core';
 import { type Static, Type } from 'typebox';
+import { byTeam } from './access.ts';
 import { component } from './component.ts';
 import { cursor, limit, nullable, timestamp, wireId } from './fields.ts';
 import type { RouteTable } from './route.ts';
@@ -52,7 +53,7 @@ const tag = 'operations';
 export const operationRoutes = {
   getOperation: {
     tag,
-    auth: 'api_key',
+    access: byTeam('any'),
     method: 'GET',
     path: '/v1/operations/{id}',
     summary: 'Get an operation',

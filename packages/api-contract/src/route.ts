@@ -1,7 +1,20 @@
 import type { TSchema } from 'typebox';
+import type { RouteAccess } from './access.ts';
 
-/** Who may call a route: anybody, a team by its API key, or a host agent by its token. */
-export type RouteAuth = 'none' | 'api_key' | 'host';
+/** The chapters of the API's document. */
+export type RouteTag =
+  | 'sandboxes'
+  | 'data'
+  | 'generations'
+  | 'snapshots'
+  | 'operations'
+  | 'hosts'
+  | 'accounts'
+  | 'teams'
+  | 'api_keys'
+  | 'audit'
+  | 'admin'
+  | 'service';
 
 /** A route of the public API: what goes in, what comes out, who may call it. */
 export interface Route {
@@ -15,8 +28,8 @@ export interface Route {
   example?: { request?: unknown; reply?: unknown };
   /** What the summary leaves open: limits, order, what happens meanwhile. */
   description?: string;
-  tag: 'sandboxes' | 'data' | 'generations' | 'snapshots' | 'operations' | 'hosts' | 'service';
-  auth: RouteAuth;
+  tag: RouteTag;
+  access: RouteAccess;
   params?: TSchema;
   query?: TSchema;
   body?: TSchema;

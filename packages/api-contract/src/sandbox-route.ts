@@ -1,10 +1,11 @@
 import { Type } from 'typebox';
+import { byTeam } from './access.ts';
 import { wireId } from './fields.ts';
 
 export const SandboxParams = Type.Object({ id: wireId('sandbox') });
 
 /** What routes of one sandbox have in common. */
-export const ofSandbox = { params: SandboxParams, auth: 'api_key' } as const;
+export const ofSandbox = { params: SandboxParams, access: byTeam('sandboxes') } as const;
 
 /** What can come back from a host and its guests, besides what every route can answer. */
 export const hostErrors = [403, 409, 413, 429, 501, 502, 503, 504, 507] as const;

@@ -1,5 +1,6 @@
 import { sandboxLimits, sandboxStatuses, startPaths, wireIdSource } from '@aviary/core';
 import { type Static, Type } from 'typebox';
+import { byTeam } from './access.ts';
 import { component } from './component.ts';
 import { examplePaused, exampleSandbox } from './examples.ts';
 import {
@@ -120,7 +121,7 @@ const tag = 'sandboxes';
 export const sandboxRoutes = {
   createSandbox: {
     tag,
-    auth: 'api_key',
+    access: byTeam('sandboxes'),
     method: 'POST',
     path: '/v1/sandboxes',
     summary: 'Create a sandbox',
@@ -133,7 +134,7 @@ export const sandboxRoutes = {
   },
   listSandboxes: {
     tag,
-    auth: 'api_key',
+    access: byTeam('sandboxes'),
     method: 'GET',
     path: '/v1/sandboxes',
     summary: 'List sandboxes, newest first',

@@ -1,5 +1,6 @@
 import { safeNameSource, wireIdSource } from '@aviary/core';
 import { type Static, Type } from 'typebox';
+import { byTeam } from './access.ts';
 import { component } from './component.ts';
 import { exampleSandbox, exampleSnapshot } from './examples.ts';
 import { closed, cursor, limit, nullable, safeName, timestamp, wireId } from './fields.ts';
@@ -52,7 +53,7 @@ const tag = 'snapshots';
 export const snapshotRoutes = {
   createSnapshot: {
     tag,
-    auth: 'api_key',
+    access: byTeam('templates'),
     method: 'POST',
     path: '/v1/snapshots',
     summary: 'Make a template from a sandbox',
@@ -64,7 +65,7 @@ export const snapshotRoutes = {
   },
   listSnapshots: {
     tag,
-    auth: 'api_key',
+    access: byTeam('templates'),
     method: 'GET',
     path: '/v1/snapshots',
     summary: 'List templates of the team and the platform',
@@ -74,7 +75,7 @@ export const snapshotRoutes = {
   },
   deleteSnapshot: {
     tag,
-    auth: 'api_key',
+    access: byTeam('templates'),
     method: 'DELETE',
     path: '/v1/snapshots/{name}',
     summary: 'Delete a template of the team',

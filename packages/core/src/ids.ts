@@ -6,6 +6,10 @@ export const idPrefixes = {
   team: 'team',
   user: 'usr',
   apiKey: 'key',
+  session: 'ses',
+  invitation: 'inv',
+  passkey: 'psk',
+  auditEntry: 'aud',
   host: 'host',
   template: 'tpl',
   generation: 'gen',
@@ -24,6 +28,7 @@ export type SandboxId = Id<'sandbox'>;
 export type TeamId = Id<'team'>;
 export type UserId = Id<'user'>;
 export type ApiKeyId = Id<'apiKey'>;
+export type SessionId = Id<'session'>;
 export type HostId = Id<'host'>;
 export type TemplateId = Id<'template'>;
 export type GenerationId = Id<'generation'>;
@@ -71,6 +76,10 @@ const kindWords = {
   team: 'a team id',
   user: 'a user id',
   apiKey: "an API key's id",
+  session: "a session's id",
+  invitation: "an invitation's id",
+  passkey: "a passkey's id",
+  auditEntry: "an audit entry's id",
   host: 'a host id',
   template: "a snapshot's id",
   generation: 'a generation id',

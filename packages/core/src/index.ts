@@ -1,3 +1,5 @@
+export * from './access.ts';
+export * from './audit.ts';
 export * from './errors.ts';
 export * from './ids.ts';
 export * from './limits.ts';

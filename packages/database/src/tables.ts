@@ -1,14 +1,20 @@
 import type {
   ApiKeyId,
+  AuditScope,
+  AuditStatus,
   EventId,
   GenerationId,
   HostId,
   Id,
+  KeyScope,
   OperationId,
   SandboxId,
   SandboxStatus,
+  SessionId,
   TeamId,
+  TeamRole,
   TemplateId,
+  UserId,
 } from '@aviary/core';
 import type { ColumnType, Generated, JSONColumnType } from 'kysely';
 
@@ -35,6 +41,118 @@ export interface ApiKeyTable {
   created_at: Timestamp;
   expires_at: NullableTimestamp;
   last_used_at: NullableTimestamp;
+  scopes: Json<KeyScope[]>;
+  created_by: UserId | null;
+  revoked_at: NullableTimestamp;
+}
+
+export type UserStatus = 'active' | 'deactivated' | 'deleted';
+
+export interface UserTable {
+  id: UserId;
+  email: string;
+  email_key: string;
+  name: string;
+  password_hash: string | null;
+  is_admin: Generated<boolean>;
+  status: Generated<UserStatus>;
+  email_verified_at: NullableTimestamp;
+  created_at: Timestamp;
+  updated_at: Timestamp;
+  deleted_at: NullableTimestamp;
+}
+
+export interface TeamMemberTable {
+  team_id: TeamId;
+  user_id: UserId;
+  role: TeamRole;
+  created_at: Timestamp;
+}
+
+export interface TeamInvitationTable {
+  id: Id<'invitation'>;
+  team_id: TeamId;
+  email: string;
+  email_key: string;
+  role: Exclude<TeamRole, 'owner'>;
+  token_hash: string;
+  invited_by: UserId | null;
+  created_at: Timestamp;
+  expires_at: Date;
+  accepted_at: NullableTimestamp;
+  revoked_at: NullableTimestamp;
+}
+
+export interface SessionTable {
+  id: SessionId;
+  user_id: UserId;
+  user_agent: Generated<string>;
+  ip_address: Generated<string>;
+  created_at: Timestamp;
+  last_seen_at: Timestamp;
+  expires_at: Date;
+  revoked_at: NullableTimestamp;
+  revoke_reason: string | null;
+}
+
+export interface SessionTokenTable {
+  token_hash: string;
+  session_id: SessionId;
+  created_at: Timestamp;
+  used_at: NullableTimestamp;
+}
+
+export interface OneTimeTokenTable {
+  token_hash: string;
+  purpose: string;
+  user_id: UserId | null;
+  payload: Json<object>;
+  created_at: Timestamp;
+  expires_at: Date;
+}
+
+export interface IdentityTable {
+  provider: string;
+  subject: string;
+  user_id: UserId;
+  email: Generated<string>;
+  created_at: Timestamp;
+}
+
+export interface TotpFactorTable {
+  user_id: UserId;
+  secret: string;
+  created_at: Timestamp;
+  confirmed_at: NullableTimestamp;
+  last_step: Generated<number>;
+}
+
+export interface RecoveryCodeTable {
+  code_hash: string;
+  user_id: UserId;
+  used_at: NullableTimestamp;
+}
+
+export interface PasskeyTable {
+  id: Id<'passkey'>;
+  user_id: UserId;
+  credential_id: string;
+  public_key: string;
+  counter: Generated<number>;
+  transports: Json<string[]>;
+  name: string;
+  created_at: Timestamp;
+  last_used_at: NullableTimestamp;
+}
+
+export interface TeamQuotaTable {
+  team_id: TeamId;
+  sandboxes: number | null;
+  vcpus: number | null;
+  memory_mib: number | null;
+  disk_mib: number | null;
+  templates: number | null;
+  updated_at: Timestamp;
 }
 
 export interface SigningKeyTable {
@@ -45,15 +163,18 @@ export interface SigningKeyTable {
 }
 
 export interface AuditLogTable {
-  id: string;
+  id: Id<'auditEntry'>;
   team_id: TeamId;
-  actor_type: 'api_key' | 'host' | 'system';
+  actor_type: 'user' | 'api_key' | 'host' | 'system';
   actor_id: string | null;
   resource_type: string;
   resource_id: string | null;
   action: string;
   metadata: Json<object>;
   created_at: Timestamp;
+  actor_name: Generated<string>;
+  scope: Generated<AuditScope>;
+  status: Generated<AuditStatus>;
 }
 
 export type HostStatus = 'pending' | 'online' | 'unreachable' | 'draining';
@@ -198,6 +319,17 @@ export interface IdempotencyKeyTable {
 export interface Tables {
   teams: TeamTable;
   api_keys: ApiKeyTable;
+  users: UserTable;
+  team_members: TeamMemberTable;
+  team_invitations: TeamInvitationTable;
+  sessions: SessionTable;
+  session_tokens: SessionTokenTable;
+  one_time_tokens: OneTimeTokenTable;
+  identities: IdentityTable;
+  totp_factors: TotpFactorTable;
+  recovery_codes: RecoveryCodeTable;
+  passkeys: PasskeyTable;
+  team_quotas: TeamQuotaTable;
   signing_keys: SigningKeyTable;
   audit_logs: AuditLogTable;
   hosts: HostTable;

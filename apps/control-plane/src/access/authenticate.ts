@@ -1,31 +1,132 @@
-import type { Route, RouteAuth } from '@aviary/api-contract';
-import { AppError } from '@aviary/core';
+import type { Route, TeamAccess } from '@aviary/api-contract';
+import { AppError, hasRole, keyAllows, parseId, type TeamId } from '@aviary/core';
 import type { FastifyRequest } from 'fastify';
 import { findApiKeyOwner } from '../api-keys/api-key-store.ts';
 import type { ServiceContext } from '../context.ts';
 import type { SigningKey } from '../hosts/signing-key.ts';
-import type { Authenticate, Callers } from '../http/register-routes.ts';
+import type { Authenticate, Callers, TeamCaller, UserCaller } from '../http/register-routes.ts';
+import { findSessionUser, type SessionUser } from './session-store.ts';
 
 type Deps = Pick<ServiceContext, 'database' | 'clock'> & { signingKey: SigningKey };
 
-/** Tells who calls: nobody in particular, a team by its API key, or a host agent by its token. */
+/** Tells who calls, and whether the route is for them, as its `access` says. What a credential says of its owner is looked up. */
 export function createAuthenticate(deps: Deps): Authenticate {
   return (route, request) => authenticate(deps, route, request);
 }
 
-async function authenticate(deps: Deps, route: Route, request: FastifyRequest): Promise<Callers[RouteAuth]> {
-  switch (route.auth) {
-    case 'none':
+async function authenticate(
+  deps: Deps,
+  route: Route,
+  request: FastifyRequest,
+): Promise<Callers[Route['access']['by']]> {
+  const { access } = route;
+  switch (access.by) {
+    case 'anyone':
       return undefined;
     case 'host':
       return { hostId: await deps.signingKey.verifyHostToken(readHeader(request, 'x-host-token')) };
-    case 'api_key': {
-      const key = readHeader(request, 'x-api-key');
-      const owner = await findApiKeyOwner(deps.database.db, key, new Date(deps.clock.now()));
-      if (!owner) throw new AppError('unauthorized', 'the API key is not valid; send one that is in X-API-Key');
-      return { teamId: owner.teamId, keyId: owner.id, actor: { type: 'api_key', id: owner.id } };
+    case 'user':
+      return userCaller(await readSession(deps, request, null));
+    case 'platform_admin': {
+      const user = await readSession(deps, request, null);
+      if (!user.isAdmin) throw new AppError('forbidden', 'this is for administrators of the platform');
+      return userCaller(user);
     }
+    case 'team':
+      return teamCaller(deps, { access, isRead: route.method === 'GET' && !route.frames }, request);
   }
+}
+
+async function teamCaller(
+  deps: Deps,
+  { access, isRead }: { access: TeamAccess; isRead: boolean },
+  request: FastifyRequest,
+): Promise<TeamCaller> {
+  const key = readKey(request);
+  if (key === undefined) return memberCaller(deps, access, request);
+  const owner = await findApiKeyOwner(deps.database.db, key, new Date(deps.clock.now()));
+  if (!owner) throw new AppError('unauthorized', 'the API key is not valid; send one that is in X-API-Key');
+  if (access.keyScope === null) {
+    throw new AppError('forbidden', 'an API key cannot do this: a member of the team does it, who has logged in');
+  }
+  if (access.team === 'path' && pathTeam(request) !== owner.teamId) throw noSuchTeam();
+  if (!keyAllows(owner.scopes, { scope: access.keyScope, isRead })) {
+    throw new AppError(
+      'forbidden',
+      `this API key is for ${owner.scopes.join(' and ')}; this needs ${access.keyScope}`,
+      {
+        details: { scopes: owner.scopes, needed: access.keyScope },
+      },
+    );
+  }
+  const actor = { type: 'api_key', id: owner.id, name: owner.name } as const;
+  return { teamId: owner.teamId, actor, via: { type: 'api_key', keyId: owner.id } };
+}
+
+async function memberCaller(deps: Deps, access: TeamAccess, request: FastifyRequest): Promise<TeamCaller> {
+  const user = await readSession(deps, request, access.team === 'path' ? pathTeam(request) : null);
+  if (access.team === 'path' && !user.role) throw noSuchTeam();
+  if (!user.teamId || !user.role) {
+    throw new AppError('forbidden', 'you are not a member of the team that your log-in is for; switch to another one');
+  }
+  if (!hasRole(user.role, access.role)) {
+    throw new AppError('forbidden', `this needs the role ${access.role} in the team; yours is ${user.role}`, {
+      details: { role: user.role, needed: access.role },
+    });
+  }
+  const caller = userCaller(user);
+  return { teamId: user.teamId, actor: caller.actor, via: { type: 'user', user: caller, role: user.role } };
+}
+
+/** Who an access token is of, and their role in `teamId`, or, when that is null, in the team that the token is for. */
+async function readSession(deps: Deps, request: FastifyRequest, teamId: TeamId | null): Promise<SessionUser> {
+  const claims = await deps.signingKey.verifyAccessToken(readBearer(request));
+  const asked = { ...claims, currentTeamId: claims.teamId, teamId: teamId ?? claims.teamId };
+  const user = await findSessionUser(deps.database.db, asked, new Date(deps.clock.now()));
+  if (!user) throw new AppError('unauthorized', 'the session has ended; log in again');
+  if (user.status !== 'active')
+    throw new AppError('forbidden', 'this account is deactivated; ask who runs the platform');
+  return user;
+}
+
+function userCaller({ userId, sessionId, currentTeamId, email, name, isAdmin }: SessionUser): UserCaller {
+  const actor = { type: 'user', id: userId, name: email } as const;
+  return { userId, sessionId, currentTeamId, email, name, isAdmin, actor };
+}
+
+/** Says the same of a team that does not exist and of one that the caller has nothing to do with. */
+function noSuchTeam(): AppError {
+  return new AppError('not_found', 'there is no such team');
+}
+
+function pathTeam(request: FastifyRequest): TeamId {
+  return parseId('team', (request.params as { team_id: string }).team_id);
+}
+
+/** An API key, in its own header or as a bearer's token; undefined when the caller shows something else or nothing. */
+function readKey(request: FastifyRequest): string | undefined {
+  const own = request.headers['x-api-key'];
+  if (typeof own === 'string' && own !== '') return own;
+  const bearer = bearerOf(request);
+  return bearer !== undefined && /^(avy|e2b)_/.test(bearer) ? bearer : undefined;
+}
+
+function readBearer(request: FastifyRequest): string {
+  const token = bearerOf(request);
+  if (token === undefined) {
+    throw new AppError(
+      'unauthorized',
+      'this needs X-API-Key with a key, or Authorization: Bearer with an access token',
+      {
+        details: { header: 'authorization' },
+      },
+    );
+  }
+  return token;
+}
+
+function bearerOf(request: FastifyRequest): string | undefined {
+  return /^Bearer +(\S+)$/i.exec(request.headers.authorization ?? '')?.[1];
 }
 
 function readHeader(request: FastifyRequest, name: string): string {

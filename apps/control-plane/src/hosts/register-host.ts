@@ -56,8 +56,7 @@ export async function registerHost(deps: Deps, request: RegisterHost): Promise<H
     });
     await recordAudit(transaction, {
       teamId: host.team_id ?? platformTeamId,
-      actor: { type: 'host', id: hostId },
-      resourceType: 'host',
+      actor: { type: 'host', id: hostId, name: request.address },
       resourceId: hostId,
       action: 'host.registered',
       metadata: { address: request.address },

@@ -1,5 +1,5 @@
-import { AppError, type HostId, uuidv7 } from '@aviary/core';
-import { exportJWK, generateKeyPair, importJWK, type JWK, jwtVerify, SignJWT } from 'jose';
+import { AppError, asId, type HostId, type SessionId, type TeamId, type UserId, uuidv7 } from '@aviary/core';
+import { exportJWK, generateKeyPair, importJWK, type JWK, type JWTPayload, jwtVerify, SignJWT } from 'jose';
 import type { Db, ServiceContext } from '../context.ts';
 import { findOldestKey, insertFirstKey, type StoredKey } from './signing-key-store.ts';
 
@@ -7,16 +7,37 @@ const algorithm = 'EdDSA';
 const issuer = 'aviary';
 /** Audience of the tokens that hosts show to us; tokens for a host carry the host's id. */
 const controlPlaneAudience = 'aviary-control-plane';
+/** Audience of the tokens that people show to us. */
+const apiAudience = 'aviary-api';
 const hostTokenDays = 7;
+const accessTokenSec = 15 * 60;
 const agentTokenSec = 600;
 
-/** The platform's Ed25519 key: signs what hosts show us and what we show them. */
+/** What an access token says: who, in which session, in the name of which team. Whether that still holds, the database knows. */
+export interface AccessClaims {
+  userId: UserId;
+  sessionId: SessionId;
+  /** Null when the user is in no team. */
+  teamId: TeamId | null;
+}
+
+/** Further claims, for clients to look at; nothing is decided by them. */
+export interface AccessHints {
+  role: string | null;
+  isAdmin: boolean;
+}
+
+/** The platform's Ed25519 key: signs what hosts and people show us and what we show hosts. */
 export interface SigningKey {
   publicJwk: JWK;
   /** A token for a host agent to call us with. */
   signHostToken(hostId: HostId): Promise<{ token: string; expiresAt: Date }>;
   /** The host that a token belongs to. Throws `unauthorized`. */
   verifyHostToken(token: string): Promise<HostId>;
+  /** A token that a person's client calls the API with for fifteen minutes. */
+  signAccessToken(claims: AccessClaims, hints: AccessHints): Promise<{ token: string; expiresAt: Date }>;
+  /** Throws `unauthorized`. */
+  verifyAccessToken(token: string): Promise<AccessClaims>;
   /** A token for us to call a host agent with, in the name of the leadership that `epoch` counts; good for ten minutes. */
   signAgentToken(hostId: HostId, epoch: number): Promise<string>;
 }
@@ -31,7 +52,7 @@ export async function loadSigningKey({
     importJWK(publicJwk, algorithm),
     importJWK(privateJwk, algorithm),
   ]);
-  const sign = (audience: string, subject: string, expiresAt: Date, claims: Record<string, number> = {}) =>
+  const sign = (audience: string, subject: string, expiresAt: Date, claims: JWTPayload = {}) =>
     new SignJWT(claims)
       .setProtectedHeader({ alg: algorithm, kid: id })
       .setIssuer(issuer)
@@ -40,6 +61,17 @@ export async function loadSigningKey({
       .setIssuedAt(Math.floor(clock.now() / 1000))
       .setExpirationTime(expiresAt)
       .sign(privateKey);
+  const verify = async (token: string, audience: string): Promise<JWTPayload> => {
+    const { payload } = await jwtVerify(token, publicKey, {
+      algorithms: [algorithm],
+      issuer,
+      audience,
+      requiredClaims: ['sub', 'exp'],
+      currentDate: new Date(clock.now()),
+      clockTolerance: 30,
+    });
+    return payload;
+  };
   return {
     publicJwk,
     async signHostToken(hostId) {
@@ -48,17 +80,32 @@ export async function loadSigningKey({
     },
     async verifyHostToken(token) {
       try {
-        const { payload } = await jwtVerify(token, publicKey, {
-          algorithms: [algorithm],
-          issuer,
-          audience: controlPlaneAudience,
-          requiredClaims: ['sub', 'exp'],
-          currentDate: new Date(clock.now()),
-          clockTolerance: 30,
-        });
-        return payload.sub as HostId;
+        return asId('host', (await verify(token, controlPlaneAudience)).sub ?? '');
       } catch (cause) {
         throw new AppError('unauthorized', 'the host token is not valid or has expired; refresh it', { cause });
+      }
+    },
+    async signAccessToken({ userId, sessionId, teamId }, { role, isAdmin }) {
+      const expiresAt = new Date(clock.now() + accessTokenSec * 1000);
+      const claims = { sid: sessionId, team: teamId, role, is_admin: isAdmin };
+      return { token: await sign(apiAudience, userId, expiresAt, claims), expiresAt };
+    },
+    async verifyAccessToken(token) {
+      try {
+        const { sub = '', sid, team } = await verify(token, apiAudience);
+        return {
+          userId: asId('user', sub),
+          sessionId: asId('session', String(sid)),
+          teamId: team === null ? null : asId('team', String(team)),
+        };
+      } catch (cause) {
+        throw new AppError(
+          'unauthorized',
+          'the access token is not valid or has expired; refresh it, or log in again',
+          {
+            cause,
+          },
+        );
       }
     },
     signAgentToken: (hostId, epoch) =>

@@ -1,4 +1,4 @@
-import type { RouteTable } from '@aviary/api-contract';
+import { byAnyone, type RouteTable } from '@aviary/api-contract';
 import { AppError } from '@aviary/core';
 import Fastify from 'fastify';
 import { Type } from 'typebox';
@@ -9,7 +9,7 @@ import { compileValidator } from './validator.ts';
 const table = {
   one: {
     tag: 'service',
-    auth: 'none',
+    access: byAnyone,
     method: 'POST',
     path: '/things/{id}',
     summary: 'Answer one thing',

@@ -1,5 +1,13 @@
-import { errorStatuses, type Route, type RouteAuth, type RouteTable } from '@aviary/api-contract';
-import { type ApiKeyId, AppError, type HostId, type TeamId } from '@aviary/core';
+import { errorStatuses, type Route, type RouteAccess, type RouteTable } from '@aviary/api-contract';
+import {
+  type ApiKeyId,
+  AppError,
+  type HostId,
+  type SessionId,
+  type TeamId,
+  type TeamRole,
+  type UserId,
+} from '@aviary/core';
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
 import type { Static, TSchema } from 'typebox';
 import type { Actor } from '../context.ts';
@@ -8,15 +16,33 @@ import { findAnswerFault } from './answer-check.ts';
 import { type ErrorBody, errorBody, sendError } from './error-reply.ts';
 import { type Frames, frameSocket, type SocketOf } from './frame-socket.ts';
 
-/** Who calls, by the route's kind of authentication. */
-export interface Callers extends Record<RouteAuth, unknown> {
-  none: undefined;
-  api_key: { teamId: TeamId; keyId: ApiKeyId; actor: Actor };
+/** Who calls, by whom the route lets in. */
+export interface Callers extends Record<RouteAccess['by'], unknown> {
+  anyone: undefined;
   host: { hostId: HostId };
+  user: UserCaller;
+  platform_admin: UserCaller;
+  team: TeamCaller;
 }
 
-/** A team that calls by its key. */
-export type TeamCaller = Callers['api_key'];
+/** A person who has signed in. */
+export interface UserCaller {
+  userId: UserId;
+  sessionId: SessionId;
+  /** The team that the session's access token is for. */
+  currentTeamId: TeamId | null;
+  email: string;
+  name: string;
+  isAdmin: boolean;
+  actor: Actor;
+}
+
+/** A team, and by what it calls. */
+export interface TeamCaller {
+  teamId: TeamId;
+  actor: Actor;
+  via: { type: 'api_key'; keyId: ApiKeyId } | { type: 'user'; user: UserCaller; role: TeamRole };
+}
 
 type Part<R extends Route, P extends 'params' | 'query' | 'body'> =
   R extends Record<P, infer S extends TSchema> ? Static<S> : undefined;
@@ -27,7 +53,7 @@ export interface Call<R extends Route = Route> {
   params: Part<R, 'params'>;
   query: Part<R, 'query'>;
   body: Part<R, 'body'>;
-  caller: Callers[R['auth']];
+  caller: Callers[R['access']['by']];
   request: FastifyRequest;
   /** For headers; the answer itself is what the handler resolves with. */
   reply: FastifyReply;
@@ -41,8 +67,8 @@ export type Handler<R extends Route> = R extends { frames: infer F extends Frame
 /** A handler for every route of a table: one that is missing does not compile. */
 export type Handlers<T extends RouteTable> = { readonly [N in keyof T]: Handler<T[N]> };
 
-/** Finds out who calls a route, as its `auth` asks. Throws `unauthorized`. */
-export type Authenticate = (route: Route, request: FastifyRequest) => Promise<Callers[RouteAuth]>;
+/** Finds out who calls a route, as its `access` asks. Throws `unauthorized`, `forbidden`, or `not_found` for a team that is not the caller's. */
+export type Authenticate = (route: Route, request: FastifyRequest) => Promise<Callers[RouteAccess['by']]>;
 
 /** What makes an API of a table: who may call it, how it tells errors, and whether its answers are held against the contract. */
 export interface ApiDeps {

@@ -40,7 +40,6 @@ export function acceptSandboxCommand(
     await recordAudit(db, {
       teamId: context.teamId,
       actor: context.actor,
-      resourceType: 'sandbox',
       resourceId: sandboxId,
       action: `sandbox.${step.kind}`,
     });

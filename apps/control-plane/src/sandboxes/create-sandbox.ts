@@ -43,7 +43,7 @@ export function createSandbox(
       metadata: JSON.stringify(request.metadata ?? {}),
     };
     const [row] = await insertSandboxes(db, [sandbox], { status: sandbox.status });
-    await recordAudit(db, { teamId, actor, resourceType: 'sandbox', resourceId: id, action: 'sandbox.create' });
+    await recordAudit(db, { teamId, actor, resourceId: id, action: 'sandbox.create' });
     const operation = {
       teamId,
       sandboxId: id,

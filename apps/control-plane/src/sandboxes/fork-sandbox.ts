@@ -46,7 +46,6 @@ export function forkSandbox(
     await recordAudit(db, {
       teamId,
       actor,
-      resourceType: 'sandbox',
       resourceId: sandboxId,
       action: 'sandbox.fork',
       metadata: { count },

@@ -31,7 +31,7 @@ export async function updateGeneration(
   try {
     return await deps.database.transaction(async (unit) => {
       const metadata = { ...changes };
-      const about = { resourceType: 'generation', resourceId: known.id, action: 'generation.update' } as const;
+      const about = { resourceId: known.id, action: 'generation.update' } as const;
       await recordAudit(unit.db, { teamId, actor, ...about, metadata });
       return updateGenerationRow(unit.db, known.id, changes);
     });

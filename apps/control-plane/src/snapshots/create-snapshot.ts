@@ -41,7 +41,6 @@ export function createSnapshot(
     await recordAudit(db, {
       teamId,
       actor,
-      resourceType: 'snapshot',
       resourceId: id,
       action: 'snapshot.create',
       metadata: { name: request.name },

@@ -24,7 +24,6 @@ export function deleteSnapshot(deps: CommandDeps, context: CommandContext, name:
     await recordAudit(db, {
       teamId,
       actor,
-      resourceType: 'snapshot',
       resourceId: row.id,
       action: 'snapshot.delete',
       metadata: { name },
