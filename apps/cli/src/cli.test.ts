@@ -393,12 +393,25 @@ describe('what goes wrong', () => {
     [['sandbax', 'create'], "did you mean 'aviary sandbox create'?"],
     [['doctr'], "did you mean 'aviary doctor'?"],
     [['sandbox'], "'aviary sandbox' needs one of: create, list"],
-    [['sandbox', 'crate'], "did you mean 'sandbox create'?"],
+    [['sandbox', 'crate'], 'there is no command "sandbox crate"; did you mean \'aviary sandbox create\'?'],
+    [['sandbox', 'exce', 'x', '--', 'ls'], "did you mean 'aviary sandbox exec'?"],
+    [['sandbox', 'frob'], "'aviary sandbox' has create, list"],
+    [['snapshot', 'x'], 'did you mean'],
+    [['generations', 'x'], "did you mean 'aviary sandbox generations'?"],
+    [['help', 'doctr'], "did you mean 'aviary doctor'?"],
+    [['help', 'sandbox', 'crate'], "did you mean 'aviary sandbox create'?"],
     [['sandbox', 'create', '--memry', '1'], 'did you mean --memory?'],
     [['sandbox', 'get'], 'needs ID'],
     [['sandbox', 'get', 'a', 'b'], 'does not know what to do with "b"'],
     [['sandbox', 'create', '--vcpus', '0'], '--vcpus must be a whole number of at least 1'],
-    [['sandbox', 'create', '--wat'], "Unknown option '--wat'"],
+    [['sandbox', 'create', '--frob'], "there is no flag --frob; 'aviary sandbox create --help' lists them"],
+    [['sandbox', 'create', '-x'], 'there is no flag -x'],
+    [['sandbox', 'create', '--memory', '1g'], '--memory must be a whole number of MiB, at least 1, not "1g"'],
+    [['sandbox', 'create', '--memory'], '--memory needs a value: memory'],
+    [['sandbox', 'create', '--name', '--json'], 'one that begins with -- is given as --name=--json'],
+    [['sandbox', 'create', '--json=yes'], '--json takes no value'],
+    [['run', '--timeout', '-1', '--', 'ls'], '--timeout must be a whole number of seconds, at least 0, not "-1"'],
+    [['run', 'ls', '-la'], "put the guest's command after --"],
     [['sandbox', 'list', '--status', 'sleepy'], '--status must be one of'],
     [['sandbox', 'list', '--', 'x'], 'takes nothing after --'],
     [['run', 'ls'], "put the guest's command after --"],
@@ -423,6 +436,21 @@ describe('help and version', () => {
       version: expect.stringMatching(/^\d+\.\d+\.\d+$/),
       node: process.version,
     });
+  });
+
+  it.each([[['sandbox', '--help']], [['sandbox', '-h']], [['sandbox', 'help']], [['help', 'sandbox']]])(
+    '%j shows the commands of a noun',
+    async (args) => {
+      const { code, stdout, stderr } = await inProcess(...args);
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+      expect(stdout).toContain('sandbox rewind');
+      expect(stdout).not.toContain('doctor');
+    },
+  );
+
+  it('gives --json and -v alone what they ask for', async () => {
+    expect(JSON.parse((await inProcess('--json')).stdout)).toContainEqual(expect.objectContaining({ name: 'up' }));
+    expect((await inProcess('-v')).stdout).toMatch(/^aviary \d/);
   });
 
   it("leaves the guest's own flags alone", async () => {

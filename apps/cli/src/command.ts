@@ -1,6 +1,4 @@
-import { parseArgs } from 'node:util';
 import type { AviaryClient } from '@aviary/sdk';
-import { closest } from './closest.ts';
 import type { CliConfig } from './config.ts';
 import { UsageError } from './exit-codes.ts';
 import type { Output } from './output.ts';
@@ -101,79 +99,6 @@ export const commonFlags = {
   json: { type: 'boolean', summary: 'print the result as one line of JSON' },
   help: { type: 'boolean', short: 'h', summary: 'show this help' },
 } as const satisfies Record<string, Flag>;
-
-/** The longest command whose words `argv` begins with, and what is left of `argv`. */
-export function findCommand(
-  commands: readonly Command[],
-  argv: readonly string[],
-): { command: Command; argv: readonly string[] } | undefined {
-  const matches = commands
-    .flatMap((command) =>
-      [command.name, ...(command.aliases ?? [])].map((name) => ({ command, words: name.split(' ') })),
-    )
-    .filter(({ words }) => words.every((word, index) => argv[index] === word))
-    .sort((a, b) => b.words.length - a.words.length);
-  const best = matches[0];
-  return best && { command: best.command, argv: argv.slice(best.words.length) };
-}
-
-/** Reads a command's arguments and flags. Throws UsageError. */
-export function parseInvocation(command: Command, argv: readonly string[]): Invocation {
-  const flags: Readonly<Record<string, Flag>> = { ...command.flags, ...commonFlags };
-  const separator = argv.indexOf('--');
-  const own = separator < 0 ? argv : argv.slice(0, separator);
-  const rest = separator < 0 ? [] : argv.slice(separator + 1);
-  if (rest.length > 0 && !command.rest) throw new UsageError(`'aviary ${command.name}' takes nothing after --`);
-  const parsed = parseFlags(command, own, flags);
-  const values: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(parsed.values)) values[name] = readValue(name, flags[name], value);
-  if (values['help'] !== true) checkArguments(command, parsed.positionals, rest);
-  return { args: parsed.positionals, flags: new Flags(values), rest };
-}
-
-function parseFlags(command: Command, argv: readonly string[], flags: Readonly<Record<string, Flag>>) {
-  const options = Object.fromEntries(
-    Object.entries(flags).map(([name, flag]) => [
-      name,
-      {
-        type: flag.type === 'boolean' ? ('boolean' as const) : ('string' as const),
-        ...(flag.short ? { short: flag.short } : {}),
-        ...(flag.isMultiple ? { multiple: true } : {}),
-      },
-    ]),
-  );
-  try {
-    return parseArgs({ args: [...argv], options, allowPositionals: true, strict: true });
-  } catch (error) {
-    const message = error instanceof Error ? (error.message.split('. ')[0] ?? error.message) : String(error);
-    const unknown = /^Unknown option '--([^']+)'/.exec(message)?.[1];
-    const meant = unknown === undefined ? undefined : closest(unknown, Object.keys(flags));
-    const hint = meant === undefined ? `'aviary ${command.name} --help' lists them` : `did you mean --${meant}?`;
-    throw new UsageError(unknown === undefined ? message : `${message}; ${hint}`);
-  }
-}
-
-function readValue(name: string, flag: Flag | undefined, value: unknown): unknown {
-  if (flag?.type !== 'integer') return value;
-  const number = Number(value);
-  const min = flag.min ?? 0;
-  if (!Number.isSafeInteger(number) || number < min || String(value).trim() === '') {
-    throw new UsageError(`--${name} must be a whole number of at least ${min}, not ${JSON.stringify(value)}`);
-  }
-  return number;
-}
-
-function checkArguments(command: Command, given: readonly string[], rest: readonly string[]): void {
-  const args = command.args ?? [];
-  const missing = args.slice(given.length).find((arg) => !arg.isOptional);
-  if (missing) throw new UsageError(`'aviary ${command.name}' needs ${missing.name.toUpperCase()}: ${missing.summary}`);
-  const extra = given[args.length];
-  if (extra !== undefined && !args.at(-1)?.isRepeated) {
-    const hint = command.rest ? `; put the guest's command after --` : '';
-    throw new UsageError(`'aviary ${command.name}' does not know what to do with ${JSON.stringify(extra)}${hint}`);
-  }
-  if (command.rest && rest.length === 0) throw new UsageError(`'aviary ${command.name}' needs a command after --`);
-}
 
 /** The arguments as they are meant: see {@link Argument.resolve}. */
 export async function resolveArguments(

@@ -1,7 +1,7 @@
 import type { Command } from './command.ts';
 import { doctorCommand } from './doctor/doctor-command.ts';
-import { UsageError } from './exit-codes.ts';
 import { fileCommands } from './files/file-commands.ts';
+import { noCommand } from './find-command.ts';
 import { renderHelp, renderOverview } from './help.ts';
 import { downCommand } from './platform/down-command.ts';
 import { logsCommand } from './platform/logs-command.ts';
@@ -26,7 +26,7 @@ const helpCommand: Command = {
     const chosen = commands.filter(
       (command) => command.name === name || command.name.startsWith(`${name} `) || command.aliases?.includes(name),
     );
-    if (name && chosen.length === 0) throw new UsageError(`there is no command ${JSON.stringify(name)}`);
+    if (name && chosen.length === 0) throw noCommand(commands, args);
     const shown = name ? chosen : commands;
     const only = shown.length === 1 ? shown[0] : undefined;
     output.result(

@@ -1,20 +1,14 @@
 import { AppError, errorText } from '@aviary/core';
 import { AviaryError } from '@aviary/sdk';
 import { connectToApi } from './api-client.ts';
-import { closest } from './closest.ts';
-import {
-  type Command,
-  type CommandContext,
-  findCommand,
-  type InputStream,
-  parseInvocation,
-  resolveArguments,
-} from './command.ts';
+import { type CommandContext, type InputStream, resolveArguments } from './command.ts';
 import { commands } from './commands.ts';
 import { loadConfig } from './config.ts';
 import { ExitWith, exitCodeOf, exitCodes, UsageError } from './exit-codes.ts';
+import { findCommand } from './find-command.ts';
 import { renderHelp } from './help.ts';
 import { Output, type OutputStream } from './output.ts';
+import { parseInvocation } from './parse-invocation.ts';
 
 export interface CliProcess {
   argv: readonly string[];
@@ -32,8 +26,8 @@ export async function runCli({ argv, env, stdout, stderr, stdin }: CliProcess): 
   const output = new Output({ stdout, stderr, isJson, isColorWanted });
   const interrupts = watchInterrupts(output);
   try {
-    const { command, rest } = chooseCommand(argv);
-    const invocation = parseInvocation(command, rest);
+    const { command, argv: given } = findCommand(commands, argv);
+    const invocation = parseInvocation(command, given);
     if (invocation.flags.boolean('help')) {
       output.result({ command: command.name, summary: command.summary }, () => renderHelp(command));
       return exitCodes.ok;
@@ -48,24 +42,6 @@ export async function runCli({ argv, env, stdout, stderr, stdin }: CliProcess): 
   } finally {
     interrupts[Symbol.dispose]();
   }
-}
-
-function chooseCommand(argv: readonly string[]): { command: Command; rest: readonly string[] } {
-  const first = argv[0];
-  const words = first === undefined || first === '--help' || first === '-h' ? ['help', ...argv.slice(1)] : argv;
-  const found = findCommand(commands, first === '--version' ? ['version', ...argv.slice(1)] : words);
-  if (found) return { command: found.command, rest: found.argv };
-  const nouns = commands.filter((command) => command.name.startsWith(`${first} `));
-  if (nouns.length > 0) {
-    const verbs = nouns.map((command) => command.name.split(' ')[1] ?? '');
-    const meant = argv[1] === undefined ? undefined : closest(argv[1], verbs);
-    const hint = meant === undefined ? '' : `; did you mean '${first} ${meant}'?`;
-    throw new UsageError(`'aviary ${first}' needs one of: ${verbs.join(', ')}${hint}`);
-  }
-  const names = commands.flatMap((command) => [command.name, ...(command.aliases ?? [])]);
-  const meant = closest(argv.slice(0, 2).join(' '), names) ?? closest(first ?? '', names);
-  const hint = meant === undefined ? "'aviary help' lists them" : `did you mean 'aviary ${meant}'?`;
-  throw new UsageError(`there is no command ${JSON.stringify(first)}; ${hint}`);
 }
 
 function makeContext(given: Omit<CommandContext, 'client'>): CommandContext {

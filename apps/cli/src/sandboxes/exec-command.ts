@@ -13,6 +13,7 @@ import {
 /** `aviary sandbox exec ID -- CMD`. */
 export const execCommand: Command = {
   name: 'sandbox exec',
+  aliases: ['exec'],
   summary: 'Run a command in a sandbox',
   details: [
     "Ends with the command's own exit code; 128 and its number after a signal, 124 when --timeout passed.",

@@ -29,6 +29,7 @@ export function showSettled(
 export const sandboxCommands: readonly Command[] = [
   {
     name: 'sandbox create',
+    aliases: ['create'],
     summary: 'Make a sandbox',
     flags: { ...createFlags, ...waitFlags },
     examples: ['aviary sandbox create', 'aviary sandbox create --vcpus 2 --memory 1024 --metadata job=42'],
@@ -103,6 +104,7 @@ export const sandboxCommands: readonly Command[] = [
   },
   {
     name: 'sandbox pause',
+    aliases: ['pause'],
     summary: 'Save memory and disk of a sandbox and stop its microVM',
     args: [sandboxIdArg],
     flags: {
@@ -119,6 +121,7 @@ export const sandboxCommands: readonly Command[] = [
   },
   {
     name: 'sandbox resume',
+    aliases: ['resume'],
     summary: 'Let a paused sandbox go on',
     args: [sandboxIdArg],
     flags: {
@@ -141,6 +144,7 @@ export const sandboxCommands: readonly Command[] = [
   },
   {
     name: 'sandbox fork',
+    aliases: ['fork'],
     summary: "Make sandboxes that go on from another one's memory and disk",
     args: [sandboxIdArg],
     flags: {

@@ -5,9 +5,9 @@ import { nameLabel } from './find-sandbox.ts';
 /** Flags that say what a new sandbox is like. */
 export const createFlags = {
   template: { type: 'string', short: 't', placeholder: 'NAME', summary: 'template to start from (default minimal)' },
-  vcpus: { type: 'integer', min: 1, summary: 'virtual CPUs' },
-  memory: { type: 'integer', min: 1, placeholder: 'MIB', summary: 'memory' },
-  disk: { type: 'integer', min: 1, placeholder: 'MIB', summary: 'disk' },
+  vcpus: { type: 'integer', min: 1, summary: 'virtual CPUs (default: as the template)' },
+  memory: { type: 'integer', min: 1, placeholder: 'MIB', summary: 'memory (default: as the template)' },
+  disk: { type: 'integer', min: 1, placeholder: 'MIB', summary: 'disk (default: as the template)' },
   'idle-timeout': { type: 'integer', placeholder: 'SEC', summary: 'pause after so long without activity; 0 is never' },
   env: {
     type: 'string',
