@@ -24,7 +24,6 @@ const SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3;
 const SECCOMP_RET_USER_NOTIF = 0x7fc00000;
 const SECCOMP_RET_ALLOW = 0x7fff0000;
 const SECCOMP_USER_NOTIF_FLAG_CONTINUE = 1;
-const SECCOMP_ADDFD_FLAG_SEND = 1 << 1;
 const SECCOMP_IOCTL_NOTIF_RECV = 0xc0502100;
 const SECCOMP_IOCTL_NOTIF_SEND = 0xc0182101;
 const SECCOMP_IOCTL_NOTIF_ADDFD = 0x40182103;
@@ -113,22 +112,27 @@ export class SystemCallListener {
 
   /** Lets the kernel do the call. */
   allow({ id }: HeldCall): void {
-    this.#respond(id, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
+    this.#respond(id, { flags: SECCOMP_USER_NOTIF_FLAG_CONTINUE });
   }
 
   /** Fails the call. */
   refuse({ id }: HeldCall, code: keyof typeof constants.errno): void {
-    this.#respond(id, -constants.errno[code], 0);
+    this.#respond(id, { error: -constants.errno[code] });
   }
 
-  /** Answers an open with a copy of descriptor `fd`, which allows what `fd` allows. */
+  /**
+   * Answers an open with a copy of descriptor `fd`, which allows what `fd` allows. A caller that is interrupted in an instant of it may keep that copy and
+   * make its call anew.
+   */
   answerWithDescriptor({ id }: HeldCall, fd: number): void {
     const request = Buffer.alloc(24);
     request.writeBigUInt64LE(id, 0);
-    request.writeUInt32LE(SECCOMP_ADDFD_FLAG_SEND, 8);
     request.writeUInt32LE(fd, 12);
     request.writeUInt32LE(O_CLOEXEC, 20);
-    this.#answer(SECCOMP_IOCTL_NOTIF_ADDFD, request);
+    // Not with SECCOMP_ADDFD_FLAG_SEND, which does both: when a signal interrupts this thread in it, the kernel adds nothing and answers 0 all
+    // the same, so that the caller takes its standard input for its file.
+    const added = this.#answer(SECCOMP_IOCTL_NOTIF_ADDFD, request);
+    if (added !== undefined) this.#respond(id, { value: added });
   }
 
   close(): void {
@@ -137,26 +141,35 @@ export class SystemCallListener {
     closeSync(this.fd);
   }
 
-  #respond(id: bigint, error: number, flags: number): void {
+  #respond(id: bigint, { value = 0, error = 0, flags = 0 }: { value?: number; error?: number; flags?: number }): void {
     const response = Buffer.alloc(24);
     response.writeBigUInt64LE(id, 0);
+    response.writeBigInt64LE(BigInt(value), 8);
     response.writeInt32LE(error, 16);
     response.writeUInt32LE(flags, 20);
     this.#answer(SECCOMP_IOCTL_NOTIF_SEND, response);
   }
 
-  /** A caller that was killed meanwhile needs no answer. */
-  #answer(request: number, argument: Buffer): void {
+  /** Undefined when the caller was killed meanwhile: it needs no answer. */
+  #answer(request: number, argument: Buffer): number | undefined {
     try {
-      this.#control(request, argument);
+      return this.#control(request, argument);
     } catch (error) {
       if (!isGone(error)) throw error;
+      return undefined;
     }
   }
 
-  #control(request: number, argument: Buffer): void {
+  #control(request: number, argument: Buffer): number {
     const ioctl = libcFunction('int ioctl(int, unsigned long, void*)');
-    checkedCall('ioctl', () => ioctl(this.fd, request, argument), 'seccomp');
+    for (;;) {
+      try {
+        return checkedCall('ioctl', () => ioctl(this.fd, request, argument), 'seccomp');
+      } catch (error) {
+        // By a signal of this process; nothing was done.
+        if (!(error instanceof SystemCallError && error.code === 'EINTR')) throw error;
+      }
+    }
   }
 }
 
