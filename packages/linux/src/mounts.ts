@@ -1,3 +1,4 @@
+import { closeSync } from 'node:fs';
 import { checkedCall, libcFunction } from './libc.ts';
 
 // The same numbers on x86-64 and arm64: they come from the shared table since Linux 5.1. pivot_root is older.
@@ -40,12 +41,14 @@ export function cloneMount(path: string, restrictions: readonly MountRestriction
   const attributes = Buffer.alloc(32);
   attributes.writeBigUInt64LE(BigInt(restrictions.reduce<number>((sum, each) => sum | MOUNT_ATTR[each], 0)), 0);
   const setAttributes = libcFunction('long syscall(long, int, const char*, unsigned int, void*, size_t)');
-  checkedCall(
-    'mount_setattr',
-    () => setAttributes(sysMountSetattr, fd, '', AT_EMPTY_PATH, attributes, attributes.length),
-    path,
-  );
-  return fd;
+  const call = () => setAttributes(sysMountSetattr, fd, '', AT_EMPTY_PATH, attributes, attributes.length);
+  try {
+    checkedCall('mount_setattr', call, path);
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
 }
 
 /** Puts a copy that {@link cloneMount} made over the file or directory `target`. */
