@@ -1,4 +1,4 @@
-import { closeSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readFileSync, readlinkSync, readSync, statSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { AppError, errorText } from '@aviary/core';
 import {
@@ -38,6 +38,8 @@ export interface StartRequest {
 export interface StartedProcess {
   pid: number;
   ended: Promise<ChildEnd>;
+  /** Why a call of it could not be answered as it should have been; undefined while all were. */
+  failure(): unknown;
   /** To be called once the program has opened what it needs to run: from then on, calls of it that are held up get no answer. */
   finishStart(): void;
 }
@@ -46,7 +48,7 @@ export interface StartedProcess {
 interface Start {
   place: StartRequest['place'];
   /** By path. */
-  readOnly: Map<string, number>;
+  readOnly: Map<string, OpenedFile>;
   pid?: number;
   failure?: unknown;
 }
@@ -85,18 +87,19 @@ export class Starter implements AsyncDisposable {
     return this.#lock.run('thread', async () => {
       const start: Start = { place: request.place, readOnly: new Map() };
       const finishStart = () => {
-        if (this.#starts.delete(start)) for (const fd of start.readOnly.values()) closeSync(fd);
+        if (this.#starts.delete(start)) for (const { fd } of start.readOnly.values()) closeSync(fd);
       };
       this.#starts.add(start);
       try {
         const thread = await this.#ready();
         using descriptors = new OpenDescriptors();
         const message = threadRequest(request, descriptors);
-        for (const file of request.readOnlyOpens) start.readOnly.set(file, openSync(file, 'r'));
+        for (const file of request.readOnlyOpens) start.readOnly.set(file, openForReading(file));
         this.#launching = start;
         if (!this.#serving.has(thread)) this.#serving.set(thread, this.#serve(thread));
         const pid = await thread.start(message);
-        return { pid, ended: new Promise((resolve) => watchProcess(pid, resolve)), finishStart };
+        const ended = new Promise<ChildEnd>((resolve) => watchProcess(pid, resolve));
+        return { pid, ended, failure: () => start.failure, finishStart };
       } catch (cause) {
         finishStart();
         if (start.failure !== undefined) throw start.failure;
@@ -151,16 +154,18 @@ export class Starter implements AsyncDisposable {
 
   async #answer(listener: SystemCallListener, held: HeldCall): Promise<void> {
     if (held.call.kind === 'exec') return this.#answerExec(listener, held);
+    const pid = processOf(held.pid);
+    const start = [...this.#starts].find((each) => each.pid === pid);
+    // A program that has started opens nothing in this way; one that does waits for its end.
+    if (!start) return;
     try {
-      const pid = processOf(held.pid);
-      const start = [...this.#starts].find((each) => each.pid === pid);
-      // A program that has started opens nothing in this way; one that does waits for its end.
-      if (!start) return;
-      const fd = start.readOnly.get(readPath(held.pid, held.call.pathAddress));
-      if (fd === undefined) listener.allow(held);
-      else listener.answerWithDescriptor(held, fd);
-    } catch {
-      // It has ended, most likely; then nobody hears this.
+      const file = start.readOnly.get(readPath(held.pid, held.call.pathAddress));
+      if (file === undefined) return listener.allow(held);
+      requireUnchanged(file);
+      listener.answerWithDescriptor(held, file.fd);
+    } catch (error) {
+      // Nobody hears this when it has ended meanwhile, as is most likely.
+      start.failure ??= error;
       listener.refuse(held, 'EACCES');
     }
   }
@@ -270,9 +275,37 @@ function isWithoutProgram(pid: number): boolean {
   return its?.dev === own.dev && its.ino === own.ino;
 }
 
-/** The process that a thread belongs to. */
-function processOf(thread: number): number {
-  return Number(/^Tgid:\t(\d+)$/m.exec(readFileSync(`/proc/${thread}/status`, 'utf8'))?.[1]);
+/** The process that a thread belongs to; undefined when it has ended. */
+function processOf(thread: number): number | undefined {
+  try {
+    return Number(/^Tgid:\t(\d+)$/m.exec(readFileSync(`/proc/${thread}/status`, 'utf8'))?.[1]);
+  } catch {
+    return undefined;
+  }
+}
+
+/** A descriptor, with the file that it was opened on. */
+interface OpenedFile {
+  fd: number;
+  path: string;
+  dev: number;
+  ino: number;
+}
+
+function openForReading(path: string): OpenedFile {
+  const fd = openSync(path, 'r');
+  const { dev, ino } = fstatSync(fd);
+  return { fd, path, dev, ino };
+}
+
+/** Throws when the descriptor has become that of another file, as it does when somebody closes what is not theirs: a VMM would get that file. */
+function requireUnchanged({ fd, path, dev, ino }: OpenedFile): void {
+  const now = fstatSync(fd);
+  if (now.dev === dev && now.ino === ino) return;
+  throw new AppError(
+    'internal',
+    `descriptor ${fd}, opened for ${path}, is that of ${readlinkSync(`/proc/self/fd/${fd}`)}`,
+  );
 }
 
 /** The path that a held call names. */

@@ -1,6 +1,8 @@
+import { closeSync, openSync, readdirSync, readlinkSync } from 'node:fs';
 import { access, chmod, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { errorText } from '@aviary/core';
 import { runProgram, waitFor } from '@aviary/service-kit';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { parseLibraries } from '../qemu/program-files.ts';
@@ -48,6 +50,14 @@ async function start(script: string, overrides: Partial<StartRequest> = {}, logP
   });
 }
 
+function linkOf(file: string): string | undefined {
+  try {
+    return readlinkSync(file);
+  } catch {
+    return undefined; // it was that of the listing
+  }
+}
+
 it('shows a program nothing of the host but what it was given, and leaves it no privilege', async () => {
   const own = path.join(directory, 'own');
   await runProgram('chown', [String(uid), own]);
@@ -62,6 +72,7 @@ it('shows a program nothing of the host but what it was given, and leaves it no 
   expect(names.split(' ').at(-1)).toBe('1');
   expect(line).toBe('of others');
   expect(wrote).toEqual(['wrote own/made']);
+  await rm(path.join(own, 'made'));
 });
 
 it('runs a program only when it is placed', async () => {
@@ -109,6 +120,50 @@ it('starts what it was asked to, whatever a program of an earlier start calls me
   expect((await earlier.ended).signal).toBe('SIGKILL');
   expect(await readdir(own)).toEqual(['tries']);
   await rm(path.join(own, 'tries'));
+});
+
+it('gives a program that asks to write a descriptor for reading, and never one that has become another file', async () => {
+  // It opens for reading and writing with no other flag, as QEMU does.
+  const program = '/sbin/debugfs';
+  const image = path.join(directory, 'image');
+  await writeFile(image, Buffer.alloc(4_096), { mode: 0o440 });
+  const libraries = parseLibraries((await runProgram('ldd', [program])).stdout);
+  const work = path.join(directory, 'work-of-other');
+  await mkdir(work);
+  await using other = new Starter({ programFiles: [program, ...libraries], devices: [], workDirectory: work });
+  const logPath = path.join(directory, 'other-log');
+  const openImage = async (place: () => Promise<void>) => {
+    await using log = await open(logPath, 'w');
+    const request = {
+      file: program,
+      args: ['-w', image, '-R', 'quit'],
+      logFd: log.fd,
+      readOnlyOpens: [image],
+      visible: [],
+      place,
+    };
+    const started = await other.start({ ...request, credentials: { uid, gid: uid, groups: [] } });
+    await started.ended;
+    started.finishStart();
+    return { failure: started.failure(), text: await readFile(logPath, 'utf8') };
+  };
+  // It reads what is no file system.
+  expect(await openImage(async () => undefined)).toMatchObject({
+    failure: undefined,
+    text: expect.stringContaining('Bad magic number'),
+  });
+  const stranger = path.join(directory, 'hidden');
+  let reused: number | undefined;
+  const { failure, text } = await openImage(async () => {
+    const names = readdirSync('/proc/self/fd');
+    const [own] = names.filter((name) => linkOf(`/proc/self/fd/${name}`) === image);
+    // As by somebody who closes a number twice.
+    closeSync(Number(own));
+    reused = openSync(stranger, 'r+');
+    expect(reused).toBe(Number(own));
+  });
+  expect(errorText(failure)).toBe(`descriptor ${reused}, opened for ${image}, is that of ${stranger}`);
+  expect(text).toContain('Permission denied');
 });
 
 it('keeps nobody waiting who starts programs meanwhile', async () => {

@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { access, open, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { AppError } from '@aviary/core';
+import { AppError, errorText } from '@aviary/core';
 import type { ChildEnd } from '@aviary/linux';
 import { type FaultPoints, waitFor } from '@aviary/service-kit';
 import { type CgroupLayout, type CgroupLimits, createCgroup } from '../process/cgroup.ts';
@@ -108,7 +108,7 @@ export async function launchQemu(
     const stat = await readProcessStat(pid);
     if (!stat) throw new AppError('internal', 'cannot find the VMM that has just started: it ended at once');
     const { startTicks } = stat;
-    const child = watchEnd(started);
+    const child = watchChild(started);
     const qmp = await connectWhenUp({ child, socketPath, logPath, timeoutMs: settings.startTimeoutMs, signal, events });
     const vmmProcess = new VmmProcess({
       pid,
@@ -184,13 +184,13 @@ async function withLog<T>(logPath: string, work: (fd: number) => Promise<T>): Pr
   return await work(log.fd);
 }
 
-/** A process's end so far. */
-interface WatchedEnd {
+/** A process's end so far, and why a call of it was not answered as it should have been. */
+interface WatchedChild extends Pick<StartedProcess, 'failure'> {
   end?: ChildEnd;
 }
 
-function watchEnd({ ended }: StartedProcess): WatchedEnd {
-  const watched: WatchedEnd = {};
+function watchChild({ ended, failure }: StartedProcess): WatchedChild {
+  const watched: WatchedChild = { failure };
   void ended.then((end) => {
     watched.end = end;
   });
@@ -198,7 +198,7 @@ function watchEnd({ ended }: StartedProcess): WatchedEnd {
 }
 
 async function connectWhenUp(options: {
-  child: WatchedEnd;
+  child: WatchedChild;
   socketPath: string;
   logPath: string;
   timeoutMs: number;
@@ -222,6 +222,9 @@ async function connectWhenUp(options: {
     const end = { what: 'the end of the VMM', timeoutMs: endOfFailedStartMs, signal };
     await waitFor(end, hasEnded).catch(() => undefined);
     if (!hasEnded()) throw error;
+    const failure = child.failure();
+    if (failure !== undefined)
+      throw new AppError('internal', `the VMM did not start: ${errorText(failure)}`, { cause: failure });
     const log = (await readTail(logPath)).trim() || 'it gave no reason';
     const how = child.end?.signal ?? `exit code ${child.end?.code}`;
     throw new AppError('internal', `the VMM did not start (${how}): ${log}`, { cause: error });
