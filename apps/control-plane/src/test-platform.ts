@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { ErrorReply, type Route, routes } from '@aviary/api-contract';
-import { newId } from '@aviary/core';
+import { newId, type SessionId, type TeamId, type TeamRole, type UserId } from '@aviary/core';
 import type { Database } from '@aviary/database';
 import { silentLogger } from '@aviary/service-kit';
 import { FakeHostAgent, openTestDatabase } from '@aviary/testing';
@@ -11,12 +11,31 @@ import { findAnswerFault, findFault } from './http/answer-check.ts';
 import type { ControlPlane, ControlPlaneOverrides } from './start.ts';
 import { startControlPlane } from './start.ts';
 import { ensureTeam } from './teams/team-store.ts';
+import { insertTestSession, insertTestTeam, insertTestUser } from './test-people-store.ts';
 
 export interface Reply {
   status: number;
   headers: Headers;
   // biome-ignore lint/suspicious/noExplicitAny: tests look into answers of every shape.
   body: any;
+}
+
+export interface CallOptions {
+  body?: unknown;
+  headers?: Record<string, string>;
+  key?: string;
+}
+
+/** Somebody who has signed in. */
+export interface TestPerson {
+  userId: UserId;
+  sessionId: SessionId;
+  /** The team that their access token is for. */
+  teamId: TeamId;
+  email: string;
+  token: string;
+  /** Calls the API as them. */
+  call(method: string, url: string, options?: Omit<CallOptions, 'key'>): Promise<Reply>;
 }
 
 /** A control plane with one fake host, called over real HTTP. */
@@ -28,11 +47,14 @@ export interface TestPlatform extends AsyncDisposable {
   dataDirectory: string;
   apiKey: string;
   /** Calls the API as the default team, or as `key` says (empty: no key). */
-  call(
-    method: string,
-    url: string,
-    options?: { body?: unknown; headers?: Record<string, string>; key?: string },
-  ): Promise<Reply>;
+  call(method: string, url: string, options?: CallOptions): Promise<Reply>;
+  /** The team of {@link apiKey}. */
+  teamId: TeamId;
+  /**
+   * A new person who has signed in, with `role` (default owner) in `teamId`; without one in a team of their own, which has
+   * another owner when they are not it.
+   */
+  signIn(options?: { role?: TeamRole; teamId?: TeamId; isAdmin?: boolean; email?: string }): Promise<TestPerson>;
   /** A second team's key. */
   createTeam(): Promise<string>;
   startReplica(overrides?: ControlPlaneOverrides): Promise<ControlPlane>;
@@ -131,8 +153,29 @@ export async function startTestPlatform(
     const teamId = await ensureTeam(database.db, { name: 'Other', slug: newId('team') });
     return insertApiKey(database.db, { teamId, name: 'test' });
   };
+  const signIn: TestPlatform['signIn'] = async ({ role = 'owner', teamId, isAdmin = false, email } = {}) => {
+    const { db } = database;
+    const team = teamId ?? (await insertTestTeam(db));
+    if (teamId === undefined && role !== 'owner')
+      await insertTestUser(db, { membership: { teamId: team, role: 'owner' } });
+    const membership = { teamId: team, role };
+    const person = await insertTestUser(db, { isAdmin, membership, ...(email === undefined ? {} : { email }) });
+    const sessionId = await insertTestSession(db, person.userId);
+    const claims = { userId: person.userId, sessionId, teamId: team };
+    const { token } = await controlPlane.context.signingKey.signAccessToken(claims, { role, isAdmin });
+    return {
+      ...person,
+      sessionId,
+      teamId: team,
+      token,
+      call: (method, url, { headers, ...rest } = {}) =>
+        call(method, url, { ...rest, key: '', headers: { authorization: `Bearer ${token}`, ...headers } }),
+    };
+  };
   const owned = stack.move();
   return {
+    teamId: await ensureTeam(database.db, { name: 'Default', slug: 'default' }),
+    signIn,
     controlPlane,
     agent,
     host,
