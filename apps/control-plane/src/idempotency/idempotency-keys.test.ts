@@ -58,6 +58,24 @@ test('an answer that is too large to keep is not made twice', async () => {
   });
 });
 
+test.each([
+  ['text with a NUL', { stdout: 'a\0b' }],
+  ['half a surrogate pair', { cmd: '\ud800' }],
+  ['text alone', 'done'],
+  ['nothing', null],
+])('an answer of %s is kept for repeats', async (what, body) => {
+  const keys = replica();
+  expect(await keys.runOnce(keyed(what), work(body))).toEqual({ status: 200, body, isReplay: false });
+  expect(await keys.runOnce(keyed(what), work('again'))).toEqual({ status: 200, body, isReplay: true });
+});
+
+test('an answer that an older version kept is given', async () => {
+  const keys = replica();
+  await keys.runOnce(keyed('older'), work({ a: 1 }));
+  await sql`UPDATE idempotency_keys SET response_body = '{"a":1}' WHERE key = 'older'`.execute(database.db);
+  expect(await keys.runOnce(keyed('older'), work('again'))).toEqual({ status: 200, body: { a: 1 }, isReplay: true });
+});
+
 test('a request fails for its own reason, although its key cannot be given back', async () => {
   const failing = await openDatabase({});
   await migrate(failing);

@@ -73,7 +73,8 @@ export async function claimKey(db: Db, request: KeyedRequest, lease?: KeyLease):
     throw new AppError('conflict', 'this request was carried out, and its answer was too large to be kept for repeats');
   }
   if (known && known.response_status !== null) {
-    return { status: known.response_status, body: known.response_body, operationId: known.operation_id };
+    const body = readBody(known.response_body);
+    return { status: known.response_status, body, operationId: known.operation_id };
   }
   if (lease && known && (await takeOverKey(db, request, lease))) return undefined;
   throw new AppError('conflict', 'the first request with this Idempotency-Key is still running; try again soon');
@@ -127,13 +128,23 @@ export async function storeReply(
     .updateTable('idempotency_keys')
     .set({
       response_status: reply.status,
-      response_body: 'body' in reply ? JSON.stringify(reply.body ?? null) : null,
+      response_body: 'body' in reply ? keptBody(reply.body) : null,
       operation_id: reply.operationId,
     })
     .where('team_id', '=', request.teamId)
     .where('key', '=', request.key)
     .where('response_status', 'is', null)
     .execute();
+}
+
+/** An answer as its JSON text in a JSON string: the column's own values cannot hold all that an answer can, a NUL of a command's output above all. */
+function keptBody(body: unknown): string {
+  return JSON.stringify(JSON.stringify(body ?? null));
+}
+
+/** Answers that an older version kept are there as themselves: an object each. */
+function readBody(kept: unknown): unknown {
+  return typeof kept === 'string' ? JSON.parse(kept) : kept;
 }
 
 /** Renews the claims that `owner` still has among `keys`. */
