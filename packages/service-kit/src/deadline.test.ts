@@ -12,7 +12,7 @@ describe('withDeadline', () => {
 
   it('ends, names what was late, and tells the work, even when that does not listen', async () => {
     let told: AbortSignal | undefined;
-    const late = withDeadline({ what: 'counting', timeoutMs: 5 }, (signal) => {
+    const late = withDeadline({ what: 'counting', timeoutMs: 5.25 }, (signal) => {
       told = signal;
       return new Promise(() => undefined);
     });

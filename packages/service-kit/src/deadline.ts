@@ -7,7 +7,7 @@ export async function withDeadline<T>(
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const controller = new AbortController();
-  const expired = new AppError('deadline_exceeded', `${what} did not finish within ${timeoutMs} ms`);
+  const expired = new AppError('deadline_exceeded', `${what} did not finish within ${Math.round(timeoutMs)} ms`);
   const timer = setTimeout(() => controller.abort(expired), timeoutMs);
   const signal = parent ? AbortSignal.any([parent, controller.signal]) : controller.signal;
   let onAbort: () => void = () => undefined;

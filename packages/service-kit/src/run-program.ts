@@ -66,7 +66,8 @@ export function runProgram(
     child.on('close', (code, killedBy) => {
       clearTimeout(timer);
       const exitCode = code ?? -1;
-      if (isTimedOut) reject(new AppError('deadline_exceeded', `${file} did not finish within ${timeoutMs} ms`));
+      if (isTimedOut)
+        reject(new AppError('deadline_exceeded', `${file} did not finish within ${Math.round(timeoutMs)} ms`));
       else if (okExitCodes.includes(exitCode)) resolve({ ...kept, exitCode });
       else {
         const why = killedBy ? `killed by ${killedBy}` : `exit code ${exitCode}`;

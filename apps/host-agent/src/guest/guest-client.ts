@@ -9,7 +9,7 @@ import { systemClock, waitFor, withDeadline, writeTraceHeaders } from '@aviary/s
 import { type Client, createClient } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
 import { AttachedCommands } from './attached-commands.ts';
-import { fromGuestError, namedGuestCode } from './guest-errors.ts';
+import { fromGuestError, guestText, maxMessageLength, namedGuestCode } from './guest-errors.ts';
 import { ProvenAgent, sha256Hex } from './proven-agent.ts';
 
 /** First and longest wait for one answer to `init`, and the pause between two tries. */
@@ -137,7 +137,7 @@ export class GuestClient implements Disposable {
         });
         this.#tokens = { hostToken, accessToken: init.accessToken };
         this.#nextHostToken = undefined;
-        return String(headers['x-aviary-skipped'] ?? '').slice(0, 200);
+        return guestText(String(headers['x-aviary-skipped'] ?? ''), 200);
       } catch (error) {
         last = error;
         if (error instanceof AppError && error.code === 'unauthorized' && ++refusals >= tokens.length)
@@ -360,7 +360,7 @@ async function throwForStatus(response: http.IncomingMessage): Promise<void> {
   let message = `the guest agent answered ${status}`;
   try {
     const parsed = JSON.parse(text) as { message?: unknown };
-    if (typeof parsed.message === 'string') message = parsed.message.slice(0, 1_000);
+    if (typeof parsed.message === 'string') message = guestText(parsed.message, maxMessageLength);
   } catch {
     // the status stands by itself
   }

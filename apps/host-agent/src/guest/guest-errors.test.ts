@@ -32,3 +32,12 @@ it('says what there is no more of, and which field was at fault', () => {
   expect(answered('invalid_request', { cwd: '/nope' })).toEqual({ field: 'cwd' });
   expect(answered('unauthorized', {})).toEqual({ field: 'user' });
 });
+
+it('lets nothing through that a database or a terminal cannot take', () => {
+  const said = 'no\0 \u001b[2Jroom\r\nleft \ud800';
+  const error = fromGuestError(
+    toConnectError(new AppError('invalid_state', said, { details: { field: 'a\0b' } })),
+    'run it',
+  );
+  expect(error).toMatchObject({ message: 'no  room left \ufffd', details: { field: 'a b' } });
+});

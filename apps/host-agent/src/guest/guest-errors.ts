@@ -1,3 +1,4 @@
+import { stripVTControlCharacters } from 'node:util';
 import { AppError, type ErrorCode, errorCodes, errorText, isErrorCode } from '@aviary/core';
 import { readAppError } from '@aviary/service-kit/connect-errors';
 import { ConnectError } from '@connectrpc/connect';
@@ -21,14 +22,28 @@ const guestCodes: ReadonlySet<ErrorCode> = new Set([
   'disk_full',
 ] satisfies ErrorCode[]);
 
+/** Longest message taken of a guest, in characters. */
+export const maxMessageLength = 1_000;
+
 /** The code that a guest's HTTP answer names, which says more than its status. Undefined for one that is not the guest's to say. */
 export function namedGuestCode(name: unknown): ErrorCode | undefined {
   return typeof name === 'string' && isErrorCode(name) && guestCodes.has(name) ? name : undefined;
 }
 
+/**
+ * Text of a guest as it may go on: into the database, which holds no NUL, into logs and onto terminals, which control characters
+ * lead astray. At most `maxLength` characters.
+ */
+export function guestText(text: string, maxLength: number): string {
+  return stripVTControlCharacters(text)
+    .replaceAll(/\p{Cc}+/gu, ' ')
+    .toWellFormed()
+    .slice(0, maxLength);
+}
+
 /** What a guest has no more of, as far as it says. */
 function resourceOf({ resource }: Record<string, unknown>): { resource?: string } {
-  return typeof resource === 'string' ? { resource: resource.slice(0, 64) } : {};
+  return typeof resource === 'string' ? { resource: guestText(resource, 64) } : {};
 }
 
 /** What the guest names as the cause, and the field of our request that it came from. */
@@ -37,7 +52,7 @@ const fields = { cwd: 'cwd', command: 'cmd', path: 'path', field: undefined } as
 function fieldOf(details: Record<string, unknown>): { field?: string } {
   for (const [name, field = undefined] of Object.entries(fields)) {
     const value = details[name];
-    if (typeof value === 'string') return { field: (field ?? value).slice(0, 64) };
+    if (typeof value === 'string') return { field: guestText(field ?? value, 64) };
   }
   return {};
 }
@@ -68,7 +83,7 @@ export function fromGuestError(error: unknown, what: string, { field }: { field?
     `cannot ${what}: the guest agent does not answer; it may be overloaded, see the sandbox's status`,
     {
       cause: error,
-      details: { reason: errorText(error).slice(0, 200) },
+      details: { reason: guestText(errorText(error), 200) },
     },
   );
 }
@@ -78,5 +93,5 @@ function refusal(
   message: string,
   { cause, ...details }: { field?: string; resource?: string; cause: unknown },
 ): AppError {
-  return new AppError(code, message.slice(0, 1_000), { details, cause });
+  return new AppError(code, guestText(message, maxMessageLength), { details, cause });
 }
