@@ -6,6 +6,7 @@ import { type PlacementOptions, placeSandboxes, type SandboxSize } from '../host
 import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from '../operations/accept-command.ts';
 import { PhaseLog } from '../operations/phase-log.ts';
 import { resolveTemplate, type TemplateRow } from '../templates/template-store.ts';
+import { checkEntryBytes } from './entry-bytes.ts';
 import { sandboxOperations } from './sandbox-operations.ts';
 import { insertSandboxes } from './sandbox-store.ts';
 import { viewSandbox } from './sandbox-view.ts';
@@ -16,8 +17,8 @@ export function createSandbox(
   context: CommandContext,
   request: CreateSandbox,
 ): Promise<Accepted<Sandbox>> {
-  checkBytes('metadata', request.metadata, sandboxLimits.metadataBytes);
-  checkBytes('envs', request.envs, sandboxLimits.envBytes);
+  checkEntryBytes('metadata', request.metadata, sandboxLimits.metadataBytes);
+  checkEntryBytes('envs', request.envs, sandboxLimits.envBytes);
   return acceptCommand(deps, context, async (unit) => {
     const { db } = unit;
     const { teamId, actor } = context;
@@ -79,20 +80,4 @@ function chooseSize(template: TemplateRow, request: CreateSandbox): SandboxSize 
     memoryMib: asked.memory_mb ?? own.memory_mb,
     diskMib: asked.disk_size_mb ?? own.disk_size_mb,
   };
-}
-
-function checkBytes(field: string, entries: Record<string, string> | undefined, maxBytes: number): void {
-  const bytes = Object.entries(entries ?? {}).reduce(
-    (sum, [key, value]) => sum + Buffer.byteLength(key) + Buffer.byteLength(value),
-    0,
-  );
-  if (bytes > maxBytes) {
-    throw new AppError(
-      'invalid_request',
-      `${field} has ${bytes} bytes of names and values; at most ${maxBytes} are kept`,
-      {
-        details: { field },
-      },
-    );
-  }
 }

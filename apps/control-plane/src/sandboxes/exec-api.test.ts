@@ -134,6 +134,31 @@ describe('a command whose client leaves', () => {
   });
 });
 
+describe('a command that cannot be run as it was asked for', () => {
+  const envs = Object.fromEntries(['A', 'B'].map((name) => [name, 'x'.repeat(40_000)]));
+
+  test.each([
+    ['standard input that is not base64', { stdin: 'aGk!', stdin_encoding: 'base64' }, 'stdin'],
+    ['standard input with half a byte', { stdin: 'a', stdin_encoding: 'base64' }, 'stdin'],
+    ['an environment that is too large', { envs }, 'envs'],
+  ])('is refused for %s', async (_what, fields, field) => {
+    const { status, body } = await exec({ cmd: 'cat', ...fields });
+    expect([status, body.error]).toEqual([400, expect.objectContaining({ details: { field } })]);
+  });
+
+  test('is refused over a stream as well, and a frame that is not base64 is left out', async () => {
+    await using large = new Stream();
+    await large.send({ type: 'start', cmd: 'cat', envs });
+    expect(await large.next('error')).toMatchObject({ fatal: true, details: { field: 'envs' } });
+    await using stream = new Stream();
+    await stream.send({ type: 'start', cmd: 'cat', stdin: true });
+    await stream.send({ type: 'stdin', data: 'a' });
+    expect(await stream.next('error')).toMatchObject({ code: 'invalid_request', fatal: false });
+    await stream.send({ type: 'stdin', text: 'on', eof: true });
+    expect(await stream.next('exit')).toMatchObject({ exit_code: 0 });
+  });
+});
+
 describe('the answer', () => {
   test('has the output so far of a command that ran into its limit', async () => {
     platform.agent.sandboxes.exec = () => ({

@@ -1,4 +1,5 @@
 import { AppError, execLimits, toAppError } from '@aviary/core';
+import { decodeBase64 } from './base64.ts';
 
 /** A `stdin` frame. */
 export interface StdinFrame {
@@ -42,7 +43,13 @@ export class ExecInput {
       this.#deps.onError(new AppError('invalid_request', 'a stdin frame has `data` or `text`, not both'));
       return;
     }
-    const bytes = data === undefined ? Buffer.from(text ?? '') : Buffer.from(data, 'base64');
+    let bytes: Buffer;
+    try {
+      bytes = data === undefined ? Buffer.from(text ?? '') : decodeBase64('data', data);
+    } catch (error) {
+      this.#deps.onError(toAppError(error));
+      return;
+    }
     if (this.#pendingBytes + bytes.byteLength > execLimits.maxStdinBytes) {
       this.#deps.onError(
         new AppError('rate_limited', 'the command does not read its input as fast as it comes: this frame is dropped'),

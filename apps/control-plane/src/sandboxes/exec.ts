@@ -1,12 +1,14 @@
 import { isUtf8 } from 'node:buffer';
 import { type Exec, type ExecResult, type ExecStart, execRoutes } from '@aviary/api-contract';
-import { AppError, execLimits, formatId, parseId, type SandboxId, type TeamId } from '@aviary/core';
+import { AppError, execLimits, formatId, parseId, type SandboxId, sandboxLimits, type TeamId } from '@aviary/core';
 import type { CommandEvent_End } from '@aviary/proto/guestagent';
 import type { FastifyInstance } from 'fastify';
 import type { Answer } from '../http/answer.ts';
 import { disconnectSignal } from '../http/disconnect-signal.ts';
 import { runOnceByKey } from '../http/idempotent.ts';
 import { type ApiDeps, registerRoutes } from '../http/register-routes.ts';
+import { decodeBase64 } from './base64.ts';
+import { checkEntryBytes } from './entry-bytes.ts';
 import { type DataDeps, noteActivity, openRunning } from './running-sandbox.ts';
 
 /** Time for the answer after the command's own limit. Longer than the host waits for a guest that hangs, so that its words arrive. */
@@ -15,9 +17,10 @@ const answerGraceMs = 45_000;
 /** A command that took longer has used the sandbox until its end. */
 const notedAgainAfterMs = 1_000;
 
-/** What a command becomes for the host agent. Without `args`, `cmd` is a line for the shell. */
+/** What a command becomes for the host agent. Without `args`, `cmd` is a line for the shell. Throws `invalid_request` for too large an environment. */
 export function agentCommand(sandboxId: SandboxId, request: Exec | ExecStart, timeoutSec: number) {
   const { cmd, args, envs = {}, cwd, user = '', detach = false } = request;
+  checkEntryBytes('envs', envs, sandboxLimits.envBytes);
   return {
     sandboxId,
     ...(args ? { cmd, args } : { cmd: '/bin/sh', args: ['-c', cmd] }),
@@ -72,7 +75,7 @@ async function execInSandbox(
 }
 
 function readStdin({ stdin = '', stdin_encoding = 'utf-8' }: Exec): Buffer {
-  const bytes = Buffer.from(stdin, stdin_encoding === 'base64' ? 'base64' : 'utf8');
+  const bytes = stdin_encoding === 'base64' ? decodeBase64('stdin', stdin) : Buffer.from(stdin);
   if (bytes.byteLength <= execLimits.maxStdinBytes) return bytes;
   throw new AppError(
     'payload_too_large',
