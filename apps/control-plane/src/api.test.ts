@@ -96,6 +96,8 @@ describe('errors', () => {
     expectError(await platform.call('GET', '/v1/sandboxes/%zz'), 400, 'invalid_request');
     const huge = JSON.stringify({ metadata: { a: 'x'.repeat(17 * 1024 * 1024) } });
     expectError(await platform.call('POST', '/v1/sandboxes', { body: huge }), 413, 'payload_too_large');
+    const anonymous = JSON.stringify({ token: 'x'.repeat(100_000) });
+    expectError(await platform.call('POST', '/v1/hosts/register', { body: anonymous }), 413, 'payload_too_large');
   });
 
   test.each([

@@ -15,6 +15,8 @@ import { compileValidator } from './http/validator.ts';
 const maxJsonBytes = 16 * 1024 * 1024;
 const maxHeaderBytes = 16 * 1024;
 const headersTimeoutMs = 15_000;
+/** Longer than a transfer may take. */
+const requestTimeoutMs = 35 * 60_000;
 const lostClientProbeMs = 15_000;
 const maxFrameBytes = 1024 * 1024;
 
@@ -40,8 +42,8 @@ export async function createServer(
       keepAlive: true,
       keepAliveInitialDelay: lostClientProbeMs,
     },
-    // A body may take its time (uploads), headers may not.
-    requestTimeout: 0,
+    // A body may take its time (uploads), headers may not; neither may take for ever.
+    requestTimeout: requestTimeoutMs,
     clientErrorHandler: refuseConnection,
     frameworkErrors: (error, request, reply) => void sendError(error, request, reply),
     routerOptions: { maxParamLength: 256 },
@@ -120,7 +122,7 @@ function refuseConnection(error: Error & { code?: string }, socket: Socket): voi
   const message = isHeaderOverflow
     ? 'the headers are too large'
     : isSlow
-      ? 'the headers took too long'
+      ? 'the request took too long'
       : 'this is not a valid HTTP request';
   const body = JSON.stringify(errorBody(new AppError('invalid_request', message), newRequestId()));
   socket.end(

@@ -28,7 +28,12 @@ export async function registerDocuments(app: FastifyInstance): Promise<void> {
       ],
     },
   });
+  // Made once: it takes much longer than any answer may hold up the others.
+  let yaml: string | undefined;
   app.get('/', async (_request, reply) => reply.redirect('/docs'));
   app.get('/openapi.json', async (_request, reply) => reply.type('application/json').send(json));
-  app.get('/openapi.yaml', async (_request, reply) => reply.type('application/yaml').send(app.swagger({ yaml: true })));
+  app.get('/openapi.yaml', async (_request, reply) => {
+    yaml ??= app.swagger({ yaml: true });
+    return reply.type('application/yaml').send(yaml);
+  });
 }

@@ -98,12 +98,16 @@ export function registerRoutes<T extends RouteTable>(
   }
 }
 
+/** A body is held in memory until it is whole: of callers whom nobody knows, little. */
+const maxAnonymousBytes = 64 * 1024;
+
 function routeOptions(deps: ApiDeps, route: Route): Omit<RouteOptions, 'handler'> {
   const statuses = errorStatuses(route);
   const tell = deps.errorBody ?? errorBody;
   return {
     method: route.method,
     url: route.path.replaceAll(/\{(\w+)\}/g, ':$1'),
+    ...(route.access.by === 'anyone' ? { bodyLimit: maxAnonymousBytes } : {}),
     schema: {
       ...(route.params ? { params: route.params } : {}),
       ...(route.query ? { querystring: route.query } : {}),
