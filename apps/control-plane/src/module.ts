@@ -1,8 +1,10 @@
 import type { FastifyInstance } from 'fastify';
+import type { KeyUses } from './api-keys/key-uses.ts';
 import type { ServiceContext } from './context.ts';
 import type { HostClients } from './hosts/host-clients.ts';
 import type { PlacementOptions } from './hosts/placement.ts';
 import type { SigningKey } from './hosts/signing-key.ts';
+import type { OpenCalls } from './http/open-calls.ts';
 import type { ApiDeps } from './http/register-routes.ts';
 import type { IdempotencyKeys } from './idempotency/idempotency-keys.ts';
 import type { RegisteredOperation } from './operations/operation-registry.ts';
@@ -14,6 +16,8 @@ import type { Reconciler } from './reconciliation/reconciler.ts';
 export interface PlatformContext extends ServiceContext, ApiDeps {
   signingKey: SigningKey;
   hostClients: HostClients;
+  keyUses: KeyUses;
+  openCalls: OpenCalls;
   placement: PlacementOptions;
   idempotency: IdempotencyKeys;
   waits: OperationWaits;

@@ -2,13 +2,17 @@ import path from 'node:path';
 import { uuidv7 } from '@aviary/core';
 import { type Database, type MigrationSource, migrate, openDatabase } from '@aviary/database';
 import { type Clock, createLogger, FaultPoints, type Logger, systemClock, watchParent } from '@aviary/service-kit';
+import { accessModule } from './access/access-module.ts';
 import { createAuthenticate } from './access/authenticate.ts';
+import { apiKeysModule } from './api-keys/api-keys-module.ts';
+import { KeyUses } from './api-keys/key-uses.ts';
 import type { ControlPlaneConfig } from './config.ts';
 import type { ServiceContext } from './context.ts';
 import { HostClients } from './hosts/host-clients.ts';
 import { hostsModule } from './hosts/hosts-module.ts';
 import { defaultPlacement, type PlacementOptions } from './hosts/placement.ts';
 import { loadSigningKey } from './hosts/signing-key.ts';
+import { OpenCalls } from './http/open-calls.ts';
 import { IdempotencyKeys } from './idempotency/idempotency-keys.ts';
 import { idempotencyModule } from './idempotency/idempotency-module.ts';
 import { releaseAllKeys } from './idempotency/key-store.ts';
@@ -35,10 +39,12 @@ export type Extension = Module;
 
 /** The domains of the core, in the order in which their routes are registered. */
 const coreModules: readonly Module[] = [
+  accessModule,
   operationsModule,
   idempotencyModule,
   sandboxesModule,
   snapshotsModule,
+  apiKeysModule,
   hostsModule,
   reconciliationModule,
 ];
@@ -138,11 +144,14 @@ async function createContext(
   };
   const signingKey = await loadSigningKey(service);
   const hostClients = new HostClients({ ...service, signingKey });
+  const keyUses = new KeyUses(service);
   const platform: PlatformContext = {
     ...service,
     signingKey,
     hostClients,
-    authenticate: createAuthenticate({ ...service, signingKey }),
+    keyUses,
+    openCalls: new OpenCalls(service),
+    authenticate: createAuthenticate({ ...service, signingKey, keyUses }),
     checksAnswers: config.checksAnswers ?? false,
     idempotency: new IdempotencyKeys(service),
     waits: new OperationWaits(service),

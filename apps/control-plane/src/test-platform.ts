@@ -151,7 +151,7 @@ export async function startTestPlatform(
   };
   const createTeam = async () => {
     const teamId = await ensureTeam(database.db, { name: 'Other', slug: newId('team') });
-    return insertApiKey(database.db, { teamId, name: 'test' });
+    return (await insertApiKey(database.db, { teamId, name: 'test' })).key;
   };
   const signIn: TestPlatform['signIn'] = async ({ role = 'owner', teamId, isAdmin = false, email } = {}) => {
     const { db } = database;

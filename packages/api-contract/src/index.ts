@@ -1,5 +1,6 @@
 export * from './access.ts';
 export * from './activity.ts';
+export * from './api-keys.ts';
 export { errorStatuses, idempotencyKeyPattern } from './error-statuses.ts';
 export * from './errors.ts';
 export * from './exec.ts';

@@ -1,4 +1,5 @@
 import { activityRoutes } from './activity.ts';
+import { apiKeyRoutes } from './api-keys.ts';
 import { execRoutes, execStreamRoutes } from './exec.ts';
 import { fileRoutes } from './files.ts';
 import { generationRoutes } from './generations.ts';
@@ -20,6 +21,7 @@ export const routes = {
   ...generationRoutes,
   ...snapshotRoutes,
   ...operationRoutes,
+  ...apiKeyRoutes,
   ...hostRoutes,
   ...hostEventRoutes,
   ...healthRoutes,

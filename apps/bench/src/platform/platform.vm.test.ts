@@ -55,7 +55,7 @@ async function addTeam(dataDir: string): Promise<string> {
   await using database = await openDatabase({ directory: path.join(dataDir, 'control-plane/pglite') });
   const teamId = newId('team');
   await database.db.insertInto('teams').values({ id: teamId, name: 'Other', slug: teamId }).execute();
-  return await insertApiKey(database.db, { teamId, name: 'test' });
+  return (await insertApiKey(database.db, { teamId, name: 'test' })).key;
 }
 
 /** Every way to a sandbox says to another team that there is none. */

@@ -1,55 +1,65 @@
 import type { Route, TeamAccess } from '@aviary/api-contract';
 import { AppError, hasRole, keyAllows, parseId, type TeamId } from '@aviary/core';
 import type { FastifyRequest } from 'fastify';
-import { findApiKeyOwner } from '../api-keys/api-key-store.ts';
+import { findApiKey } from '../api-keys/api-key-store.ts';
+import type { KeyUses } from '../api-keys/key-uses.ts';
 import type { ServiceContext } from '../context.ts';
 import type { SigningKey } from '../hosts/signing-key.ts';
 import type { Authenticate, Callers, TeamCaller, UserCaller } from '../http/register-routes.ts';
 import { findSessionUser, type SessionUser } from './session-store.ts';
 
-type Deps = Pick<ServiceContext, 'database' | 'clock'> & { signingKey: SigningKey };
+type Deps = Pick<ServiceContext, 'database' | 'clock'> & { signingKey: SigningKey; keyUses: KeyUses };
+
+/** A request, and when it came. */
+interface Asked {
+  request: FastifyRequest;
+  cameAt: Date;
+}
 
 /** Tells who calls, and whether the route is for them, as its `access` says. What a credential says of its owner is looked up. */
 export function createAuthenticate(deps: Deps): Authenticate {
-  return (route, request) => authenticate(deps, route, request);
+  return (route, request, { cameAt = new Date(deps.clock.now()) } = {}) =>
+    authenticate(deps, route, { request, cameAt });
 }
 
-async function authenticate(
-  deps: Deps,
-  route: Route,
-  request: FastifyRequest,
-): Promise<Callers[Route['access']['by']]> {
+async function authenticate(deps: Deps, route: Route, asked: Asked): Promise<Callers[Route['access']['by']]> {
   const { access } = route;
   switch (access.by) {
     case 'anyone':
       return undefined;
     case 'host':
-      return { hostId: await deps.signingKey.verifyHostToken(readHeader(request, 'x-host-token')) };
+      return { hostId: await deps.signingKey.verifyHostToken(readHeader(asked.request, 'x-host-token')) };
     case 'user':
-      return userCaller(await readSession(deps, request, null));
+      return userCaller(await readSession(deps, asked));
     case 'platform_admin': {
-      const user = await readSession(deps, request, null);
+      const user = await readSession(deps, asked);
       if (!user.isAdmin) throw new AppError('forbidden', 'this is for administrators of the platform');
       return userCaller(user);
     }
     case 'team':
-      return teamCaller(deps, { access, isRead: route.method === 'GET' && !route.frames }, request);
+      return teamCaller(deps, { access, isRead: route.method === 'GET' && !route.frames }, asked);
   }
 }
 
 async function teamCaller(
   deps: Deps,
   { access, isRead }: { access: TeamAccess; isRead: boolean },
-  request: FastifyRequest,
+  asked: Asked,
 ): Promise<TeamCaller> {
-  const key = readKey(request);
-  if (key === undefined) return memberCaller(deps, access, request);
-  const owner = await findApiKeyOwner(deps.database.db, key, new Date(deps.clock.now()));
+  const key = readKey(asked.request);
+  if (key === undefined) return memberCaller(deps, access, asked);
+  const owner = await findApiKey(deps.database.db, key, new Date(deps.clock.now()));
   if (!owner) throw new AppError('unauthorized', 'the API key is not valid; send one that is in X-API-Key');
+  if (owner.refusal) {
+    deps.keyUses.noteRefusal(owner, owner.refusal);
+    const words = owner.refusal === 'revoked' ? 'was revoked' : 'has expired';
+    throw new AppError('unauthorized', `the API key ${words}; send another one in X-API-Key`);
+  }
+  deps.keyUses.noteUse(owner.id);
   if (access.keyScope === null) {
     throw new AppError('forbidden', 'an API key cannot do this: a member of the team does it, who has logged in');
   }
-  if (access.team === 'path' && pathTeam(request) !== owner.teamId) throw noSuchTeam();
+  if (access.team === 'path' && pathTeam(asked.request) !== owner.teamId) throw noSuchTeam();
   if (!keyAllows(owner.scopes, { scope: access.keyScope, isRead })) {
     throw new AppError(
       'forbidden',
@@ -63,8 +73,8 @@ async function teamCaller(
   return { teamId: owner.teamId, actor, via: { type: 'api_key', keyId: owner.id } };
 }
 
-async function memberCaller(deps: Deps, access: TeamAccess, request: FastifyRequest): Promise<TeamCaller> {
-  const user = await readSession(deps, request, access.team === 'path' ? pathTeam(request) : null);
+async function memberCaller(deps: Deps, access: TeamAccess, asked: Asked): Promise<TeamCaller> {
+  const user = await readSession(deps, asked, access.team === 'path' ? pathTeam : undefined);
   if (access.team === 'path' && !user.role) throw noSuchTeam();
   if (!user.teamId || !user.role) {
     throw new AppError('forbidden', 'you are not a member of the team that your log-in is for; switch to another one');
@@ -78,10 +88,15 @@ async function memberCaller(deps: Deps, access: TeamAccess, request: FastifyRequ
   return { teamId: user.teamId, actor: caller.actor, via: { type: 'user', user: caller, role: user.role } };
 }
 
-/** Who an access token is of, and their role in `teamId`, or, when that is null, in the team that the token is for. */
-async function readSession(deps: Deps, request: FastifyRequest, teamId: TeamId | null): Promise<SessionUser> {
-  const claims = await deps.signingKey.verifyAccessToken(readBearer(request));
-  const asked = { ...claims, currentTeamId: claims.teamId, teamId: teamId ?? claims.teamId };
+/** Who an access token is of, and their role in the team that the token is for, or in another one that `readTeam` finds in the request. */
+async function readSession(
+  deps: Deps,
+  { request, cameAt }: Asked,
+  readTeam?: (request: FastifyRequest) => TeamId,
+): Promise<SessionUser> {
+  const claims = await deps.signingKey.verifyAccessToken(readBearer(request), cameAt);
+  const teamId = readTeam ? readTeam(request) : claims.teamId;
+  const asked = { ...claims, currentTeamId: claims.teamId, teamId };
   const user = await findSessionUser(deps.database.db, asked, new Date(deps.clock.now()));
   if (!user) throw new AppError('unauthorized', 'the session has ended; log in again');
   if (user.status !== 'active')

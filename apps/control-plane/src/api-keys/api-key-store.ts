@@ -1,5 +1,5 @@
-import { type ApiKeyId, type KeyScope, newId, type TeamId } from '@aviary/core';
-
+import { type ApiKeyId, fullKeyScopes, type KeyScope, newId, type TeamId, type UserId } from '@aviary/core';
+import { sql } from 'kysely';
 import type { Db } from '../context.ts';
 import { newSecret, sha256Hex } from '../secrets.ts';
 
@@ -7,48 +7,134 @@ import { newSecret, sha256Hex } from '../secrets.ts';
 const keyPattern = /^(?:avy|e2b)_([0-9a-f]{40})$/;
 const shownPrefixLength = 12;
 
-/** How stale `last_used_at` may be: a write per request would cost more than the request. */
-const lastUsedMinutes = 5;
-
-export interface ApiKeyOwner {
+/** Whose a key is, and why it is good no longer, if so. */
+export interface KnownApiKey {
   id: ApiKeyId;
   teamId: TeamId;
   name: string;
   scopes: KeyScope[];
+  refusal: 'revoked' | 'expired' | null;
 }
 
-/** Makes a key and returns it: the only time that it can be read. */
-export async function insertApiKey(db: Db, { teamId, name }: { teamId: TeamId; name: string }): Promise<string> {
+export interface NewApiKey {
+  teamId: TeamId;
+  name: string;
+  scopes?: readonly KeyScope[];
+  expiresAt?: Date | null;
+  createdBy?: UserId | null;
+}
+
+/** A key as its team sees it. */
+export interface ApiKeyRow {
+  id: ApiKeyId;
+  name: string;
+  key_prefix: string;
+  scopes: KeyScope[];
+  created_by: UserId | null;
+  creator_email: string | null;
+  created_at: Date;
+  expires_at: Date | null;
+  last_used_at: Date | null;
+  revoked_at: Date | null;
+}
+
+/** Makes a key. What it returns as `key` can never be read again. */
+export async function insertApiKey(
+  db: Db,
+  { teamId, name, scopes = fullKeyScopes, expiresAt = null, createdBy = null }: NewApiKey,
+): Promise<{ id: ApiKeyId; key: string }> {
   const key = newSecret('avy_');
+  const id = newId('apiKey');
   await db
     .insertInto('api_keys')
     .values({
-      id: newId('apiKey'),
+      id,
       team_id: teamId,
       name,
       key_hash: sha256Hex(key),
       key_prefix: key.slice(0, shownPrefixLength),
+      scopes: JSON.stringify(scopes),
+      expires_at: expiresAt,
+      created_by: createdBy,
     })
     .execute();
-  return key;
+  return { id, key };
 }
 
-/** Whose key this is; undefined when it is unknown, revoked, expired, or its team is gone. */
-export async function findApiKeyOwner(db: Db, key: string, now: Date): Promise<ApiKeyOwner | undefined> {
+/** Whose key this is; undefined when it is unknown, or its team is gone. */
+export async function findApiKey(db: Db, key: string, now: Date): Promise<KnownApiKey | undefined> {
   const [, digits] = keyPattern.exec(key) ?? [];
   if (digits === undefined) return undefined;
   const row = await db
     .selectFrom('api_keys')
     .innerJoin('teams', 'teams.id', 'api_keys.team_id')
-    .select(['api_keys.id', 'api_keys.team_id', 'api_keys.name', 'api_keys.scopes', 'api_keys.last_used_at'])
+    .select(['api_keys.id', 'team_id', 'api_keys.name', 'scopes', 'expires_at', 'revoked_at'])
     .where('key_hash', '=', sha256Hex(`avy_${digits}`))
-    .where('revoked_at', 'is', null)
     .where('teams.deleted_at', 'is', null)
-    .where((where) => where.or([where('expires_at', 'is', null), where('expires_at', '>', now)]))
     .executeTakeFirst();
   if (!row) return undefined;
-  if (!row.last_used_at || now.getTime() - row.last_used_at.getTime() > lastUsedMinutes * 60_000) {
-    await db.updateTable('api_keys').set({ last_used_at: now }).where('id', '=', row.id).execute();
-  }
-  return { id: row.id, teamId: row.team_id, name: row.name, scopes: row.scopes };
+  const isExpired = row.expires_at !== null && row.expires_at <= now;
+  const refusal = row.revoked_at ? 'revoked' : isExpired ? 'expired' : null;
+  return { id: row.id, teamId: row.team_id, name: row.name, scopes: row.scopes, refusal };
+}
+
+function keysOfTeam(db: Db, teamId: TeamId) {
+  return db
+    .selectFrom('api_keys')
+    .leftJoin('users', 'users.id', 'api_keys.created_by')
+    .select([
+      'api_keys.id',
+      'api_keys.name',
+      'key_prefix',
+      'scopes',
+      'created_by',
+      'users.email as creator_email',
+      'api_keys.created_at',
+      'expires_at',
+      'last_used_at',
+      'revoked_at',
+    ])
+    .where('team_id', '=', teamId);
+}
+
+/** A team's keys that were not revoked, newest first. `before` is the last id of the page before. */
+export function listApiKeys(
+  db: Db,
+  { teamId, limit, before }: { teamId: TeamId; limit: number; before?: ApiKeyId },
+): Promise<ApiKeyRow[]> {
+  let query = keysOfTeam(db, teamId).where('revoked_at', 'is', null);
+  if (before !== undefined) query = query.where('api_keys.id', '<', before);
+  return query.orderBy('api_keys.id', 'desc').limit(limit).execute();
+}
+
+/** The team's key, also one that was revoked. */
+export function findTeamKey(db: Db, teamId: TeamId, id: ApiKeyId): Promise<ApiKeyRow | undefined> {
+  return keysOfTeam(db, teamId).where('api_keys.id', '=', id).executeTakeFirst();
+}
+
+/** Which keys are meant: one of a team, all of a team, or those that somebody made, in one team or in all. */
+export type KeySelection =
+  | { teamId: TeamId; id?: ApiKeyId; createdBy?: undefined }
+  | { createdBy: UserId; teamId?: TeamId; id?: undefined };
+
+/** Revokes keys that are not yet; resolves with those that are now. */
+export function revokeKeyRows(
+  db: Db,
+  { teamId, id, createdBy }: KeySelection,
+  now: Date,
+): Promise<{ id: ApiKeyId; team_id: TeamId; name: string }[]> {
+  let query = db.updateTable('api_keys').set({ revoked_at: now }).where('revoked_at', 'is', null);
+  if (teamId !== undefined) query = query.where('team_id', '=', teamId);
+  if (id !== undefined) query = query.where('id', '=', id);
+  if (createdBy !== undefined) query = query.where('created_by', '=', createdBy);
+  return query.returning(['id', 'team_id', 'name']).execute();
+}
+
+/** Notes when keys were last used, all in one statement. */
+export async function noteKeysUsed(db: Db, uses: ReadonlyMap<ApiKeyId, Date>): Promise<void> {
+  const rows = JSON.stringify([...uses].map(([id, at]) => ({ id, at })));
+  await sql`
+    UPDATE api_keys SET last_used_at = greatest(last_used_at, used.at)
+    FROM jsonb_to_recordset(${rows}::jsonb) AS used (id uuid, at timestamptz)
+    WHERE api_keys.id = used.id`.execute(db);
 }

@@ -36,8 +36,8 @@ export interface SigningKey {
   verifyHostToken(token: string): Promise<HostId>;
   /** A token that a person's client calls the API with for fifteen minutes. */
   signAccessToken(claims: AccessClaims, hints: AccessHints): Promise<{ token: string; expiresAt: Date }>;
-  /** Throws `unauthorized`. */
-  verifyAccessToken(token: string): Promise<AccessClaims>;
+  /** What a token said that was shown at `at`. Throws `unauthorized`. */
+  verifyAccessToken(token: string, at?: Date): Promise<AccessClaims>;
   /** A token for us to call a host agent with, in the name of the leadership that `epoch` counts; good for ten minutes. */
   signAgentToken(hostId: HostId, epoch: number): Promise<string>;
 }
@@ -61,13 +61,13 @@ export async function loadSigningKey({
       .setIssuedAt(Math.floor(clock.now() / 1000))
       .setExpirationTime(expiresAt)
       .sign(privateKey);
-  const verify = async (token: string, audience: string): Promise<JWTPayload> => {
+  const verify = async (token: string, audience: string, at = new Date(clock.now())): Promise<JWTPayload> => {
     const { payload } = await jwtVerify(token, publicKey, {
       algorithms: [algorithm],
       issuer,
       audience,
       requiredClaims: ['sub', 'exp'],
-      currentDate: new Date(clock.now()),
+      currentDate: at,
       clockTolerance: 30,
     });
     return payload;
@@ -90,9 +90,9 @@ export async function loadSigningKey({
       const claims = { sid: sessionId, team: teamId, role, is_admin: isAdmin };
       return { token: await sign(apiAudience, userId, expiresAt, claims), expiresAt };
     },
-    async verifyAccessToken(token) {
+    async verifyAccessToken(token, at) {
       try {
-        const { sub = '', sid, team } = await verify(token, apiAudience);
+        const { sub = '', sid, team } = await verify(token, apiAudience, at);
         return {
           userId: asId('user', sub),
           sessionId: asId('session', String(sid)),

@@ -15,7 +15,16 @@ export interface FrameSocket<Client, Server> {
   /** Aborts when the client has gone. */
   readonly closed: AbortSignal;
   close(code?: number): void;
+  /** Ends it against the client's will: `closed` aborts at once, however long the client takes to close. */
+  end(reason: string): void;
 }
+
+/** Policy violation (RFC 6455, 7.4.1). */
+const refusedCode = 1008;
+/** The most that fits into a frame that closes, in bytes. */
+const maxReasonBytes = 123;
+/** A client that does not close by itself after this is cut off. */
+const closeTimeoutMs = 2_000;
 
 export type SocketOf<F extends Frames> = FrameSocket<Static<F['client']>, Static<F['server']>>;
 
@@ -43,6 +52,12 @@ export function frameSocket<F extends Frames>(
       });
     },
     close: (code = 1000) => socket.close(code),
+    end: (reason) => {
+      socket.close(refusedCode, Buffer.from(reason).subarray(0, maxReasonBytes));
+      const timer = setTimeout(() => socket.terminate(), closeTimeoutMs);
+      socket.once('close', () => clearTimeout(timer));
+      gone.abort();
+    },
   };
 }
 

@@ -11,10 +11,12 @@ import {
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
 import type { Static, TSchema } from 'typebox';
 import type { Actor } from '../context.ts';
+import type { AccessSubject } from './access-change-store.ts';
 import { type Answer, onlyStatus } from './answer.ts';
 import { findAnswerFault } from './answer-check.ts';
 import { type ErrorBody, errorBody, sendError } from './error-reply.ts';
 import { type Frames, frameSocket, type SocketOf } from './frame-socket.ts';
+import { callEnd, type OpenCalls, untilEnded } from './open-calls.ts';
 
 /** Who calls, by whom the route lets in. */
 export interface Callers extends Record<RouteAccess['by'], unknown> {
@@ -68,13 +70,20 @@ export type Handler<R extends Route> = R extends { frames: infer F extends Frame
 export type Handlers<T extends RouteTable> = { readonly [N in keyof T]: Handler<T[N]> };
 
 /** Finds out who calls a route, as its `access` asks. Throws `unauthorized`, `forbidden`, or `not_found` for a team that is not the caller's. */
-export type Authenticate = (route: Route, request: FastifyRequest) => Promise<Callers[RouteAccess['by']]>;
+export type Authenticate = (
+  route: Route,
+  request: FastifyRequest,
+  /** When the caller came, if not now: a token that was good then stays good for what it opened. */
+  options?: { cameAt?: Date },
+) => Promise<Callers[RouteAccess['by']]>;
 
 /** What makes an API of a table: who may call it, how it tells errors, and whether its answers are held against the contract. */
 export interface ApiDeps {
   authenticate: Authenticate;
   /** Default: the error shape of our own API. */
   errorBody?: ErrorBody;
+  /** Keeps the calls that are open, to end those whose callers are no longer let in. */
+  openCalls?: OpenCalls;
   /** An answer that the contract does not allow becomes an error 500: for development and tests. */
   checksAnswers?: boolean;
 }
@@ -114,8 +123,10 @@ function routeOptions(deps: ApiDeps, route: Route): Omit<RouteOptions, 'handler'
       // Multipart bodies are streamed and checked by their handler.
       ...(route.body && !route.bodyType ? { body: route.body } : {}),
     },
-    onRequest: async (request) => {
+    onRequest: async (request, reply) => {
       callers.set(request, await deps.authenticate(route, request));
+      const close = keepOpen(deps, { route, request, end: (error) => endCall(request, reply, error) });
+      if (close) reply.raw.once('close', close);
       if (route.body) checkMediaType(request, route.bodyType ?? 'application/json');
     },
     preValidation: async (request) => {
@@ -128,6 +139,35 @@ function routeOptions(deps: ApiDeps, route: Route): Omit<RouteOptions, 'handler'
       });
     },
   };
+}
+
+/** Keeps the call among the open ones until the function that it returns is called; undefined when nobody could be refused it. */
+function keepOpen(
+  { openCalls, authenticate }: ApiDeps,
+  { route, request, end }: { route: Route; request: FastifyRequest; end: (error: AppError) => void },
+): (() => void) | undefined {
+  const subjects = subjectsOf(callers.get(request) as Callers[RouteAccess['by']]);
+  if (!openCalls || subjects.length === 0) return undefined;
+  const admitAgain = (cameAt: Date) => authenticate(route, request, { cameAt });
+  return openCalls.add({ requestId: request.id, subjects, admitAgain, end });
+}
+
+/** By whose right somebody calls. */
+function subjectsOf(caller: Callers[RouteAccess['by']]): AccessSubject[] {
+  if (!caller || 'hostId' in caller) return [];
+  if ('userId' in caller) return [{ type: 'user', id: caller.userId }];
+  const { teamId, via } = caller;
+  const self =
+    via.type === 'api_key'
+      ? ({ type: 'api_key', id: via.keyId } as const)
+      : ({ type: 'user', id: via.user.userId } as const);
+  return [self, { type: 'team', id: teamId }];
+}
+
+/** Answers an open call with `error`, or breaks off the answer that has begun. */
+function endCall(request: FastifyRequest, reply: FastifyReply, error: AppError): void {
+  callEnd(request).abort(error);
+  if (reply.raw.headersSent) reply.raw.destroy();
 }
 
 /** Told to nobody: the client closed the connection. */
@@ -145,7 +185,7 @@ function checkMediaType(request: FastifyRequest, wanted: string): void {
 function answerWith(deps: ApiDeps, route: Route, handle: AnyHandler): RouteOptions['handler'] {
   const only = onlyStatus(route);
   return async (request, reply) => {
-    const result = await handle(readCall(route, request, reply));
+    const result = await untilEnded(request, handle(readCall(route, request, reply)));
     const { status, body: told } =
       only === undefined ? (result as { status: number; body: unknown }) : { status: only, body: result };
     const body = route.replies[status] === null ? undefined : told;
@@ -164,7 +204,7 @@ function socketOptions(
   const opened = new WeakMap<object, Serve>();
   return {
     preHandler: async (request, reply) => {
-      const serve = (await handle(readCall(route, request, reply))) as Serve;
+      const serve = (await untilEnded(request, handle(readCall(route, request, reply)))) as Serve;
       if (!request.ws) throw new AppError('invalid_request', 'this route is a WebSocket; connect with one');
       opened.set(request, serve);
     },
@@ -174,7 +214,10 @@ function socketOptions(
     wsHandler: (socket, request) => {
       const serve = opened.get(request);
       if (!serve) return socket.close(1011);
-      serve(frameSocket(socket, { frames, isChecked: deps.checksAnswers ?? false })).catch((error: unknown) => {
+      const open = frameSocket(socket, { frames, isChecked: deps.checksAnswers ?? false });
+      const close = keepOpen(deps, { route, request, end: ({ message }) => open.end(message) });
+      if (close) open.closed.addEventListener('abort', close, { once: true });
+      serve(open).catch((error: unknown) => {
         request.log.error({ err: error }, 'socket failed');
         socket.close(1011);
       });

@@ -2,7 +2,7 @@ import { chmod, mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { HostId } from '@aviary/core';
 import { writeDurableFile } from '@aviary/service-kit';
-import { findApiKeyOwner, insertApiKey } from '../api-keys/api-key-store.ts';
+import { findApiKey, insertApiKey } from '../api-keys/api-key-store.ts';
 import type { Db, ServiceContext } from '../context.ts';
 import { findPlatformHost } from '../hosts/host-store.ts';
 import { createHostToken } from '../hosts/register-host.ts';
@@ -23,8 +23,10 @@ export async function bootstrap(
   const teamId = await ensureTeam(db, { name: 'Default', slug: 'default' });
   const keyFile = path.join(directory, 'api-key');
   const known = await readFile(keyFile, 'utf8').catch(() => '');
-  if (!(await findApiKeyOwner(db, known.trim(), new Date(context.clock.now())))) {
-    await writeDurableFile(keyFile, `${await insertApiKey(db, { teamId, name: 'bootstrap' })}\n`);
+  const present = await findApiKey(db, known.trim(), new Date(context.clock.now()));
+  if (!present || present.refusal) {
+    const { key } = await insertApiKey(db, { teamId, name: 'bootstrap' });
+    await writeDurableFile(keyFile, `${key}\n`);
   }
   const pending = await findPendingHost(db);
   if (pending === 'registered') return;

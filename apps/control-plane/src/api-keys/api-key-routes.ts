@@ -1,0 +1,88 @@
+import { type ApiKey, apiKeyRoutes, type CreateApiKey, type CreatedApiKey } from '@aviary/api-contract';
+import { AppError, formatId, hasRole, must, parseId } from '@aviary/core';
+import type { FastifyInstance } from 'fastify';
+import { recordAudit } from '../audit/audit-store.ts';
+import type { ServiceContext } from '../context.ts';
+import { joinCursor, splitCursor } from '../http/cursor.ts';
+import { type ApiDeps, registerRoutes, type TeamCaller } from '../http/register-routes.ts';
+import { type ApiKeyRow, findTeamKey, insertApiKey, listApiKeys } from './api-key-store.ts';
+import { revokeKeys } from './revoke-keys.ts';
+
+type Deps = ApiDeps & Pick<ServiceContext, 'database' | 'clock'>;
+
+/** Where members make, list and revoke their team's keys. */
+export function registerApiKeyRoutes(app: FastifyInstance, deps: Deps): void {
+  const { database } = deps;
+  registerRoutes(app, deps, {
+    table: apiKeyRoutes,
+    handlers: {
+      createApiKey: ({ caller, body }) => createApiKey(deps, caller, body),
+      listApiKeys: async ({ caller: { teamId }, query: { limit = 50, cursor } }) => {
+        const [before] = splitCursor(cursor);
+        const after = before === undefined ? {} : { before: parseId('apiKey', before, 'cursor') };
+        const rows = await listApiKeys(database.db, { teamId, limit: limit + 1, ...after });
+        const page = rows.slice(0, limit);
+        const last = rows.length > limit ? page.at(-1) : undefined;
+        return { items: page.map(viewApiKey), next_cursor: last ? joinCursor(formatId('apiKey', last.id)) : null };
+      },
+      revokeApiKey: async ({ caller, params }) => {
+        const id = parseId('apiKey', params.id, 'id');
+        const { teamId, actor } = caller;
+        await database.transaction(async ({ db }) => {
+          const row = await findTeamKey(db, teamId, id);
+          if (!row) throw new AppError('not_found', 'there is no such API key; GET /v1/api-keys lists yours');
+          if (!mayRevoke(caller, row)) {
+            throw new AppError('forbidden', 'a member revokes keys that they made; ask an admin of the team');
+          }
+          await revokeKeys(db, { selection: { teamId, id }, actor, now: new Date(deps.clock.now()) });
+        });
+      },
+    },
+  });
+}
+
+async function createApiKey(
+  { database, clock }: Deps,
+  { teamId, actor, via }: TeamCaller,
+  { name, scopes, expires_at }: CreateApiKey,
+): Promise<CreatedApiKey> {
+  const expiresAt = readExpiry(expires_at, clock.now());
+  return await database.transaction(async ({ db }) => {
+    const createdBy = via.type === 'user' ? via.user.userId : null;
+    const { id, key } = await insertApiKey(db, { teamId, name, expiresAt, createdBy, ...(scopes ? { scopes } : {}) });
+    const row = must(await findTeamKey(db, teamId, id), 'it was made in this transaction');
+    const metadata = { key: name, scopes: row.scopes };
+    await recordAudit(db, { teamId, actor, action: 'api_key.create', resourceId: id, metadata });
+    return { ...viewApiKey(row), key };
+  });
+}
+
+function mayRevoke({ via }: TeamCaller, key: ApiKeyRow): boolean {
+  return via.type === 'user' && (hasRole(via.role, 'admin') || key.created_by === via.user.userId);
+}
+
+function readExpiry(text: string | null | undefined, nowMs: number): Date | null {
+  if (text === null || text === undefined) return null;
+  const date = new Date(text);
+  // Also false for what is no date at all.
+  if (date.getTime() > nowMs) return date;
+  throw new AppError('invalid_request', 'expires_at must be a time in the future', {
+    details: { field: 'expires_at' },
+  });
+}
+
+function viewApiKey(row: ApiKeyRow): ApiKey {
+  return {
+    id: formatId('apiKey', row.id),
+    name: row.name,
+    prefix: row.key_prefix,
+    scopes: row.scopes,
+    created_by:
+      row.created_by && row.creator_email !== null
+        ? { user_id: formatId('user', row.created_by), email: row.creator_email }
+        : null,
+    created_at: row.created_at.toISOString(),
+    expires_at: row.expires_at?.toISOString() ?? null,
+    last_used_at: row.last_used_at?.toISOString() ?? null,
+  };
+}
