@@ -1,7 +1,8 @@
 // Plain JavaScript for any Node from 20 on, without dependencies: it runs before anything is installed.
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { existsSync, statSync } from 'node:fs';
 import path from 'node:path';
+import { runNode } from '../apps/cli/bin/run-node.mjs';
 
 const root = path.join(import.meta.dirname, '..');
 const pinnedNode = path.join(root, 'node_modules', 'node', 'bin', 'node');
@@ -51,15 +52,5 @@ export function runPinned(script) {
   ];
   const bin = path.join(root, 'node_modules', '.bin');
   const env = { ...process.env, PATH: `${bin}${path.delimiter}${process.env.PATH ?? ''}` };
-  const child = spawn(pinnedNode, args, { stdio: 'inherit', env });
-  // Ctrl-C reaches the whole terminal group: the child ends in its own order. Other signals come here alone.
-  process.on('SIGINT', () => undefined);
-  for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
-  child.on('error', (error) => {
-    console.error(`cannot start ${pinnedNode}: ${error.message}; remove node_modules and try again`);
-    process.exitCode = 1;
-  });
-  child.on('close', (code, signal) => {
-    process.exitCode = code ?? (signal === 'SIGINT' ? 130 : signal === 'SIGTERM' ? 143 : 1);
-  });
+  runNode(pinnedNode, args, env);
 }

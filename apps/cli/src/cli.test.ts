@@ -138,6 +138,20 @@ describe('aviary run', () => {
     expect([...api.sandboxes.values()].map(({ status }) => status)).toEqual(['stopped']);
   });
 
+  it('stops the command and destroys the sandbox when nobody reads its output any more', async () => {
+    api.script = (socket) => {
+      // As often as it takes: the first pieces may fit into what is left of the pipe.
+      const timer = setInterval(() => send(socket, { type: 'stdout', data: base64('more\n') }), 10);
+      socket.on('close', () => clearInterval(timer));
+    };
+    const { child, ended } = start(['run', '--', 'yes']);
+    child.stdout?.once('data', () => child.stdout?.destroy());
+    ended.catch(() => undefined); // reads the pipe that this test closes
+    const code = new Promise((resolve) => child.on('exit', resolve));
+    expect(await code).toBe(141);
+    expect([...api.sandboxes.values()].map(({ status }) => status)).toEqual(['stopped']);
+  });
+
   it('destroys a sandbox that was still starting when interrupted', async () => {
     api.created = { status: 'starting', status_reason: null };
     const { child, ended } = start(['run', '--', 'true']);
@@ -305,7 +319,16 @@ describe('aviary logs', () => {
     logs.add('host-agent', line);
     logs.add('control-plane', 'elsewhere');
     expect((await inProcess('logs', 'host-agent', '-n', '1')).stdout).toBe('host-agent    | warn slow disk ms=12\n');
-    expect((await inProcess('logs', '--json')).stdout).toContain(line);
+    expect(
+      (await inProcess('logs', '--json')).stdout
+        .trim()
+        .split('\n')
+        .map((one) => JSON.parse(one)),
+    ).toEqual([
+      { service: 'control-plane', msg: 'elsewhere' },
+      { service: 'host-agent', msg: 'first' },
+      { service: 'host-agent', ...JSON.parse(line) },
+    ]);
     // Both together in the order of their times; what has none follows what it came after.
     const at = (time: number, msg: string) => JSON.stringify({ level: 30, time, msg });
     logs.add('control-plane', at(5, 'later'));

@@ -15,6 +15,8 @@ export const exitCodes = {
   busy: 7,
   timeout: 124,
   interrupted: 130,
+  /** Whoever read the results has gone. */
+  brokenPipe: 141,
   terminated: 143,
 } as const;
 

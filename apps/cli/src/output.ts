@@ -6,6 +6,8 @@ export interface OutputStream {
   write(data: string | Uint8Array): unknown;
   isTTY?: boolean;
   columns?: number;
+  /** Of a stream that can fail: a pipe whose reader is gone. */
+  on?(event: 'error', listener: (error: NodeJS.ErrnoException) => void): unknown;
 }
 
 export interface OutputOptions {

@@ -24,7 +24,7 @@ export async function runCli({ argv, env, stdout, stderr, stdin }: CliProcess): 
   const isJson = own.includes('--json');
   const isColorWanted = !env['NO_COLOR'] && env['TERM'] !== 'dumb';
   const output = new Output({ stdout, stderr, isJson, isColorWanted });
-  const interrupts = watchInterrupts(output);
+  const interrupts = watchInterrupts(output, stdout);
   try {
     const { command, argv: given } = findCommand(commands, argv);
     const invocation = parseInvocation(command, given);
@@ -58,6 +58,7 @@ function makeContext(given: Omit<CommandContext, 'client'>): CommandContext {
 function report(error: unknown, output: Output, signal: AbortSignal): number {
   if (error instanceof ExitWith) return error.exitCode;
   if (signal.aborted && (error === signal.reason || (error instanceof Error && error.name === 'AbortError'))) {
+    if (signal.reason === 'SIGPIPE') return exitCodes.brokenPipe;
     output.note('aviary: interrupted');
     return signal.reason === 'SIGTERM' ? exitCodes.terminated : exitCodes.interrupted;
   }
@@ -116,9 +117,16 @@ function adviceFor(error: unknown): string | undefined {
   }
 }
 
-/** The first SIGINT or SIGTERM asks for an orderly end, the third ends at once. */
-function watchInterrupts(output: Output): { signal: AbortSignal } & Disposable {
+/**
+ * The first SIGINT or SIGTERM asks for an orderly end, the third ends at once. Results that nobody reads any more, as in
+ * `aviary logs | head`, ask for an orderly end too.
+ */
+function watchInterrupts(output: Output, stdout: OutputStream): { signal: AbortSignal } & Disposable {
   const controller = new AbortController();
+  stdout.on?.('error', (error) => {
+    if (error.code !== 'EPIPE') throw error;
+    controller.abort('SIGPIPE');
+  });
   let count = 0;
   const onSignal = (name: NodeJS.Signals) => {
     count++;

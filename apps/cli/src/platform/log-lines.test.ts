@@ -27,3 +27,18 @@ it('makes JSON log lines readable and leaves others alone', () => {
   expect(readableLogLine(line)).toBe('warn cannot pause sandbox=sb-1 ms=12');
   for (const other of ['plain', '{"not":"a log line"}', '{broken']) expect(readableLogLine(other)).toBe(other);
 });
+
+it('shows of an error what happened, not where in the program', () => {
+  const err = {
+    type: 'AppError',
+    message: 'no such file: [not_found] no such file',
+    stack: 'AppError: …',
+    code: 'not_found',
+  };
+  const line = JSON.stringify({ level: 30, msg: 'call failed', method: 'ListDir', err, detail: 'one\ntwo' });
+  expect(readableLogLine(line)).toBe(
+    'info call failed method=ListDir err=no such file: [not_found] no such file detail=one …',
+  );
+  const fatal = JSON.stringify({ level: 50, msg: 'broken', err: { message: 'x', stack: 'Error: x\n    at y' } });
+  expect(readableLogLine(fatal)).toBe('error broken err=Error: x\n    at y');
+});

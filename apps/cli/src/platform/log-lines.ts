@@ -57,8 +57,28 @@ export function readableLogLine(line: string): string {
   if (!entry || !level) return line;
   const fields = Object.entries(entry)
     .filter(([name]) => !hiddenFields.has(name))
-    .map(([name, value]) => `${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`);
+    .map(([name, value]) => `${name}=${readableValue(value, level)}`);
   return [level, entry['msg'], ...fields].filter(Boolean).join(' ');
+}
+
+/** The first line of a text. Of an error what happened; where in the program is said of those that are nobody's mistake. */
+function readableValue(value: unknown, level: string): string {
+  if (typeof value === 'object' && value !== null) {
+    const { message, stack } = value as { message?: unknown; stack?: unknown };
+    if (typeof stack === 'string' && (level === 'error' || level === 'fatal')) return stack;
+    if (typeof message === 'string') return firstLine(message);
+  }
+  return typeof value === 'string' ? firstLine(value) : JSON.stringify(value);
+}
+
+function firstLine(text: string): string {
+  const [first = '', ...more] = text.split('\n');
+  return more.length > 0 ? `${first} …` : first;
+}
+
+/** A log line as one line of JSON that names its service, whether the service wrote JSON or not. */
+export function jsonLogLine(service: string, line: string): string {
+  return JSON.stringify({ service, ...(parseEntry(line) ?? { msg: line }) });
 }
 
 /** When a JSON log line was written, in Unix milliseconds; undefined for anything else. */

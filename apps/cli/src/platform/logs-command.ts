@@ -1,7 +1,7 @@
 import { systemClock } from '@aviary/service-kit';
 import type { Command, CommandContext } from '../command.ts';
 import { UsageError } from '../exit-codes.ts';
-import { LineTail, readableLogLine, timeOfLogLine } from './log-lines.ts';
+import { jsonLogLine, LineTail, readableLogLine, timeOfLogLine } from './log-lines.ts';
 import { LogReader } from './log-reader.ts';
 import { serviceLogFile } from './service-logs.ts';
 
@@ -19,7 +19,9 @@ export const logsCommand: Command = {
     follow: { type: 'boolean', short: 'f', summary: 'go on with what they write from now on' },
     lines: { type: 'integer', short: 'n', min: 1, summary: `so many of the last lines (default ${defaultLines})` },
   },
-  examples: ['aviary logs', 'aviary logs host-agent -f'],
+  details:
+    'With --json each line is JSON of its own, with all that was written; otherwise errors are shown without where they arose.',
+  examples: ['aviary logs', 'aviary logs host-agent -f', 'aviary logs --json | tail -1'],
   async run(context, { args: [service], flags }) {
     if (service !== undefined && !services.some((known) => known === service))
       throw new UsageError(`there is no service ${JSON.stringify(service)}; there are ${services.join(' and ')}`);
@@ -65,5 +67,6 @@ async function follow({ output, signal }: CommandContext, { service, reader }: S
 }
 
 function print(output: CommandContext['output'], service: string, line: string): void {
-  output.raw('stdout', Buffer.from(`${service.padEnd(13)} | ${output.isJson ? line : readableLogLine(line)}\n`));
+  const shown = output.isJson ? jsonLogLine(service, line) : `${service.padEnd(13)} | ${readableLogLine(line)}`;
+  output.raw('stdout', Buffer.from(`${shown}\n`));
 }
