@@ -39,6 +39,7 @@ export interface AgentHarness extends AsyncDisposable {
   log(): string;
 }
 
+const compileCache = process.env['NODE_COMPILE_CACHE'];
 const agentMain = path.resolve(import.meta.dirname, '../main.ts');
 
 /** `imagesFrom` is a data directory with built images; they are linked, not copied. */
@@ -94,6 +95,7 @@ export async function startAgentHarness({
         stdio: ['ignore', 'ignore', 'pipe'],
         env: {
           PATH: process.env['PATH'],
+          ...(compileCache === undefined ? {} : { NODE_COMPILE_CACHE: compileCache }),
           AVIARY_DATA_DIR: dataDir,
           AVIARY_CONTROL_PLANE_URL: controlPlane.url,
           AVIARY_AGENT_PORT: String(port),

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { must } from '@aviary/core';
 import { collectModules, cpioArchive, type ImageSet, loadImages, modulesDep } from '@aviary/images';
 import { type RunProgramOptions, runProgram } from '@aviary/service-kit';
+import { entryPatterns, writeBundles } from './bundles.ts';
 import { cachedFile } from './cached-file.ts';
 import { bootModules, dataSizeMib, labRoot, rootRecipeVersion, unneededPackages } from './recipe.ts';
 
@@ -18,6 +19,8 @@ export interface LabDrives {
 export interface DriveOptions {
   /** The repository. */
   root: string;
+  /** Where the lab has it. */
+  inside: string;
   /** A data directory with built guest images. */
   imagesFrom: string;
   /** Holds what outlives a run. */
@@ -142,14 +145,15 @@ async function makeFileSystem(
   await bound(options, 'mkfs.ext4', ['-q', '-F', '-m', '0', '-E', 'root_owner=0:0', '-d', from, file]);
 }
 
-/** The checkout as it is now. */
+/** The checkout as it is now, and bundles of its programs for the lab to lay over it. */
 async function packSources(options: DriveOptions): Promise<string> {
-  const { root, runDirectory, command, environment } = options;
+  const { root, inside, runDirectory, command, environment } = options;
   const lab = path.join(runDirectory, '.lab');
   await mkdir(lab, { recursive: true });
   await writeFile(path.join(lab, 'arguments'), `${command.join('\n')}\n`);
   const settings = Object.entries(environment).map(([name, value]) => `export ${name}='${value}'\n`);
   await writeFile(path.join(lab, 'environment'), settings.join(''));
+  await writeBundles({ root, entries: entryPatterns, inside, target: path.join(lab, 'bundles') });
   const file = path.join(runDirectory, 'sources.sqsh');
   const parts = ['apps', 'packages', 'scripts', 'package.json', 'tsconfig.json', 'vitest.config.ts'];
   await bound(options, 'mksquashfs', [...parts.map((part) => path.join(root, part)), lab, file, ...squashOptions]);

@@ -12,6 +12,8 @@ export interface LabRun {
   results: string;
   /** The kernel's messages. */
   console: string;
+  /** Registers at each reset of a processor, with the reason of those that were not asked for. */
+  resets: string;
   isTimedOut: boolean;
   /** How QEMU ended: a signal, or its exit code, which is 0 also when the machine inside restarted. */
   end: string;
@@ -32,9 +34,16 @@ export async function runMachine(options: MachineOptions): Promise<LabRun> {
   const { runDirectory, timeoutMs, signal, onOutput } = options;
   const consoleFile = path.join(runDirectory, 'console.log');
   const resultsFile = path.join(runDirectory, 'results');
+  const resetsFile = path.join(runDirectory, 'resets.log');
   const vmm = spawn(
     'setpriv',
-    ['--pdeathsig', 'KILL', '--', 'qemu-system-x86_64', ...machineArguments(options, { consoleFile, resultsFile })],
+    [
+      '--pdeathsig',
+      'KILL',
+      '--',
+      'qemu-system-x86_64',
+      ...machineArguments(options, { consoleFile, resultsFile, resetsFile }),
+    ],
     // QEMU keeps the changes to its drives in files that have no name, in this directory. An input that has ended would close the output too.
     { stdio: ['pipe', 'pipe', 'pipe'], env: { PATH: '/usr/bin:/bin', TMPDIR: runDirectory } },
   );
@@ -52,6 +61,7 @@ export async function runMachine(options: MachineOptions): Promise<LabRun> {
     exitCode: exitCode === undefined ? undefined : Number(exitCode),
     results: told.slice(told.indexOf('\n') + 1),
     console: complaints + (await text(consoleFile)),
+    resets: await text(resetsFile),
     isTimedOut,
     end: vmm.signalCode ?? `exit code ${vmm.exitCode}`,
   };
@@ -59,10 +69,10 @@ export async function runMachine(options: MachineOptions): Promise<LabRun> {
 
 function machineArguments(
   { kernel, initramfs, drives }: MachineOptions,
-  { consoleFile, resultsFile }: { consoleFile: string; resultsFile: string },
+  { consoleFile, resultsFile, resetsFile }: { consoleFile: string; resultsFile: string; resetsFile: string },
 ): string[] {
   const { cpu, vcpus, memoryMib, translationCacheMib } = labMachine;
-  const parameters = 'console=ttyS0 reboot=t panic=-1 quiet mitigations=off tsc=reliable random.trust_cpu=on';
+  const parameters = 'console=ttyS0 reboot=t panic=-1 loglevel=6 mitigations=off tsc=reliable random.trust_cpu=on';
   const drive = (file: string, format: string) => [
     '-drive',
     `file=${file},format=raw,if=virtio,${format === 'squashfs' ? 'readonly=on' : 'snapshot=on,cache=unsafe,discard=unmap'}`,
@@ -70,6 +80,8 @@ function machineArguments(
   return [
     ...['-M', 'q35', '-accel', `tcg,thread=multi,tb-size=${translationCacheMib}`, '-cpu', cpu],
     ...['-smp', String(vcpus), '-m', `${memoryMib}M`, '-nodefaults', '-no-user-config', '-nographic', '-no-reboot'],
+    // A kernel that restarts without a word has a triple fault: only the processor's state tells of it.
+    ...['-d', 'cpu_reset', '-D', resetsFile],
     ...['-kernel', kernel, '-initrd', initramfs, '-append', parameters],
     ...drive(drives.root, 'ext4'),
     ...drive(drives.data, 'ext4'),

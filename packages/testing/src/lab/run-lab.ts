@@ -55,12 +55,13 @@ export async function runLab(options: LabOptions): Promise<number> {
   try {
     const startedAt = performance.now();
     const drives = await prepareDrives({
-      ...{ root, cacheDirectory, runDirectory, imagesFrom: options.imagesFrom, note, signal },
+      ...{ root, inside, cacheDirectory, runDirectory, imagesFrom: options.imagesFrom, note, signal },
       command: vitestCommand(options.vitestArguments),
       environment: {
         AVIARY_LAB: '1',
         AVIARY_TEST_DATA_DIR: '/data/test-data',
         AVIARY_PREBUILT_IMAGES: '1',
+        NODE_COMPILE_CACHE: '/data/compile-cache',
         LAB_TIMEOUT_SEC: String(Math.floor((timeoutMs - endTimeMs) / 1_000)),
         PATH: `${inside}/node_modules/.bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
       },
@@ -70,11 +71,12 @@ export async function runLab(options: LabOptions): Promise<number> {
     const run = await runMachine({ ...drives, runDirectory, timeoutMs, signal, onOutput });
     note(`the lab ran for ${seconds(performance.now() - builtAt)}`);
     await writeFile(path.join(cacheDirectory, 'console.log'), run.console);
+    await writeFile(path.join(cacheDirectory, 'resets.log'), run.resets);
     await writeFile(path.join(cacheDirectory, 'results.json'), run.results);
     if (run.exitCode === 0) return 0;
     note(reasonOf(run, timeoutMs));
     note(run.console.trim().split('\n').slice(-consoleLines).join('\n'));
-    note(`kept: ${cacheDirectory}/console.log and results.json`);
+    note(`kept in ${cacheDirectory}: console.log, resets.log, results.json`);
     return run.exitCode ?? 1;
   } finally {
     await rm(runDirectory, { recursive: true, force: true });
@@ -83,9 +85,10 @@ export async function runLab(options: LabOptions): Promise<number> {
 
 const seconds = (ms: number) => `${(ms / 1_000).toFixed(1)} s`;
 
-function reasonOf({ exitCode, isTimedOut, end }: LabRun, timeoutMs: number): string {
+function reasonOf({ exitCode, isTimedOut, end, resets }: LabRun, timeoutMs: number): string {
   if (isTimedOut) return `the lab did not end within ${seconds(timeoutMs)}`;
-  if (exitCode === undefined) return `the lab ended without a result (${end}); its kernel said:`;
+  const fault = resets.includes('Triple fault') ? 'by a triple fault ' : '';
+  if (exitCode === undefined) return `the lab ended ${fault}without a result (${end}); its kernel said:`;
   // timeout(1) in the lab
   return exitCode === 124 || exitCode === 137 ? 'the tests in the lab did not end in time' : 'tests failed in the lab';
 }
