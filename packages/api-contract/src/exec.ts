@@ -113,6 +113,14 @@ export const ExecStart = component(
       detach: Type.Optional(
         Type.Boolean({ default: false, description: 'The command goes on when the client leaves.' }),
       ),
+      output_window: Type.Optional(
+        Type.Integer({
+          minimum: 1,
+          maximum: execLimits.maxOutputWindow,
+          description:
+            'Frames of output that may be on their way at once: more come when `output` says that these were taken. For clients whose WebSocket cannot be read slowly; without it all come as fast as the connection takes them.',
+        }),
+      ),
     },
     { ...closed, description: 'Comes first, once.' },
   ),
@@ -156,9 +164,30 @@ const ExecStop = component(
     { ...closed, description: 'Kills the command and everything it started, detached or not; its `exit` follows.' },
   ),
 );
+const ExecOutputTaken = component(
+  'ExecOutputTaken',
+  Type.Object(
+    {
+      type: Type.Literal('output'),
+      taken_frames: Type.Integer({ minimum: 0, description: 'Of all `stdout` and `stderr` frames until now.' }),
+    },
+    { ...closed, description: 'The client has taken output, and there is room for more in its `output_window`.' },
+  ),
+);
+const ExecPing = component(
+  'ExecPing',
+  Type.Object(
+    { type: Type.Literal('ping') },
+    {
+      ...closed,
+      description:
+        'Asks for a `pong`: for clients whose WebSocket has no pings, to find out that the other side is lost.',
+    },
+  ),
+);
 export const ExecClientFrame = component(
   'ExecClientFrame',
-  Type.Union([ExecStart, ExecStdin, ExecSignalFrame, ExecStop]),
+  Type.Union([ExecStart, ExecStdin, ExecSignalFrame, ExecStop, ExecOutputTaken, ExecPing]),
 );
 export type ExecClientFrame = Static<typeof ExecClientFrame>;
 
@@ -208,9 +237,10 @@ const ExecFailure = component(
     { description: 'Something went wrong.' },
   ),
 );
+const ExecPong = component('ExecPong', Type.Object({ type: Type.Literal('pong') }));
 export const ExecServerFrame = component(
   'ExecServerFrame',
-  Type.Union([ExecStarted, ExecOutput, ExecStdinTaken, ExecExit, ExecFailure]),
+  Type.Union([ExecStarted, ExecOutput, ExecStdinTaken, ExecExit, ExecFailure, ExecPong]),
 );
 export type ExecServerFrame = Static<typeof ExecServerFrame>;
 

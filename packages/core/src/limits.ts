@@ -33,6 +33,8 @@ export const execLimits = {
   maxStdinBytes: 8 * 1024 * 1024,
   /** Standard input in one frame of a stream. */
   maxStdinFrameBytes: 512 * 1024,
+  /** Frames of output that a client of a stream may ask to have on their way to it. */
+  maxOutputWindow: 4_096,
   maxArgs: 4_096,
   maxCommandBytes: 131_072,
 } as const;

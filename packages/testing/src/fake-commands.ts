@@ -49,7 +49,12 @@ export class FakeCommands {
     { result, signal }: { result: FakeExecResult; signal: AbortSignal },
   ): AsyncGenerator<CommandEvent> {
     const pid = firstPid + this.#running.size;
-    const { promise: ended, resolve: end } = Promise.withResolvers<End>();
+    const { promise: ended, resolve } = Promise.withResolvers<End>();
+    let hasEnded = false;
+    const end = (how: End) => {
+      hasEnded = true;
+      resolve(how);
+    };
     const input = stdin.byteLength > 0 ? [Buffer.from(stdin)] : [];
     const command: Running = { isDetached: detach, input, isInputOpen: openStdin, end, wake: () => undefined };
     this.#running.set(pid, command);
@@ -67,12 +72,12 @@ export class FakeCommands {
       while (result.isEcho) {
         const next = command.input.shift();
         if (next) yield { event: { case: 'stdout', value: next } };
-        else if (!command.isInputOpen) break;
+        else if (!command.isInputOpen || hasEnded) break;
         else
           await Promise.race([
             ended,
-            new Promise<void>((resolve) => {
-              command.wake = resolve;
+            new Promise<void>((wake) => {
+              command.wake = wake;
             }),
           ]);
       }

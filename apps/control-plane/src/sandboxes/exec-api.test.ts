@@ -217,6 +217,40 @@ describe('frames of the stream', () => {
     expect(stream.frames.at(-1)).toMatchObject({ type: 'exit', exit_code: 0 });
   });
 
+  test('of output are no more on their way than the client has room for', async () => {
+    platform.agent.sandboxes.exec = () => ({ isEcho: true });
+    await using stream = new Stream();
+    const outputs = () => stream.frames.filter(({ type }) => type === 'stdout').length;
+    await stream.send({ type: 'start', cmd: 'cat', stdin: true, output_window: 2 });
+    for (const text of ['one', 'two', 'three', 'four']) {
+      await stream.send({ type: 'stdin', text });
+      await stream.next('stdin');
+    }
+    await stream.send({ type: 'ping' });
+    await stream.next('pong');
+    expect(outputs()).toBe(2);
+    await stream.send({ type: 'output', taken_frames: 1 });
+    await waitFor({ what: 'one more frame', timeoutMs: 5_000 }, () => outputs() === 3 || undefined);
+    await stream.send({ type: 'ping' });
+    await stream.next('pong');
+    expect(outputs()).toBe(3);
+    await stream.send({ type: 'output', taken_frames: 3 });
+    await stream.send({ type: 'stdin', eof: true });
+    await stream.next('exit');
+    expect(outputs()).toBe(4);
+  });
+
+  test('that nobody takes keep no command alive when its client leaves', async () => {
+    platform.agent.sandboxes.exec = () => ({ isEcho: true });
+    await using stream = new Stream();
+    await stream.send({ type: 'start', cmd: 'cat', stdin: true, output_window: 1 });
+    await stream.send({ type: 'stdin', text: 'one' });
+    await stream.send({ type: 'stdin', text: 'two' });
+    await stream.next('stdout');
+    stream.socket.close();
+    await noneRunning();
+  });
+
   test('that are unknown, malformed or out of place are refused, and the command goes on', async () => {
     platform.agent.sandboxes.exec = endless;
     await using stream = new Stream();

@@ -5,6 +5,7 @@ import type { HostClient } from '../hosts/host-clients.ts';
 import type { SocketOf } from '../http/frame-socket.ts';
 import { agentCommand, commandDeadlineMs, viewEnding } from './exec.ts';
 import { ExecInput, type StdinFrame } from './exec-input.ts';
+import { OutputWindow } from './output-window.ts';
 
 /** A client that has connected must say what to run within this time. */
 const startTimeoutMs = 10_000;
@@ -47,6 +48,7 @@ class ExecSession {
   /** Aborting it breaks the call off: the host ends the command then, unless it is detached. */
   readonly #call = new AbortController();
   #input: ExecInput | undefined;
+  #output: OutputWindow | undefined;
   #pid: number | undefined;
   #isStopped = false;
   #stopTimer: NodeJS.Timeout | undefined;
@@ -83,6 +85,7 @@ class ExecSession {
     const { timeout_sec: timeoutSec = 0 } = request;
     const options = { signal: this.#call.signal, timeoutMs: commandDeadlineMs(timeoutSec) };
     const command = { ...agentCommand(this.#id, request, timeoutSec), openStdin: request.stdin === true };
+    this.#output = new OutputWindow(request.output_window, this.#call.signal);
     try {
       for await (const { event } of this.#client.execStream(command, options)) {
         switch (event.case) {
@@ -94,6 +97,7 @@ class ExecSession {
             break;
           case 'stdout':
           case 'stderr':
+            await this.#output.enter();
             await this.#socket.send({ type: event.case, data: Buffer.from(event.value).toString('base64') });
             break;
           case 'end':
@@ -112,10 +116,12 @@ class ExecSession {
   }
 
   #take(frame: ExecClientFrame): void {
-    if (frame.type === 'start') this.#begin(frame);
+    if (frame.type === 'ping') void this.#socket.send({ type: 'pong' });
+    else if (frame.type === 'start') this.#begin(frame);
     else if (!this.hasStarted) this.#refuse('invalid_request', 'send a start frame first');
     else if (frame.type === 'stdin') this.#feed(frame);
     else if (frame.type === 'signal') this.#signal(frame.signal);
+    else if (frame.type === 'output') this.#output?.onTaken(frame.taken_frames);
     else {
       this.#isStopped = true;
       this.#kill();
