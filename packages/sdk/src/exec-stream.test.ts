@@ -1,6 +1,6 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { AviaryClient, type ExecEvent } from './index.ts';
 
@@ -9,6 +9,7 @@ let sockets: WebSocketServer;
 let received: Record<string, unknown>[];
 let keys: (string | undefined)[];
 let onStart: (socket: WebSocket) => void;
+let answersPings: boolean;
 let client: AviaryClient;
 
 const frame = (socket: WebSocket, value: unknown) => socket.send(JSON.stringify(value));
@@ -18,18 +19,23 @@ beforeEach(async () => {
   received = [];
   keys = [];
   onStart = () => undefined;
-  server = createServer((_request, response) => response.writeHead(404).end());
-  sockets = new WebSocketServer({ noServer: true, autoPong: true });
+  answersPings = true;
+  const body = JSON.stringify({ error: { code: 'not_found', message: 'no such sandbox', request_id: 'req-9' } });
+  server = createServer((_request, response) => response.writeHead(404).end(body));
+  sockets = new WebSocketServer({ noServer: true });
   server.on('upgrade', (request, socket, head) => {
     keys.push(request.headers['x-api-key']?.toString());
     if (request.url !== '/v1/sandboxes/sb-1/exec/stream') {
-      const body = JSON.stringify({ error: { code: 'not_found', message: 'no such sandbox', request_id: 'req-9' } });
       socket.end(`HTTP/1.1 404 Not Found\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`);
       return;
     }
     sockets.handleUpgrade(request, socket, head, (accepted) => {
       accepted.on('message', (data) => {
         const message = JSON.parse(String(data)) as Record<string, unknown>;
+        if (message['type'] === 'ping') {
+          if (answersPings) frame(accepted, { type: 'pong' });
+          return;
+        }
         received.push(message);
         if (message['type'] === 'start') onStart(accepted);
       });
@@ -54,7 +60,13 @@ async function collect(events: AsyncIterable<ExecEvent>): Promise<ExecEvent[]> {
   return all;
 }
 
-describe('execStream', () => {
+describe.each([
+  ["the platform's WebSocket", globalThis.WebSocket],
+  ['no WebSocket of its own', undefined],
+])('execStream on a platform with %s', (_name, platform) => {
+  beforeEach(() => void vi.stubGlobal('WebSocket', platform));
+  afterEach(() => void vi.unstubAllGlobals());
+
   it('yields output in order and ends with the exit', async () => {
     onStart = (socket) => {
       frame(socket, { type: 'start', pid: 7 });
@@ -69,7 +81,7 @@ describe('execStream', () => {
       { type: 'stderr', data: Buffer.from('two') },
       { type: 'exit', exit_code: 3, signal: null, timed_out: false },
     ]);
-    expect(received[0]).toEqual({ type: 'start', cmd: 'x', args: ['y'], timeout_sec: 5 });
+    expect(received[0]).toEqual({ type: 'start', cmd: 'x', args: ['y'], timeout_sec: 5, output_window: 256 });
     expect(keys).toEqual(['avy_test']);
   });
 
@@ -82,6 +94,24 @@ describe('execStream', () => {
     const events = await collect(client.sandboxes.execStream('sb-1', 'x'));
     const text = events.map((event) => (event.type === 'stdout' ? Buffer.from(event.data).toString() : '')).join('');
     expect(text).toBe(Array.from({ length: count }, (_, index) => `${index};`).join(''));
+  });
+
+  it('tells what its reader has taken, and never what waits for it', async () => {
+    const count = 256;
+    onStart = (socket) => {
+      for (let index = 0; index < count; index++) frame(socket, { type: 'stdout', data: base64('x') });
+      frame(socket, { type: 'stdin', taken_bytes: 0, open: true });
+    };
+    const events = client.sandboxes.execStream('sb-1', 'x');
+    const taken = () => received.filter(({ type }) => type === 'output').map((message) => message['taken_frames']);
+    for (let index = 0; index < count / 2 - 1; index++) await events.next();
+    // Whoever answers this has seen all that the client sent before.
+    const pong = new Promise((resolve) => [...sockets.clients][0]?.once('pong', resolve).ping());
+    await pong;
+    expect(taken()).toEqual([]);
+    for (let index = 0; index <= count / 2; index++) await events.next();
+    await expect.poll(taken).toEqual([128, 256]);
+    await events.return();
   });
 
   it('stops the command when the reader leaves', async () => {
@@ -116,7 +146,7 @@ describe('execStream', () => {
     };
     for await (const _event of client.sandboxes.execStream('sb-1', { cmd: 'x', detach: true })) break;
     await closed.promise;
-    expect(received).toEqual([{ type: 'start', cmd: 'x', detach: true }]);
+    expect(received).toEqual([{ type: 'start', cmd: 'x', detach: true, output_window: 256 }]);
   });
 
   it('tells how the command ended when not by itself', async () => {
@@ -157,7 +187,7 @@ describe('execStream', () => {
     await collect(client.sandboxes.execStream('sb-1', { cmd: 'x', stdin: source }));
     expect(taken).toBe(total);
     expect(most).toBeLessThanOrEqual(512 * 1024);
-    expect(received[0]).toEqual({ type: 'start', cmd: 'x', stdin: true });
+    expect(received[0]).toEqual({ type: 'start', cmd: 'x', stdin: true, output_window: 256 });
   });
 
   it('sends no more to a command that takes no more, and rejects with what its source throws', async () => {
@@ -202,7 +232,7 @@ describe('execStream', () => {
   });
 
   it('gives up a connection that went silent', async () => {
-    sockets.options.autoPong = false;
+    answersPings = false;
     onStart = (socket) => frame(socket, { type: 'start', pid: 7 });
     await expect(collect(client.sandboxes.execStream('sb-1', 'x', { pingIntervalMs: 10 }))).rejects.toMatchObject({
       code: 'unreachable',

@@ -1,9 +1,10 @@
-import { type RawData, WebSocket } from 'ws';
 import { AviaryError } from './aviary-error.ts';
-import { isErrorCode } from './error-codes.ts';
+import { ConnectionWatch } from './connection-watch.ts';
+import { EventQueue } from './event-queue.ts';
+import { openSocket } from './open-socket.ts';
 import type { ExecEvent, StreamedExecRequest } from './resources.ts';
-import { StdinSender, type StdinTaken } from './stdin-sender.ts';
-import { errorFromBody, type Transport, unreachable } from './transport.ts';
+import { StdinSender } from './stdin-sender.ts';
+import { type Transport, unreachable } from './transport.ts';
 
 export interface ExecStreamOptions {
   /** Aborting stops the command and ends the stream with the signal's reason. */
@@ -14,11 +15,8 @@ export interface ExecStreamOptions {
   pingIntervalMs?: number;
 }
 
-/** Events held for a slow reader before the socket is paused. */
-const maxQueuedEvents = 256;
-/** Largest frame accepted from the server. */
-const maxFrameBytes = 16 * 1024 * 1024;
-const maxErrorBodyBytes = 64 * 1024;
+/** Frames of output that may be on their way, or wait here for a slow reader. */
+const outputWindow = 256;
 
 /**
  * Runs a command and yields its output as it comes; the last event is `exit`. Leaving the loop early, aborting, or losing the connection
@@ -31,18 +29,35 @@ export async function* streamExec(
   options: ExecStreamOptions = {},
 ): AsyncGenerator<ExecEvent, void, undefined> {
   options.signal?.throwIfAborted();
-  const queue = new EventQueue();
-  const socket = openSocket(transport, sandboxId, options);
+  const path = `/v1/sandboxes/${encodeURIComponent(sandboxId)}/exec/stream`;
+  const { apiUrl } = transport.options;
+  const socket = await openSocket({ ...transport.options, url: `${apiUrl.replace(/^http/, 'ws')}${path}` });
+  const connectTimeoutMs = options.connectTimeoutMs ?? 30_000;
   const send = (frame: object) => {
-    if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(frame));
+    if (socket.readyState === socket.OPEN) socket.send(JSON.stringify(frame));
   };
   const input = stdin === undefined ? undefined : new StdinSender(send);
-  queue.attach(socket, (frame) => input?.onTaken(frame));
-  socket.on('open', () => {
-    send({ type: 'start', ...request, ...(input ? { stdin: true } : {}) });
+  const queue = new EventQueue(outputWindow, (taken_frames) => send({ type: 'output', taken_frames }));
+  const watch = new ConnectionWatch(send, (error) => queue.fail(error));
+  let isOpen = false;
+  let hasLeft = false;
+  socket.addEventListener('open', () => {
+    isOpen = true;
+    watch.keepAlive(options.pingIntervalMs ?? 15_000);
+    send({ type: 'start', ...request, ...(input ? { stdin: true } : {}), output_window: outputWindow });
     if (input && stdin !== undefined) input.sendAll(stdin).catch((error: unknown) => queue.fail(error));
   });
-  const stopPings = keepAlive(socket, queue, options.pingIntervalMs ?? 15_000);
+  socket.addEventListener('message', ({ data }) => {
+    watch.onSign();
+    queue.take(data, (taken) => input?.onTaken(taken));
+  });
+  // What it was is told by `close`, which follows.
+  socket.addEventListener('error', () => undefined);
+  socket.addEventListener('close', ({ code, reason }) => {
+    if (isOpen) queue.fail(new Error(`the stream ended before the command did (${code}${reason ? ` ${reason}` : ''})`));
+    else if (!hasLeft) void whyRefused(transport, path, connectTimeoutMs).then((error) => queue.fail(error));
+  });
+  watch.expectOpen(connectTimeoutMs);
   const onAbort = () => queue.fail(options.signal?.reason);
   options.signal?.addEventListener('abort', onAbort, { once: true });
   let hasEnded = false;
@@ -55,161 +70,28 @@ export async function* streamExec(
     }
   } catch (error) {
     options.signal?.throwIfAborted();
-    throw error instanceof AviaryError || (input && error === input.failure)
-      ? error
-      : unreachable(transport.options.apiUrl, error);
+    throw error instanceof AviaryError || (input && error === input.failure) ? error : unreachable(apiUrl, error);
   } finally {
-    stopPings();
+    hasLeft = true;
+    watch.stop();
     input?.close();
     options.signal?.removeEventListener('abort', onAbort);
-    socket.on('error', () => undefined); // closing while connecting is reported as an error; nobody waits for it
-    if (socket.isPaused) socket.resume();
     if (!hasEnded && !request.detach) send({ type: 'stop' });
     socket.close();
   }
 }
 
-function openSocket(transport: Transport, sandboxId: string, options: ExecStreamOptions): WebSocket {
-  const { apiUrl, apiKey, userAgent } = transport.options;
-  const url = `${apiUrl.replace(/^http/, 'ws')}/v1/sandboxes/${encodeURIComponent(sandboxId)}/exec/stream`;
-  return new WebSocket(url, {
-    headers: { 'User-Agent': userAgent, ...(apiKey ? { 'X-API-Key': apiKey } : {}) },
-    handshakeTimeout: options.connectTimeoutMs ?? 30_000,
-    maxPayload: maxFrameBytes,
-    perMessageDeflate: false,
-  });
-}
-
-// A half-open connection (sleeping laptop, dropped NAT entry) gives no error by itself.
-function keepAlive(socket: WebSocket, queue: EventQueue, intervalMs: number): () => void {
-  let unanswered = 0;
-  socket.on('pong', () => {
-    unanswered = 0;
-  });
-  const timer = setInterval(() => {
-    // While the reader is slow the socket is not read, so neither are pongs.
-    if (socket.readyState !== WebSocket.OPEN || socket.isPaused) return;
-    if (++unanswered > 2) queue.fail(new AviaryError('unreachable', 'the connection to the sandbox went silent'));
-    else socket.ping();
-  }, intervalMs);
-  timer.unref();
-  return () => clearInterval(timer);
-}
-
-class EventQueue {
-  readonly #events: ExecEvent[] = [];
-  #failure: { reason: unknown } | undefined;
-  #wake: (() => void) | undefined;
-  #socket: WebSocket | undefined;
-  #onTaken: (frame: StdinTaken) => void = () => undefined;
-
-  attach(socket: WebSocket, onTaken: (frame: StdinTaken) => void): void {
-    this.#socket = socket;
-    this.#onTaken = onTaken;
-    socket.on('message', (data) => this.#accept(data));
-    socket.on('error', (error) => this.fail(error));
-    socket.on('close', (code, reason) =>
-      this.fail(new Error(`the stream ended before the command did (${code}${reason.length ? ` ${reason}` : ''})`)),
-    );
-    socket.on('unexpected-response', (_request, response) => {
-      let body = '';
-      response.setEncoding('utf8');
-      response.on('data', (text: string) => {
-        body = (body + text).slice(0, maxErrorBodyBytes);
-      });
-      response.on('close', () => {
-        const requestId = response.headers['x-request-id'];
-        this.fail(
-          errorFromBody(body, {
-            status: response.statusCode ?? 0,
-            apiUrl: socket.url,
-            requestId: typeof requestId === 'string' ? requestId : null,
-          }),
-        );
-      });
-    });
-  }
-
-  /** The next event; throws the failure once everything before it was read. */
-  async next(): Promise<ExecEvent> {
-    for (;;) {
-      const event = this.#events.shift();
-      if (event) {
-        if (this.#socket?.isPaused && this.#events.length < maxQueuedEvents / 2) this.#socket.resume();
-        return event;
-      }
-      if (this.#failure) throw this.#failure.reason;
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-    }
-  }
-
-  fail(reason: unknown): void {
-    this.#failure ??= { reason };
-    this.#wake?.();
-  }
-
-  #accept(data: RawData): void {
-    try {
-      const event = parseFrame(data);
-      if (event.type === 'stdin') this.#onTaken(event);
-      else this.#events.push(event);
-    } catch (error) {
-      this.fail(error);
-    }
-    if (this.#events.length >= maxQueuedEvents) this.#socket?.pause();
-    this.#wake?.();
-  }
-}
-
-interface ServerFrame {
-  type?: string;
-  pid?: number;
-  data?: string;
-  exit_code?: number;
-  signal?: string | null;
-  timed_out?: boolean;
-  taken_bytes?: number;
-  open?: boolean;
-  code?: string;
-  message?: string;
-  details?: Record<string, unknown>;
-}
-
-function parseFrame(data: RawData): ExecEvent | ({ type: 'stdin' } & StdinTaken) {
-  let frame: ServerFrame;
+/** A WebSocket does not tell what the server answered instead of opening it; asked by an ordinary request, the server says it again. */
+async function whyRefused(transport: Transport, path: string, timeoutMs: number): Promise<AviaryError> {
+  const { apiUrl } = transport.options;
   try {
-    frame = JSON.parse(String(data)) as ServerFrame;
-  } catch (cause) {
-    throw new AviaryError('bad_response', 'the command stream carried something that is not JSON', { cause });
+    await transport.json({ method: 'GET', path, timeoutMs, isSentOnce: true });
+  } catch (error) {
+    // Of a request that opens nothing the server finds fault with that alone.
+    if (error instanceof AviaryError && error.code !== 'invalid_request') return error;
   }
-  switch (frame.type) {
-    case 'start':
-      return { type: 'start', pid: frame.pid ?? 0 };
-    case 'stdout':
-    case 'stderr':
-      return { type: frame.type, data: Buffer.from(frame.data ?? '', 'base64') };
-    case 'exit':
-      return {
-        type: 'exit',
-        exit_code: frame.exit_code ?? -1,
-        signal: frame.signal ?? null,
-        timed_out: frame.timed_out === true,
-      };
-    case 'stdin':
-      return { type: 'stdin', taken_bytes: frame.taken_bytes ?? 0, open: frame.open === true };
-    case 'error':
-      // Fatal or not: a refused frame is one that this client should not have sent, and its input would be lost.
-      throw new AviaryError(
-        frame.code && isErrorCode(frame.code) ? frame.code : 'unknown',
-        frame.message ?? 'the command stream failed',
-        { details: frame.details },
-      );
-    default:
-      throw new AviaryError(
-        'bad_response',
-        `the command stream carried an unknown frame ${JSON.stringify(frame.type)}`,
-      );
-  }
+  return new AviaryError(
+    'unreachable',
+    `cannot open a WebSocket to ${apiUrl}; does a proxy on the way let them through?`,
+  );
 }

@@ -1,5 +1,6 @@
 import type { execLimits } from '@aviary/core';
 import { AviaryError } from './aviary-error.ts';
+import { toBase64 } from './base64.ts';
 import { type ExecStreamOptions, streamExec } from './exec-stream.ts';
 import type {
   BufferedExecRequest,
@@ -155,5 +156,5 @@ export class Sandboxes {
 function wireRequest({ stdin, ...request }: BufferedExecRequest): object {
   if (stdin === undefined) return request;
   if (typeof stdin === 'string') return { ...request, stdin };
-  return { ...request, stdin: Buffer.from(stdin).toString('base64'), stdin_encoding: 'base64' };
+  return { ...request, stdin: toBase64(stdin), stdin_encoding: 'base64' };
 }

@@ -1,3 +1,5 @@
+import { toBase64 } from './base64.ts';
+
 /** What the server says of standard input: how much the command has taken, and whether it takes more. */
 export interface StdinTaken {
   taken_bytes: number;
@@ -61,11 +63,11 @@ export class StdinSender {
       }
       if (!this.#isOpen) return;
       this.#sentBytes += part.length;
-      this.#send({ type: 'stdin', data: Buffer.from(part).toString('base64') });
+      this.#send({ type: 'stdin', data: toBase64(part) });
     }
   }
 }
 
 function toBytes(part: string | Uint8Array): Uint8Array {
-  return typeof part === 'string' ? Buffer.from(part) : part;
+  return typeof part === 'string' ? new TextEncoder().encode(part) : part;
 }

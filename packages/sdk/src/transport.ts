@@ -179,13 +179,13 @@ export function unreachable(apiUrl: string, cause: unknown): AviaryError {
   return new AviaryError('unreachable', `cannot reach the API at ${apiUrl}${reason ? `: ${reason}` : ''}`, { cause });
 }
 
-/** The error in an answer that is not 2xx. Also used for a refused WebSocket upgrade. */
+/** The error in an answer that is not 2xx. */
 async function readError(response: Response, apiUrl: string): Promise<AviaryError> {
   const text = await response.text();
   return errorFromBody(text, { status: response.status, apiUrl, requestId: response.headers.get('x-request-id') });
 }
 
-export function errorFromBody(
+function errorFromBody(
   text: string,
   { status, apiUrl, requestId }: { status: number; apiUrl: string; requestId: string | null },
 ): AviaryError {
