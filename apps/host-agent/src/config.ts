@@ -21,6 +21,8 @@ export interface HostAgentConfig {
   reaperIntervalMs: number;
   /** QEMU's name of a processor model for guests under KVM; undefined for the host's own. Hosts between which saved states move share one. */
   cpuModel: string | undefined;
+  /** Longest life of the guest that shows whether KVM works. */
+  kvmProbeTimeoutMs: number;
   logLevel: string;
   fault: string | undefined;
   exitWithParent: boolean;
@@ -49,6 +51,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): H
     warmPoolSize: reader.integer('AVIARY_WARM_POOL', { fallback: 1, min: 0, max: 64 }),
     reaperIntervalMs: reader.integer('AVIARY_REAPER_INTERVAL_MS', { fallback: 2_000, min: 50, max: 600_000 }),
     cpuModel: reader.optional('AVIARY_CPU_MODEL'),
+    kvmProbeTimeoutMs: reader.integer('AVIARY_KVM_PROBE_TIMEOUT_MS', { fallback: 60_000, min: 1_000, max: 3_600_000 }),
     logLevel: reader.string('AVIARY_LOG_LEVEL', 'info'),
     fault: reader.optional('AVIARY_FAULT'),
     exitWithParent: reader.boolean('AVIARY_EXIT_WITH_PARENT'),

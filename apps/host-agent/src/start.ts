@@ -79,9 +79,10 @@ export async function startHostAgent(
   await events.open();
   await journal.open();
   const registry = new SandboxRegistry({ journal, clock: systemClock, events, logger });
-  const { cpuModel } = config;
-  const vmm = createVmm({ layout, images, cgroupParent: `aviary-${claim.prefix}`, cpuModel, faults });
-  const identity = await vmm.probe(AbortSignal.timeout(120_000));
+  const { cpuModel, kvmProbeTimeoutMs } = config;
+  const cgroupParent = `aviary-${claim.prefix}`;
+  const vmm = createVmm({ layout, images, cgroupParent, cpuModel, probeTimeoutMs: kvmProbeTimeoutMs, faults });
+  const identity = await vmm.probe(AbortSignal.timeout(kvmProbeTimeoutMs + 60_000));
   logger.info(identity, 'VMM ready');
   const disks = createDiskStore({ dataDir: config.dataDir });
   const generations = await GenerationStore.open({ layout, clock: systemClock, logger, faults }, { readerGid: vmmGid });

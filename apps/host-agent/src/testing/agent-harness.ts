@@ -103,6 +103,7 @@ export async function startAgentHarness({
           AVIARY_MAX_SLOTS: '64',
           AVIARY_READY_SLOTS: '1',
           AVIARY_WARM_POOL: '0',
+          AVIARY_KVM_PROBE_TIMEOUT_MS: String(patienceMs(60_000)),
           ...settings,
           ...(fault === undefined ? {} : { AVIARY_FAULT: fault }),
         },
@@ -112,7 +113,7 @@ export async function startAgentHarness({
       });
       const started = child;
       exited = new Promise((resolve) => started.once('exit', () => resolve()));
-      const start = { what: "the host agent's first answer", timeoutMs: patienceMs(60_000), intervalMs: 50 };
+      const start = { what: "the host agent's first answer", timeoutMs: patienceMs(90_000), intervalMs: 50 };
       await waitFor(start, async () => {
         if (started.exitCode !== null || started.signalCode !== null) throw new Error('the host agent ended');
         return client.listSandboxes({}, { timeoutMs: patienceMs(1_000) }).then(

@@ -12,12 +12,14 @@ export function createVmm({
   images,
   cgroupParent,
   cpuModel,
+  probeTimeoutMs,
   faults,
 }: {
   layout: HostLayout;
   images: ImageSet;
   cgroupParent: string;
   cpuModel: string | undefined;
+  probeTimeoutMs: number;
   faults: FaultPoints;
 }): Vmm {
   return new QemuVmm({
@@ -31,6 +33,7 @@ export function createVmm({
       initramfsPath: images.initramfs.path,
       cachePath: path.join(layout.hostDirectory, 'accelerator.json'),
       uid: vmmGid,
+      timeoutMs: probeTimeoutMs,
     },
   });
 }

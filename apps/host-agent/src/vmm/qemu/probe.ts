@@ -1,7 +1,7 @@
 import { access, chown, constants, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { errorText } from '@aviary/core';
+import { AppError, errorText } from '@aviary/core';
 import { runProgram, waitFor, writeDurableFile } from '@aviary/service-kit';
 import type { VmmIdentity } from '../vmm.ts';
 import { architectures } from './arguments.ts';
@@ -17,8 +17,8 @@ export interface ProbeOptions {
   cachePath: string;
   /** Unprivileged identity of the probe's VMM. */
   uid: number;
-  /** Longest life of the probe guest. Default 60 000: a machine that is itself a guest needs many times what others do. */
-  timeoutMs?: number;
+  /** Longest life of the probe guest: a machine that is itself a guest needs many times what others do. */
+  timeoutMs: number;
 }
 
 /** What the probe guest prints. It computes the number, so that an echo of its command line is no answer. */
@@ -41,10 +41,9 @@ export async function probeQemu(
   const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
   const { cpuModel: fixed } = settings;
   const key = JSON.stringify([bootId, version, program, options.kernelPath, options.initramfsPath, fixed]);
-  const cached = await readCache(options.cachePath, key);
-  const finding = cached ?? (await whyNotKvm(settings, options, signal));
-  if (!cached) await writeDurableFile(options.cachePath, JSON.stringify({ key, ...finding }));
-  const { note, detail } = finding;
+  const { note, detail } = await rememberFinding({ file: options.cachePath, key }, () =>
+    whyNotKvm(settings, options, signal),
+  );
   const accelerator = note === null ? 'kvm' : 'tcg';
   const cpuModel = cpuModelName(accelerator, { ...(fixed ? { fixed } : {}), cpuInfo: await readCpuInfo() });
   return {
@@ -58,6 +57,24 @@ export async function probeQemu(
 interface Finding {
   note: string | null;
   detail?: string;
+  /** Set when the guest had not answered in time: a machine with less to do may run it. */
+  isUndecided?: true;
+}
+
+/** So often a guest that does not answer is waited for; after that, KVM is taken not to work. */
+const maxUndecided = 3;
+
+/** The finding kept for this key, or a new one, which is kept. After an undecided one, the next starts find out anew, some times. */
+export async function rememberFinding(
+  { file, key }: { file: string; key: string },
+  find: () => Promise<Finding>,
+): Promise<Finding> {
+  const cached = await readCache(file, key);
+  if (cached && (!cached.isUndecided || cached.attempts >= maxUndecided)) return cached.finding;
+  const finding = await find();
+  const attempts = (cached?.attempts ?? 0) + 1;
+  await writeDurableFile(file, JSON.stringify({ key, attempts, ...finding }));
+  return finding;
 }
 
 /** The version in the first line of `qemu-system-… --version`. */
@@ -65,13 +82,21 @@ export function parseVersion(text: string): string {
   return /version (\S+)/.exec(text)?.[1] ?? 'unknown';
 }
 
-async function readCache(file: string, key: string): Promise<Finding | undefined> {
+interface CachedFinding {
+  finding: Finding;
+  /** How often it was found out for this key. */
+  attempts: number;
+  isUndecided: boolean;
+}
+
+async function readCache(file: string, key: string): Promise<CachedFinding | undefined> {
   try {
     const cached: unknown = JSON.parse(await readFile(file, 'utf8'));
     if (typeof cached !== 'object' || cached === null || !('key' in cached) || cached.key !== key) return undefined;
     if (!('note' in cached) || !(cached.note === null || typeof cached.note === 'string')) return undefined;
     const detail = 'detail' in cached && typeof cached.detail === 'string' ? { detail: cached.detail } : {};
-    return { note: cached.note, ...detail };
+    const attempts = 'attempts' in cached && typeof cached.attempts === 'number' ? cached.attempts : 1;
+    return { finding: { note: cached.note, ...detail }, attempts, isUndecided: 'isUndecided' in cached };
   } catch {
     return undefined; // Missing or damaged: the probe writes it anew.
   }
@@ -83,7 +108,7 @@ async function whyNotKvm(settings: LaunchSettings, options: ProbeOptions, signal
   } catch {
     return { note: 'there is no /dev/kvm, or it is closed to the host agent' };
   }
-  const { timeoutMs = 60_000, uid } = options;
+  const { timeoutMs, uid } = options;
   const runDirectory = await mkdtemp(path.join(tmpdir(), 'aviary-probe-'));
   try {
     await chown(runDirectory, uid, uid);
@@ -124,7 +149,8 @@ async function whyNotKvm(settings: LaunchSettings, options: ProbeOptions, signal
   } catch (error) {
     signal.throwIfAborted();
     const detail = errorText(error);
-    return { note: noGuestNote(detail), detail };
+    const isUndecided = error instanceof AppError && error.code === 'deadline_exceeded';
+    return { note: noGuestNote(detail), detail, ...(isUndecided ? { isUndecided } : {}) };
   } finally {
     await rm(runDirectory, { recursive: true, force: true });
   }
