@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { constants } from 'node:fs';
+import { constants, existsSync } from 'node:fs';
 import { access, open, readdir, readFile, statfs } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
@@ -35,6 +35,8 @@ export interface Machine {
 /** What one host agent has of a machine to itself. */
 export interface HostAgentClaim {
   dataDir: string;
+  /** False when it was removed without 'aviary down --purge'. */
+  hasDataDir: boolean;
   /** Starts the names of its network slots. */
   prefix: string;
   firstSlot: number;
@@ -105,7 +107,8 @@ async function readHostAgents(runDirectory: string): Promise<HostAgentClaim[] | 
     if (typeof firstSlot !== 'number' || typeof maxSlots !== 'number') return [];
     const slots = namespaces.filter((namespace) => namespace.startsWith(`${prefix}-`)).length;
     const isRunning = FileLock.isHeld(path.join(directory, name));
-    return [{ dataDir, prefix, firstSlot, maxSlots, pid: isRunning ? note.pid : undefined, slots }];
+    const hasDataDir = existsSync(dataDir);
+    return [{ dataDir, hasDataDir, prefix, firstSlot, maxSlots, pid: isRunning ? note.pid : undefined, slots }];
   });
 }
 
