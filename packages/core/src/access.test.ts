@@ -18,7 +18,10 @@ describe('scopes of a key', () => {
     [['read'], 'sandboxes', true, true],
     [['read'], 'sandboxes', false, false],
     [['read', 'templates'], 'templates', false, true],
-    [[], 'any', false, true],
+    [[], 'any', true, true],
+    [['templates'], 'any', false, true],
+    [['read'], 'any', true, true],
+    [['read'], 'any', false, false],
     [[], 'sandboxes', true, false],
   ];
   test.each(cases)('%j for %s, reading: %s → %s', (scopes, scope, isRead, may) => {

@@ -14,11 +14,11 @@ export type KeyScope = (typeof keyScopes)[number];
 /** What a key can do that nobody restricted. */
 export const fullKeyScopes: readonly KeyScope[] = ['sandboxes', 'templates'];
 
-/** Whether a key with `scopes` may be used for a route of one area; `any` is for every key. */
+/** Whether a key with `scopes` may be used for a route of one area; `any` is for every key that may do what the route does. */
 export function keyAllows(
   scopes: readonly KeyScope[],
   route: { scope: Exclude<KeyScope, 'read'> | 'any'; isRead: boolean },
 ): boolean {
-  if (route.scope === 'any') return true;
+  if (route.scope === 'any') return route.isRead || scopes.some((scope) => scope !== 'read');
   return scopes.includes(route.scope) || (route.isRead && scopes.includes('read'));
 }
