@@ -80,12 +80,7 @@ async function main(): Promise<number> {
     await destroyAll(tour, isDone && stay ? sandboxes.slice(1) : sandboxes);
   }
   summarize(steps);
-  if (!stay) {
-    output.note(
-      `stopped; 'npx aviary up' starts it again, 'npx aviary down --purge' removes everything in ${config.dataDir}`,
-    );
-    return 0;
-  }
+  if (!stay) return 0;
   announce(platform, sandboxes[0]);
   await aborted();
   output.note('stopping');

@@ -80,7 +80,7 @@ async function commandLine(options: BareVmOptions, socket: string): Promise<stri
   const khz = isTcg ? await readTscKhz() : undefined;
   const kernelParameters = [
     ...['console=ttyS0', 'reboot=t', 'panic=-1', 'quiet'],
-    ...(khz === undefined ? [] : [`tsc_early_khz=${khz}`, 'tsc=reliable']),
+    ...(khz === undefined ? [] : [`tsc_early_khz=${khz}`]),
     `aviary.host_token_sha256=${sha256Hex(tokens.hostToken)}`,
   ];
   const memory = `memory-backend-file,id=mem0,size=${memoryMib}M,mem-path=${memoryPath}`;

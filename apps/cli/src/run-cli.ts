@@ -108,7 +108,7 @@ function adviceFor(error: unknown): string | undefined {
     case 'unauthorized':
       return 'check AVIARY_API_KEY: it must be a key of this installation that was not revoked';
     case 'invalid_state':
-      return error.details['status'] === 'paused' ? "'aviary sandbox resume ID' resumes it" : undefined;
+      return error.details['status'] === 'paused' ? "resume it first: 'aviary sandbox resume ID'" : undefined;
     case 'no_capacity':
     case 'host_unavailable':
       return "no host can take it now; 'aviary doctor' looks at this machine";

@@ -6,13 +6,15 @@ import { patientFetch } from './patient-fetch.ts';
 import { defaultRetryPolicy, type RetryPolicy } from './retry-policy.ts';
 import { Sandboxes } from './sandboxes.ts';
 import { Generations, Snapshots } from './saved-states.ts';
-import { type CallOptions, Transport } from './transport.ts';
+import { type AccessTokenSource, type CallOptions, Transport } from './transport.ts';
 
 export interface AviaryClientOptions {
   /** Default: the variable AVIARY_API_URL, else `http://127.0.0.1:7070`. */
   apiUrl?: string;
   /** `avy_…`. Default: the variable AVIARY_API_KEY. Without one only `health` works. */
   apiKey?: string;
+  /** For a person who has logged in: an access token, or what gives one that is still good. Comes before `apiKey`. */
+  accessToken?: string | AccessTokenSource;
   /** Replaces the global fetch, e.g. to go through a proxy. */
   fetch?: typeof fetch;
   retry?: Partial<RetryPolicy>;
@@ -40,6 +42,7 @@ export class AviaryClient {
     this.#transport = new Transport({
       apiUrl: this.apiUrl,
       apiKey: options.apiKey ?? readEnvironment('AVIARY_API_KEY'),
+      accessToken: asSource(options.accessToken),
       fetch: options.fetch ?? fetch,
       patientFetch: options.fetch ?? patientFetch,
       userAgent: options.userAgent ?? 'aviary-sdk/0.1.0',
@@ -57,6 +60,10 @@ export class AviaryClient {
   async health(options: CallOptions = {}): Promise<void> {
     await this.#transport.json({ method: 'GET', path: '/health', ...options });
   }
+}
+
+function asSource(token: string | AccessTokenSource | undefined): AccessTokenSource | undefined {
+  return typeof token === 'string' ? async () => token : token;
 }
 
 function parseApiUrl(text: string): string {

@@ -31,8 +31,10 @@ export async function* streamExec(
   options.signal?.throwIfAborted();
   const path = `/v1/sandboxes/${encodeURIComponent(sandboxId)}/exec/stream`;
   const { apiUrl } = transport.options;
-  const socket = await openSocket({ ...transport.options, url: `${apiUrl.replace(/^http/, 'ws')}${path}` });
   const connectTimeoutMs = options.connectTimeoutMs ?? 30_000;
+  const credentials = await transport.credentials(options.signal ?? AbortSignal.timeout(connectTimeoutMs));
+  const url = `${apiUrl.replace(/^http/, 'ws')}${path}`;
+  const socket = await openSocket({ ...transport.options, credentials, url });
   const send = (frame: object) => {
     if (socket.readyState === socket.OPEN) socket.send(JSON.stringify(frame));
   };

@@ -7,4 +7,4 @@ export type * from './resources.ts';
 export type { RetryPolicy } from './retry-policy.ts';
 export type { Sandboxes } from './sandboxes.ts';
 export type { Generations, Snapshots } from './saved-states.ts';
-export type { CallOptions, WaitOptions } from './transport.ts';
+export type { AccessTokenSource, CallOptions, WaitOptions } from './transport.ts';

@@ -1,7 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { openSocket, type SocketSources, type WebSocketClass } from './open-socket.ts';
 
-const request = { url: 'ws://127.0.0.1:1/', apiKey: 'avy_test' as string | undefined, userAgent: 'test' };
+const request = {
+  url: 'ws://127.0.0.1:1/',
+  credentials: { 'X-API-Key': 'avy_test' } as Record<string, string>,
+  userAgent: 'test',
+};
 
 /** A class that only notes what it was made with. */
 function makeClass({ takesHeaders }: { takesHeaders: boolean }) {
@@ -35,7 +39,7 @@ describe('the WebSocket is', () => {
 
   it("the platform's without headers, where no key is to be sent", async () => {
     const { made, Fake } = makeClass({ takesHeaders: false });
-    await openSocket({ ...request, apiKey: undefined }, sources(Fake));
+    await openSocket({ ...request, credentials: {} }, sources(Fake));
     expect(made).toEqual([undefined]);
   });
 

@@ -5,7 +5,8 @@ export type WebSocketClass = new (url: string, options?: { headers: Record<strin
 
 export interface SocketRequest {
   url: string;
-  apiKey: string | undefined;
+  /** Headers that say who calls; none for a page that is known by its cookie. */
+  credentials: Readonly<Record<string, string>>;
   userAgent: string;
 }
 
@@ -29,15 +30,15 @@ const ownSources = (): SocketSources => ({
  * headers; without a key none is needed: a page of the installation's own is known by its cookie. Throws AviaryError `unreachable`.
  */
 export async function openSocket(request: SocketRequest, sources: SocketSources = ownSources()): Promise<WebSocket> {
-  const { url, apiKey, userAgent } = request;
-  const headers = { 'User-Agent': userAgent, ...(apiKey ? { 'X-API-Key': apiKey } : {}) };
+  const { url, credentials, userAgent } = request;
+  const headers = { 'User-Agent': userAgent, ...credentials };
   const { platform: Platform } = sources;
   if (Platform) {
     try {
       return new Platform(url, { headers });
     } catch (error) {
       // Taken for the name of a protocol, which it cannot be.
-      if (!apiKey) return new Platform(url);
+      if (Object.keys(credentials).length === 0) return new Platform(url);
       if (!(error instanceof Error) || error.name !== 'SyntaxError') throw error;
     }
   }

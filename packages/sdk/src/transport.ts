@@ -3,6 +3,9 @@ import { isErrorCode } from './error-codes.ts';
 import { fetchPatienceMs, type PatientRequest } from './patient-fetch.ts';
 import { type RetryPolicy, retryDelayMs } from './retry-policy.ts';
 
+/** Gives an access token that is still good. */
+export type AccessTokenSource = (signal: AbortSignal) => Promise<string>;
+
 /** Settings that every call takes. */
 export interface CallOptions {
   signal?: AbortSignal;
@@ -20,6 +23,8 @@ export interface WaitOptions extends CallOptions {
 export interface TransportOptions {
   apiUrl: string;
   apiKey: string | undefined;
+  /** Asked for before each try; `apiKey` counts no more when there is one. */
+  accessToken: AccessTokenSource | undefined;
   fetch: typeof fetch;
   /** Of calls that may take longer than the platform's own fetch waits. */
   patientFetch: (url: string, request: PatientRequest) => Promise<Response>;
@@ -107,13 +112,14 @@ export class Transport {
   }
 
   async #sendWithRetries(request: ApiRequest, signal: AbortSignal): Promise<Response> {
-    const headers = this.#headers(request);
+    const ownHeaders = this.#headers(request);
     for (let attempt = 0; ; attempt++) {
       const body = request.form
         ? request.form()
         : request.json === undefined
           ? undefined
           : JSON.stringify(request.json);
+      const headers = { ...ownHeaders, ...(await this.credentials(signal)) };
       const { method, timeoutMs = defaultTimeoutMs } = request;
       const call = { method, headers, signal };
       const response =
@@ -135,17 +141,23 @@ export class Transport {
   }
 
   #headers(request: ApiRequest): Record<string, string> {
-    const { apiKey, userAgent } = this.options;
+    const { userAgent } = this.options;
     return {
       Accept: 'application/json, application/octet-stream',
       'User-Agent': userAgent,
-      ...(apiKey ? { 'X-API-Key': apiKey } : {}),
       ...(request.json === undefined ? {} : { 'Content-Type': 'application/json' }),
       ...(request.method === 'POST' && !isUnkeyed(request)
         ? { 'Idempotency-Key': request.idempotencyKey ?? crypto.randomUUID() }
         : {}),
       ...request.headers,
     };
+  }
+
+  /** The headers that say who calls. */
+  async credentials(signal: AbortSignal): Promise<Record<string, string>> {
+    const { apiKey, accessToken } = this.options;
+    if (accessToken) return { Authorization: `Bearer ${await accessToken(signal)}` };
+    return apiKey ? { 'X-API-Key': apiKey } : {};
   }
 
   #url({ path, query = {} }: ApiRequest): string {

@@ -131,15 +131,12 @@ async function checkPlatforms(machine: Machine, { dataDir, runDirectory }: CliCo
   const detail = [
     own ? tell(own) : `none on ${dataDir} yet`,
     ...others.map((agent) => `beside it ${tell(agent)}`),
-  ].join('\n');
+  ].join('; ');
   if (left.length === 0) return ok(detail);
-  return warn(`${detail}\nnothing watches over those that do not run`, left.map(removalOf).join('\n'));
-}
-
-/** How to be rid of what an agent left. Without its data directory no agent knows it any more, and only its network is there. */
-function removalOf({ dataDir, prefix, hasDataDir }: HostAgentClaim): string {
-  if (hasDataDir) return `AVIARY_DATA_DIR=${dataDir} aviary down`;
-  return `ip netns list | grep -o '^${prefix}-[0-9]*' | xargs -rn1 sudo ip netns delete`;
+  return warn(
+    `${detail}; nothing watches over those that do not run`,
+    left.map((agent) => `AVIARY_DATA_DIR=${agent.dataDir} aviary down`).join('; '),
+  );
 }
 
 async function checkAccelerator(machine: Machine, { dataDir }: CliConfig): Promise<Finding> {

@@ -47,16 +47,11 @@ const marks: Record<Finding['status'], { text: string; style: Style }> = {
   fail: { text: 'FAIL', style: 'red' },
 };
 
-/** The lines of `text` after the first below it. */
-function indent(text: string, columns: number): string {
-  return text.replaceAll('\n', `\n${' '.repeat(columns)}`);
-}
-
 function renderDiagnoses(output: Output, found: readonly Diagnosis[]): string {
   const width = Math.max(...found.map(({ name }) => name.length));
   const lines = found.flatMap(({ name, status, detail, fix }) => [
-    `${output.paint(marks[status].style, marks[status].text, 'stdout')}  ${name.padEnd(width)}  ${indent(detail, width + 8)}`,
-    ...(fix ? [`${' '.repeat(width + 8)}fix: ${indent(fix, width + 13)}`] : []),
+    `${output.paint(marks[status].style, marks[status].text, 'stdout')}  ${name.padEnd(width)}  ${detail}`,
+    ...(fix ? [`${' '.repeat(width + 8)}fix: ${fix}`] : []),
   ]);
   const count = (status: Finding['status']) => found.filter((one) => one.status === status).length;
   return [...lines, '', `${count('ok')} ok, ${count('warn')} to look at, ${count('fail')} to fix`].join('\n');

@@ -11,15 +11,7 @@ const texts: Record<string, string> = {
   '/proc/sys/net/ipv4/ip_forward': '1\n',
 };
 
-const abandoned = {
-  dataDir: '/old',
-  hasDataDir: true,
-  prefix: 'avold',
-  firstSlot: 1,
-  maxSlots: 1_024,
-  pid: undefined,
-  slots: 2,
-};
+const abandoned = { dataDir: '/old', prefix: 'avold', firstSlot: 1, maxSlots: 1_024, pid: undefined, slots: 2 };
 
 /** A machine on which everything is right, but for what `broken` says. */
 function machine(broken: Partial<Machine> & { texts?: Record<string, string | undefined> } = {}): Machine {
@@ -82,12 +74,6 @@ describe('doctor', () => {
     ['disk-space', { freeMib: async () => 6_000 }, 'warn', /AVIARY_DATA_DIR/],
     ['memory', { totalMemoryMib: 512 }, 'fail', /more memory/],
     ['platforms', { hostAgents: async () => [abandoned] }, 'warn', /^AVIARY_DATA_DIR=\/old aviary down$/],
-    [
-      'platforms',
-      { hostAgents: async () => [{ ...abandoned, hasDataDir: false }] },
-      'warn',
-      /^ip netns list .*avold-.* netns delete$/,
-    ],
     ['images', { hasImages: async () => false }, 'warn', /aviary up/],
     ['api', { isApiHealthy: async () => false, isPortFree: async () => false }, 'warn', /takes another/],
   ])('%s: says what is wrong and how to fix it', async (name, broken, status, fix) => {

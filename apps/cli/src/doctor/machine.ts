@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { constants, existsSync } from 'node:fs';
+import { constants } from 'node:fs';
 import { access, open, readdir, readFile, statfs } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
@@ -35,8 +35,6 @@ export interface Machine {
 /** What one host agent has of a machine to itself. */
 export interface HostAgentClaim {
   dataDir: string;
-  /** False when it was removed without 'aviary down --purge'. */
-  hasDataDir: boolean;
   /** Starts the names of its network slots. */
   prefix: string;
   firstSlot: number;
@@ -107,8 +105,7 @@ async function readHostAgents(runDirectory: string): Promise<HostAgentClaim[] | 
     if (typeof firstSlot !== 'number' || typeof maxSlots !== 'number') return [];
     const slots = namespaces.filter((namespace) => namespace.startsWith(`${prefix}-`)).length;
     const isRunning = FileLock.isHeld(path.join(directory, name));
-    const hasDataDir = existsSync(dataDir);
-    return [{ dataDir, hasDataDir, prefix, firstSlot, maxSlots, pid: isRunning ? note.pid : undefined, slots }];
+    return [{ dataDir, prefix, firstSlot, maxSlots, pid: isRunning ? note.pid : undefined, slots }];
   });
 }
 

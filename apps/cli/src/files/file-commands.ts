@@ -158,8 +158,6 @@ async function isDirectory(
     return true;
   } catch (error) {
     if (error instanceof AviaryError && error.code === 'invalid_request') return false;
-    if (error instanceof AviaryError && error.code === 'not_found')
-      throw new AppError('not_found', `cannot remove ${target}: no such file or directory`, { cause: error });
     throw error;
   }
 }

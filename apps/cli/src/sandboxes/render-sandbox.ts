@@ -19,24 +19,9 @@ export function renderSandboxes(sandboxes: readonly Sandbox[]): string {
   );
 }
 
-/** What comes first of a sandbox, whatever order an answer has. */
-const firstFields = [
-  'id',
-  'status',
-  'status_reason',
-  'template',
-  'vcpus',
-  'memory_mb',
-  'disk_size_mb',
-  'timeout_sec',
-  'metadata',
-];
-
-/** One sandbox, one field a line, always in the same order; fields without a value are left out. */
+/** One sandbox, one field a line; fields without a value are left out. */
 export function renderSandbox(sandbox: Sandbox): string {
-  const place = (name: string) => (firstFields.includes(name) ? firstFields.indexOf(name) : firstFields.length);
   const rows = Object.entries(sandbox)
-    .toSorted(([a], [b]) => place(a) - place(b) || a.localeCompare(b))
     .filter(([, value]) => value !== null && value !== undefined && value !== '')
     .map(([name, value]) => [`${name}:`, typeof value === 'object' ? JSON.stringify(value) : String(value)]);
   return renderTable(rows[0] ?? [], rows.slice(1));

@@ -49,7 +49,7 @@ async function teamCaller(
   const key = readKey(asked.request);
   if (key === undefined) return memberCaller(deps, access, asked);
   const owner = await findApiKey(deps.database.db, key, new Date(deps.clock.now()));
-  if (!owner) throw new AppError('unauthorized', 'the API key is not valid; send a valid one in the header X-API-Key');
+  if (!owner) throw new AppError('unauthorized', 'the API key is not valid; send one that is in X-API-Key');
   if (owner.refusal) {
     deps.keyUses.noteRefusal(owner, owner.refusal);
     const words = owner.refusal === 'revoked' ? 'was revoked' : 'has expired';

@@ -30,7 +30,7 @@ export function registerApiKeyRoutes(app: FastifyInstance, deps: Deps): void {
         const { teamId, actor } = caller;
         await database.transaction(async ({ db }) => {
           const row = await findTeamKey(db, teamId, id);
-          if (!row) throw new AppError('not_found', 'there is no such API key; the list of API keys shows yours');
+          if (!row) throw new AppError('not_found', 'there is no such API key; GET /v1/api-keys lists yours');
           if (!mayRevoke(caller, row)) {
             throw new AppError('forbidden', 'a member revokes keys that they made; ask an admin of the team');
           }

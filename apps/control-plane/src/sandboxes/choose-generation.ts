@@ -39,6 +39,6 @@ export async function refreshGenerations(deps: GenerationDeps, row: SandboxRow):
 }
 
 export const noSuchGeneration = () =>
-  new AppError('not_found', 'the sandbox has no such generation; the list of its generations shows which are kept', {
+  new AppError('not_found', 'the sandbox has no such generation; GET its generations to see which are kept', {
     details: { field: 'generation' },
   });

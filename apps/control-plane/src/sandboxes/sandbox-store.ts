@@ -82,7 +82,7 @@ export async function getSandbox(db: Db, teamId: TeamId, id: SandboxId): Promise
 }
 
 export function noSuchSandbox(): AppError {
-  return new AppError('not_found', 'there is no such sandbox; the list of sandboxes shows yours');
+  return new AppError('not_found', 'there is no such sandbox; GET /v1/sandboxes lists yours');
 }
 
 /** A sandbox whatever its team: for operations and the host side, which come from the database themselves. */

@@ -20,7 +20,7 @@ export function createSnapshot(
     if (!canSandbox('snapshot', sandbox.status)) throw stateConflict(sandbox, 'snapshot');
     const taken = await findOwnTemplate(db, teamId, request.name);
     if (taken && (!request.overwrite || taken.status === 'creating')) {
-      const hint = taken.status === 'creating' ? 'it is being made' : 'overwrite replaces it';
+      const hint = taken.status === 'creating' ? 'it is being made' : 'send overwrite to replace it';
       throw new AppError('already_exists', `there is a snapshot ${request.name} already: ${hint}`, {
         details: { field: 'name' },
       });

@@ -16,7 +16,7 @@ export function deleteSnapshot(deps: CommandDeps, context: CommandContext, name:
       if (teamId !== platformTeamId && (await findOwnTemplate(db, platformTeamId, name))) {
         throw new AppError('forbidden', `template ${name} belongs to the platform`);
       }
-      throw new AppError('not_found', `there is no snapshot ${name}; the list of snapshots shows yours`);
+      throw new AppError('not_found', `there is no snapshot ${name}; GET /v1/snapshots lists yours`);
     }
     if (row.status === 'deleting') return { body: viewSnapshot(row), operationId: null };
     const marked = await markDeleting(db, { teamId, id: row.id });

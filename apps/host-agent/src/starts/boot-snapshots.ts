@@ -80,12 +80,9 @@ export class BootSnapshots {
   }
 }
 
-/** Raised when guests are booted otherwise than before, so that those that are kept are made anew. */
-const bootRevision = 2;
-
 /** Another machine, kernel or toolbox makes another key: its guests could not be restored here. */
 function keyOf(deps: StartDeps, { template, vcpus, memoryMib, diskMib }: BootSize): string {
-  const facts = JSON.stringify([template.id, vcpus, memoryMib, diskMib, restoreFacts(deps), bootRevision]);
+  const facts = JSON.stringify([template.id, vcpus, memoryMib, diskMib, restoreFacts(deps)]);
   return createHash('sha256').update(facts).digest('hex').slice(0, 40);
 }
 

@@ -1,8 +1,8 @@
 import { expect, it } from 'vitest';
-import { type ArgumentOptions, isQemuBelow, qemuArguments } from './arguments.ts';
+import { isQemuBelow, qemuArguments } from './arguments.ts';
 import { parseLibraries } from './program-files.ts';
 
-const commandLine = (directory: string, options: Partial<ArgumentOptions> = {}) =>
+const commandLine = (directory: string) =>
   qemuArguments(
     {
       ...{ vcpus: 1, memoryMib: 256, kernelPath: '/k', initramfsPath: '/i', kernelParameters: [] },
@@ -12,7 +12,6 @@ const commandLine = (directory: string, options: Partial<ArgumentOptions> = {}) 
       ...{ architecture: 'x64', accelerator: 'tcg', mapping: 'shared', isIncoming: false, tscKhz: undefined },
       cpuModel: undefined,
       socketPath: `${directory}/sandboxes/one/run/qmp.sock`,
-      ...options,
     },
   );
 
@@ -28,15 +27,6 @@ it('knows a QEMU of its own by its command line, and takes no other process for 
     expect(isQemuBelow(directory, ['grep', ...args])).toBe(false);
     expect(isQemuBelow(directory, [])).toBe(false);
   }
-});
-
-it('keeps a guest on a software CPU on the clock of its host', () => {
-  const parametersOf = (options: Partial<ArgumentOptions>) => {
-    const args = commandLine('/d', options);
-    return args[args.indexOf('-append') + 1];
-  };
-  expect(parametersOf({ tscKhz: 2_400_000 })).toContain(' tsc_early_khz=2400000 tsc=reliable');
-  expect(parametersOf({ tscKhz: 2_400_000, accelerator: 'kvm' })).not.toContain('tsc');
 });
 
 it('reads libraries and the loader from what ldd prints', () => {

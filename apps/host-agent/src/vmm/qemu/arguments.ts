@@ -89,10 +89,8 @@ function kernelCommandLine(
   { architecture, accelerator, tscKhz }: ArgumentOptions,
 ): string {
   // An emulated timer on a busy host is too uneven for the guest to measure its time-stamp counter against; a kernel that
-  // fails at it waits for ever. QEMU passes the host's counter through, so the guest is told the host's rate. For the same reason the
-  // kernel must not hold the counter against ticks, of which such a host loses some: it would then count ticks instead, and its
-  // clock fall behind by minutes in an hour.
-  const tsc = accelerator === 'tcg' && tscKhz !== undefined ? [`tsc_early_khz=${tscKhz}`, 'tsc=reliable'] : [];
+  // fails at it waits for ever. QEMU passes the host's counter through, so the guest is told the host's rate.
+  const tsc = accelerator === 'tcg' && tscKhz !== undefined ? [`tsc_early_khz=${tscKhz}`] : [];
   const { console } = architectures[architecture];
   return [`console=${console}`, 'reboot=t', 'panic=-1', 'quiet', ...tsc, ...kernelParameters].join(' ');
 }
