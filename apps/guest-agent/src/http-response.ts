@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { AppError, errorCodes, errorText, toAppError } from '@aviary/core';
+import { AppError, errorCodes, toAppError } from '@aviary/core';
+import { logInternalError } from './log-internal-error.ts';
 import { fromNodeError } from './node-error.ts';
 
 export function sendJson(response: ServerResponse, status: number, body: unknown): void {
@@ -16,7 +17,7 @@ export function sendEmpty(response: ServerResponse, status = 204): void {
 /** An error in the shape that E2B's SDKs read: `{"code": HTTP status, "message"}`. Ends a response that had begun. */
 export function sendError(response: ServerResponse, error: unknown): void {
   const appError = toAppError(fromNodeError(error));
-  if (appError.code === 'internal') console.error(`internal error: ${errorText(appError.cause ?? appError)}`);
+  logInternalError(appError);
   if (response.headersSent || response.destroyed) {
     response.destroy();
     return;

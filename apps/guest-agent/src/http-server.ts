@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { AppError } from '@aviary/core';
+import { readTraceHeaders, runWithTrace } from '@aviary/service-kit/trace';
 import type { AccessTokens } from './access/access-tokens.ts';
 import { refuseSignature } from './access/file-signature.ts';
 import type { FileAccess } from './files/file-access.ts';
@@ -74,7 +75,9 @@ export function createHttpServer(deps: HttpServerDeps): Server {
     return route(request, response, url);
   };
   const server = createServer({ keepAliveTimeout: keepAliveTimeoutMs, requestTimeout: 0 }, (request, response) => {
-    handle(request, response).catch((error: unknown) => sendError(response, error));
+    void runWithTrace(readTraceHeaders({ get: (name) => header(request, name) ?? null }), () =>
+      handle(request, response).catch((error: unknown) => sendError(response, error)),
+    );
   });
   server.on('clientError', (_error, socket) => {
     if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n');

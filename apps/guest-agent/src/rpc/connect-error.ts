@@ -1,13 +1,14 @@
-import { errorText, toAppError } from '@aviary/core';
+import { toAppError } from '@aviary/core';
 import { toConnectError as encode } from '@aviary/service-kit/connect-errors';
 import { ConnectError } from '@connectrpc/connect';
+import { logInternalError } from '../log-internal-error.ts';
 import { fromNodeError } from '../node-error.ts';
 
 /** Any error as what a Connect client gets. What is not of the client's making goes to the console, too. */
 export function toConnectError(error: unknown): ConnectError {
   if (error instanceof ConnectError) return error;
   const appError = toAppError(fromNodeError(error));
-  if (appError.code === 'internal') console.error(`internal error: ${errorText(appError.cause ?? appError)}`);
+  logInternalError(appError);
   return encode(appError);
 }
 
