@@ -1,10 +1,11 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
-import { asId, errorText, type GenerationCause, type GenerationId } from '@aviary/core';
+import { AppError, asId, errorText, type GenerationCause, type GenerationId } from '@aviary/core';
 import type { DiskLayer } from '../disk/disk-store.ts';
 import type { GenerationStore } from '../generations/generation-store.ts';
 import type { GenerationManifest } from '../generations/manifest.ts';
 import type { RunningSandbox, SandboxRegistry } from '../registry/sandbox-registry.ts';
+import { findExit } from '../saving/find-exit.ts';
 import { beginGeneration, diskPartName, type SaveDeps, saveGeneration } from '../saving/save-generation.ts';
 import { thaw, withStoppedGuest } from '../saving/stopped-guest.ts';
 
@@ -16,7 +17,7 @@ export interface CheckpointDeps extends SaveDeps {
 /**
  * Saves a running sandbox as a new generation; it goes on after a short stop, in which nothing is copied but the memory that it has
  * written: its disk layer becomes the generation's, and it goes on with a new layer on top. Under its lock. When it throws,
- * the sandbox goes on as it was and there is no such generation.
+ * the sandbox goes on as it was and there is no such generation; with `guest_unavailable` its microVM has ended.
  */
 export async function checkpoint(
   deps: CheckpointDeps,
@@ -40,6 +41,12 @@ export async function checkpoint(
       },
       { isGoingOn: true },
     );
+  } catch (cause) {
+    const exit = await findExit(registry.clock, running.vm);
+    if (exit === undefined) throw cause;
+    throw new AppError('guest_unavailable', `the sandbox's microVM ended while its state was saved: ${exit.reason}`, {
+      cause,
+    });
   } finally {
     await registry.transition(sandbox, { kind: 'checkpoint_ended' });
   }

@@ -90,6 +90,8 @@ export interface FakeGuests {
   isSilent: boolean;
   /** Called when a guest is told who it is. */
   onInit?: () => void;
+  /** Called when a guest has frozen. */
+  onFreeze?: () => Promise<void>;
 }
 
 function fakeGuest(guests: FakeGuests): GuestClient {
@@ -110,8 +112,12 @@ function fakeGuest(guests: FakeGuests): GuestClient {
     guests.onInit?.();
     return '';
   };
+  const freeze = async () => {
+    await answer('freeze')();
+    await guests.onFreeze?.();
+  };
   const guest = {
-    ...{ init, commands, attached, waitHealthy: answer('health'), freeze: answer('freeze'), thaw: answer('thaw') },
+    ...{ init, freeze, commands, attached, waitHealthy: answer('health'), thaw: answer('thaw') },
     ...{ isHealthy: async () => !guests.isSilent },
     ...{
       useTokens: end,

@@ -1,24 +1,22 @@
 import { rm } from 'node:fs/promises';
 import { asId, errorText, type GenerationCause, type SandboxId } from '@aviary/core';
-import { type Clock, waitFor } from '@aviary/service-kit';
+import { waitFor } from '@aviary/service-kit';
 import type { GenerationStore } from '../generations/generation-store.ts';
 import { fullMemoryPart, type GenerationManifest } from '../generations/manifest.ts';
 import type { HostLayout } from '../layout.ts';
 import { phase } from '../phases.ts';
 import { launchOf, type SandboxFacts } from '../registry/sandbox-record.ts';
 import type { RunningParts, RunningSandbox, Sandbox, SandboxRegistry } from '../registry/sandbox-registry.ts';
+import { findExit } from '../saving/find-exit.ts';
 import { beginGeneration, diskPartName, type SaveDeps, saveGeneration } from '../saving/save-generation.ts';
 import { withStoppedGuest } from '../saving/stopped-guest.ts';
 import { type ReleaseDeps, releaseMicroVm } from '../starts/release-micro-vm.ts';
-import type { VmExit } from '../vmm/vmm.ts';
 import { failureReason } from './failure-reason.ts';
 import type { SandboxServices } from './sandbox-services.ts';
 import { markLost } from './watch-exit.ts';
 
 /** How long streams and transfers may finish before a pause cuts them. */
 const drainMs = 2_000;
-/** How long a VMM that answers no more may take to be seen as gone. */
-const exitNoticeMs = 5_000;
 
 export interface PauseDeps extends SaveDeps, ReleaseDeps, Pick<SandboxServices, 'preparer'> {
   registry: SandboxRegistry;
@@ -175,32 +173,11 @@ async function runOnAfterFailure(
   { running, reason }: { running: RunningParts; reason: string },
 ): Promise<void> {
   const { registry } = deps;
-  const exit = await findExit(registry.clock, running);
+  const exit = await findExit(registry.clock, running.vm);
   if (exit) return markLost(deps, sandbox, exit.reason);
   // One that failed before it was begun has changed nothing.
   if (sandbox.record.state !== 'pausing') return;
   await registry.transition(sandbox, { kind: 'pause_failed', reason: `the last pause failed: ${reason}` });
-}
-
-/** How the microVM ended, when it did: one that still answers has not. */
-async function findExit(clock: Clock, { vm }: RunningParts): Promise<VmExit | undefined> {
-  const doesAnswer = await vm.resume().then(
-    () => true,
-    () => false,
-  );
-  if (doesAnswer) return undefined;
-  const expired = new AbortController();
-  try {
-    return await Promise.race([
-      vm.exited,
-      clock.sleep(exitNoticeMs, expired.signal).then(
-        () => undefined,
-        () => undefined,
-      ),
-    ]);
-  } finally {
-    expired.abort();
-  }
 }
 
 /** Removes the run's own names of disk and memory: the generation has them. */

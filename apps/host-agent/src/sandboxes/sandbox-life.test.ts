@@ -133,3 +133,13 @@ it('tells how long each phase of a command took', async () => {
   expect(phases.map(({ name }) => name)).toEqual(['freeze', 'stop', 'save', 'thaw']);
   expect(result.results[0]?.phases?.map(({ name }) => name)).toEqual(started);
 });
+
+it('says that the source of a fork lost its microVM', async () => {
+  const { sandboxId } = await createSandbox(host.services, host.request()).then(({ record }) => record);
+  host.guests.onFreeze = () => host.services.registry.getRunning(sandboxId).running.vm.kill();
+  const fork = { sandboxId, targets: [newId('sandbox')], operationId: operationId(), timeoutSec: 0 };
+  await expect(forkSandbox(host.services, fork)).rejects.toMatchObject({
+    code: 'guest_unavailable',
+    message: expect.stringMatching(/^the sandbox's microVM ended while its state was saved: \w/),
+  });
+});
