@@ -3,7 +3,10 @@ import { type Room, refusePlacement, type Size } from './placement-refusal.ts';
 
 const small = { vcpus: 1, memoryMib: 512, diskMib: 5_120 };
 const capacity = { vcpus: 16, memoryMib: 4_096, diskMib: 102_400 };
-const room = (more: { capacity?: Partial<Size>; free?: Partial<Size>; isOnline?: boolean } = {}): Room => ({
+const room = (
+  more: { host?: string; capacity?: Partial<Size>; free?: Partial<Size>; isOnline?: boolean } = {},
+): Room => ({
+  host: more.host ?? 'host-1',
   isOnline: more.isOnline ?? true,
   capacity: { ...capacity, ...more.capacity },
   free: { ...capacity, ...more.capacity, ...more.free },
@@ -39,13 +42,31 @@ describe('what no host could ever hold is a mistake in the request, and is named
 
 describe('what has no place now may have one later', () => {
   test.each([
-    ['memory', { memoryMib: 100 }, 'no host has room for 512 MiB of memory now'],
-    ['disk', { diskMib: 0 }, 'no host has room for 5120 MiB of disk now'],
-    ['vCPUs', { vcpus: 0, memoryMib: 0 }, 'no host has room for 1 vCPUs and 512 MiB of memory now'],
+    ['memory', { memoryMib: 100 }, 'no host has room for 512 MiB of memory (the most free is 100) now; stop'],
+    ['disk', { diskMib: 0 }, 'no host has room for 5120 MiB of disk (the most free is 0) now; stop'],
+    [
+      'vCPUs',
+      { vcpus: 0, memoryMib: 0 },
+      'no host has room for 1 vCPUs (the most free is 0) and 512 MiB of memory (the most free is 0) now; stop',
+    ],
   ])('%s', (_what, free, sentence) => {
     const error = refuse({}, [room({ free })]);
     expect([error.code, error.retryAfterSec]).toEqual(['no_capacity', 2]);
     expect(error.message).toContain(sentence);
+  });
+
+  test('what each host lacks, when no part is missing on all', () => {
+    const error = refuse({}, [
+      room({ host: 'host-1', free: { memoryMib: 100 } }),
+      room({ host: 'host-2', free: { vcpus: -1, diskMib: 5_000 } }),
+    ]);
+    expect(error.message).toBe(
+      'no host has room for 1 vCPUs and 512 MiB of memory and 5120 MiB of disk now: host-1 lacks 412 MiB of memory, host-2 lacks 1 vCPUs and 120 MiB of disk; stop or pause a sandbox, or add a host',
+    );
+    expect(error.details['hosts']).toEqual([
+      { id: 'host-1', lacks: { memory_mb: { missing: 412, free: 100 } } },
+      { id: 'host-2', lacks: { vcpus: { missing: 1, free: 0 }, disk_size_mb: { missing: 120, free: 5_000 } } },
+    ]);
   });
 
   test('hosts that are away', () => {

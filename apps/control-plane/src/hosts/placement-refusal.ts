@@ -9,6 +9,8 @@ export interface Size {
 
 /** Room on a host: what it could hold when empty, and what is left of that now. */
 export interface Room {
+  /** The host, as the API names it. */
+  host: string;
   isOnline: boolean;
   capacity: Size;
   free: Size;
@@ -21,6 +23,9 @@ const parts = {
   diskMib: { field: 'disk_size_mb', unit: 'MiB of disk' },
 } as const satisfies Record<keyof Size, { field: string; unit: string }>;
 const names = Object.keys(parts) as (keyof Size)[];
+
+/** Hosts that an answer tells of one by one. */
+const maxHostsTold = 3;
 
 /** Seconds after which a place may have become free. */
 const retryAfterSec = 2;
@@ -55,14 +60,49 @@ export function refusePlacement(request: {
   const able = rooms.filter(({ capacity }) => names.every((name) => wanted[name] <= capacity[name]));
   if (able.length === 0) return tooLarge({ size, wanted, count, rooms, details });
   const now = able.filter((room) => room.isOnline);
+  if (now.length === 0) {
+    const missing = names.map((name) => `${wanted[name]} ${parts[name].unit}`).join(' and ');
+    return later(`the host that could hold ${missing} is not online; wait until it is back`);
+  }
+  const lacks = now.map(({ host, free }) => ({ host, parts: lacking(wanted, free) }));
   const short = names.filter((name) => now.every(({ free }) => wanted[name] > free[name]));
-  const missing = (short.length > 0 ? short : names).map((name) => `${wanted[name]} ${parts[name].unit}`).join(' and ');
-  if (now.length === 0) return later(`the host that could hold ${missing} is not online; wait until it is back`);
-  return later(
+  const found = { ...details, hosts: lacks.slice(0, maxHostsTold).map(tellHost) };
+  const what = short
+    .map((name) => `${wanted[name]} ${parts[name].unit} (the most free is ${most(now, name)})`)
+    .join(' and ');
+  const each = lacks
+    .slice(0, maxHostsTold)
+    .map(
+      ({ host, parts: lack }) =>
+        `${host} lacks ${lack.map(({ missing, name }) => `${missing} ${parts[name].unit}`).join(' and ')}`,
+    );
+  // Each part fits some host: the sentence is of every one.
+  const all = names.map((name) => `${wanted[name]} ${parts[name].unit}`).join(' and ');
+  const sentence =
+    short.length > 0 ? `${what} now` : `${all} now: ${each.join(', ')}${lacks.length > maxHostsTold ? ', …' : ''}`;
+  return new AppError(
+    'no_capacity',
     isBound
-      ? `the host that holds this state has no room for ${missing} now; stop or pause a sandbox there`
-      : `no host has room for ${missing} now; stop or pause a sandbox, or add a host`,
+      ? `the host that holds this state has no room for ${sentence}; stop or pause a sandbox there`
+      : `no host has room for ${sentence}; stop or pause a sandbox, or add a host`,
+    { details: found, retryAfterSec },
   );
+}
+
+/** What a host has too little of, and how much. */
+function lacking(wanted: Size, free: Size): { name: keyof Size; missing: number; free: number }[] {
+  return names
+    .filter((name) => wanted[name] > free[name])
+    .map((name) => ({ name, missing: wanted[name] - Math.max(0, free[name]), free: Math.max(0, free[name]) }));
+}
+
+function tellHost({ host, parts: lack }: { host: string; parts: ReturnType<typeof lacking> }): object {
+  const facts = lack.map(({ name, missing, free }) => [parts[name].field, { missing, free }]);
+  return { id: host, lacks: Object.fromEntries(facts) };
+}
+
+function most(rooms: readonly Room[], name: keyof Size): number {
+  return Math.max(0, ...rooms.map(({ free }) => free[name]));
 }
 
 function tooLarge(request: {

@@ -1,4 +1,4 @@
-import { type HostId, sandboxStatusTraits, type TeamId } from '@aviary/core';
+import { formatId, type HostId, sandboxStatusTraits, type TeamId } from '@aviary/core';
 import type { Db } from '../context.ts';
 import { type HostRow, listPlacementHosts, lockOnlineHost } from './host-store.ts';
 import { type Room, refusePlacement, type Size } from './placement-refusal.ts';
@@ -62,7 +62,12 @@ export async function placeSandboxes(
   const rooms = known.map((host): Room => {
     const capacity = capacityOf(host, options);
     const load = loads.find((one) => one.host.id === host.id);
-    return { isOnline: load !== undefined, capacity, free: load ? remaining(capacity, load) : capacity };
+    return {
+      host: formatId('host', host.id),
+      isOnline: load !== undefined,
+      capacity,
+      free: load ? remaining(capacity, load) : capacity,
+    };
   });
   throw refusePlacement({ size, count, isBound: Boolean(onlyHost), rooms });
 }
