@@ -12,6 +12,7 @@ export * from './malloc-trim.ts';
 export * from './mounts.ts';
 export * from './namespaces.ts';
 export * from './neighbours.ts';
+export * from './open-for-writing.ts';
 export * from './pidfd.ts';
 export * from './pipe.ts';
 export * from './privileges.ts';
