@@ -27,8 +27,11 @@ export interface DiskStore {
   virtualSizeMib(layer: DiskLayer): Promise<number>;
   /** Layers under `layer`, nearest first: what must be kept while it is. */
   chain(layer: DiskLayer): Promise<DiskLayer[]>;
-  /** Writes one self-contained layer at `path` from a whole chain, which nobody writes meanwhile; a paused VMM may have it open. */
-  flatten(options: { layer: DiskLayer; path: string }): Promise<DiskLayer>;
+  /**
+   * Writes one self-contained layer at `path` from a whole chain, as it is now; its VMM may have it open. Throws `integrity` when what lies under it
+   * is not `below`, if that is given: its VMM may have changed that since.
+   */
+  flatten(options: { layer: DiskLayer; below?: readonly DiskLayer[]; path: string }): Promise<DiskLayer>;
   /** Removes a layer. No error when it is gone. */
   remove(layer: DiskLayer): Promise<void>;
 }

@@ -1,8 +1,10 @@
 import { closeSync, fstatSync, openSync, readSync, realpathSync } from 'node:fs';
 import { constants, type FileHandle, open, rename, rm, statfs } from 'node:fs/promises';
 import path from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { AppError } from '@aviary/core';
 import { hostDiskFull, nodeErrorCode, runProgram, syncDirectory } from '@aviary/service-kit';
+import { copyDurably } from '../memory/sparse-copy.ts';
 import { fromDiskError } from './disk-errors.ts';
 import type { DiskLayer, DiskStore } from './disk-store.ts';
 import { clusterBits, emptyImage, maxHeaderBytes, parseHeader } from './qcow2-header.ts';
@@ -88,21 +90,37 @@ export class Qcow2DiskStore implements DiskStore {
     return this.#inspectChain(layer).flatMap(({ below }) => (below ? [below] : []));
   }
 
-  async flatten({ layer, path: file }: { layer: DiskLayer; path: string }): Promise<DiskLayer> {
+  async flatten({
+    layer,
+    below,
+    path: file,
+  }: {
+    layer: DiskLayer;
+    below?: readonly DiskLayer[];
+    path: string;
+  }): Promise<DiskLayer> {
     this.#checkPlace(file);
-    // Before qemu-img opens anything: it would follow the names in the headers wherever they lead.
     this.#inspectChain(layer);
     const temporary = `${file}.part`;
+    // A VMM that its guest has taken over goes on writing whatever it was told.
+    const source: DiskLayer = { ...layer, path: `${file}.source` };
     // Taken first, so that two writers never share a file and nothing that exists is overwritten.
     await writeNewFile(file, async () => undefined);
     try {
-      await this.#convert(layer, temporary);
+      await copyDurably(layer.path, source.path);
+      // Before qemu-img opens anything: it would follow the names in the headers wherever they lead.
+      const found = await this.chain(source);
+      if (below && !isDeepStrictEqual(found, [...below]))
+        throw new AppError('integrity', `disk layer ${layer.path} names other bases than it was made on`);
+      await this.#convert(source, temporary);
       await this.#withFile(temporary, 'flush', (handle) => handle.sync());
       await rename(temporary, file);
       await syncDirectory(path.dirname(file));
     } catch (error) {
       await Promise.all([temporary, file].map((each) => rm(each, { force: true })));
       throw fromDiskError(error, `flatten disk layer ${layer.path}`);
+    } finally {
+      await rm(source.path, { force: true });
     }
     return { path: file, format: 'qcow2' };
   }
@@ -119,8 +137,7 @@ export class Qcow2DiskStore implements DiskStore {
 
   async #convert(layer: DiskLayer, target: string): Promise<void> {
     const created = `cluster_size=${1 << clusterBits},extended_l2=on`;
-    // -U: a paused VMM holds a writer's lock on its layer.
-    const args = ['convert', '-U', '-f', layer.format, '-O', 'qcow2', '-o', created, '-S', '4k', layer.path, target];
+    const args = ['convert', '-f', layer.format, '-O', 'qcow2', '-o', created, '-S', '4k', layer.path, target];
     try {
       await this.#options.run('qemu-img', args, { timeoutMs: this.#options.flattenTimeoutMs });
     } catch (error) {

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { runProgram, waitFor } from '@aviary/service-kit';
@@ -131,6 +131,30 @@ describe('qcow2', () => {
     await expect(store.allocatedBytes(layer)).rejects.toMatchObject({ code: 'invalid_request' });
     await expect(create('x.qcow2', layer)).rejects.toMatchObject({ code: 'invalid_request' });
     await expect(create('../x.qcow2')).rejects.toMatchObject({ code: 'invalid_request' });
+  });
+
+  test('a layer is flattened as it was checked, whatever its VMM writes meanwhile', async () => {
+    const layer = await create('changing.qcow2');
+    await runProgram('qemu-io', ['-f', 'qcow2', '-c', 'write -P 5 0 4k', layer.path]);
+    const header = await readFile((await forge('other.qcow2', '/etc/hostname')).path);
+    const run: typeof runProgram = async (...program) => {
+      const handle = await open(layer.path, 'r+');
+      await handle.write(header, 0, header.length, 0);
+      await handle.close();
+      return runProgram(...program);
+    };
+    const flat = await new Qcow2DiskStore({ dataDir: directory, run }).flatten({ layer, path: at('as-it-was.qcow2') });
+    await runProgram('qemu-io', ['-f', 'qcow2', '-r', '-c', 'read -P 5 0 4k', '-c', 'read -P 0xb0 4k 4k', flat.path]);
+    expect((await readdir(directory)).filter((name) => name.startsWith('as-it-was'))).toEqual(['as-it-was.qcow2']);
+  });
+
+  test('a layer that names other bases than it was made on is not flattened', async () => {
+    const layer = await forge('of-another.qcow2', base.path);
+    await writeFile(at('own.raw'), Buffer.alloc(2 * mib));
+    const below = [{ path: at('own.raw'), format: 'raw' as const }];
+    const flatten = store.flatten({ layer, below, path: at('never.qcow2') });
+    await expect(flatten).rejects.toMatchObject({ code: 'integrity' });
+    expect((await readdir(directory)).filter((name) => name.startsWith('never'))).toEqual([]);
   });
 
   test('a layer that a stopped VMM has open is flattened all the same', async () => {

@@ -1,4 +1,4 @@
-import { copyFile, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { AppError, minimalTemplateId, newId, platformTeamId, type SandboxId } from '@aviary/core';
@@ -25,6 +25,9 @@ import type { SandboxServices } from './sandbox-services.ts';
 
 const nothing = async () => undefined;
 
+/** By the layer's inode: a layer keeps it when it becomes a generation's, and when another agent finds it. */
+const layersBelow = new Map<number, DiskLayer[]>();
+
 /** Layers as whole copies: what a store promises, at a size that only tests bear. */
 class CopyingDiskStore implements DiskStore {
   readonly name = 'qcow2';
@@ -32,6 +35,7 @@ class CopyingDiskStore implements DiskStore {
 
   async createLayer({ path: file, base }: { path: string; base: DiskLayer }): Promise<DiskLayer> {
     await copyFile(base.path, file);
+    layersBelow.set((await stat(file)).ino, [base, ...(await this.chain(base))]);
     return { path: file, format: 'raw' };
   }
   sync = nothing;
@@ -42,8 +46,8 @@ class CopyingDiskStore implements DiskStore {
   async virtualSizeMib(): Promise<number> {
     return 1;
   }
-  async chain(): Promise<DiskLayer[]> {
-    return [];
+  async chain({ path: file }: DiskLayer): Promise<DiskLayer[]> {
+    return layersBelow.get((await stat(file)).ino) ?? [];
   }
   async flatten({ layer, path: file }: { layer: DiskLayer; path: string }): Promise<DiskLayer> {
     return this.createLayer({ path: file, base: layer });

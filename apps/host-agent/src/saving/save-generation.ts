@@ -4,6 +4,7 @@ import { allDone, type Clock, type FaultPoints, type Logger } from '@aviary/serv
 import type { DiskLayer, DiskStore } from '../disk/disk-store.ts';
 import type { GenerationDraft } from '../generations/generation-draft.ts';
 import type { GenerationStore } from '../generations/generation-store.ts';
+import { requireKnownLayers } from '../generations/known-layers.ts';
 import { type BackingLayer, fullMemoryPart, type GenerationManifest, statePart } from '../generations/manifest.ts';
 import type { HostLayout } from '../layout.ts';
 import type { Run, SandboxFacts } from '../registry/sandbox-record.ts';
@@ -15,7 +16,7 @@ import type { GuestStop } from './stopped-guest.ts';
 export const diskPartName = 'disk.qcow2';
 
 export interface SaveDeps {
-  generations: Pick<GenerationStore, 'begin'>;
+  generations: Pick<GenerationStore, 'begin' | 'get'>;
   disks: DiskStore;
   registry: { clock: Clock };
   images: ImageSet;
@@ -83,6 +84,7 @@ export async function saveGeneration(
     ...(hasMemory ? [saveState, saveMemory] : []),
     async () => {
       const [below] = await Promise.all([disks.chain(disk), stop === 'killed' ? undefined : running.vm.flushDisk()]);
+      requireKnownLayers(deps, below, run.diskGenerationId);
       await faults.hit('pause.before-disk');
       backing = await saveDisk(deps, draft, { disk, below });
     },
@@ -115,7 +117,7 @@ async function saveDisk(
 ): Promise<BackingLayer[]> {
   if (below.length + 2 > disks.maxLayers) {
     logger.info({ sandboxId: draft.sandboxId, layers: below.length + 1 }, 'flattening a disk of many layers');
-    await disks.flatten({ layer: disk, path: draft.path(diskPartName) });
+    await disks.flatten({ layer: disk, below, path: draft.path(diskPartName) });
     await draft.sealPart(diskPartName);
     return [];
   }

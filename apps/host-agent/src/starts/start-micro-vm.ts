@@ -5,6 +5,7 @@ import { AppError, asId, errorText, type GenerationId, newId, type SandboxId, sa
 import { allDone } from '@aviary/service-kit';
 import type { DiskLayer } from '../disk/disk-store.ts';
 import type { OpenedGeneration } from '../generations/generation-reader.ts';
+import { requireKnownLayers } from '../generations/known-layers.ts';
 import type { GuestClient } from '../guest/guest-client.ts';
 import { sha256Hex } from '../guest/proven-agent.ts';
 import type { NetworkSlot } from '../network/network-slot.ts';
@@ -42,7 +43,7 @@ export async function bootMicroVm(
 ): Promise<void> {
   const { vmm, images, layout, faults, generations } = deps;
   using _held = diskGenerationId === undefined ? undefined : generations.hold({ generationId: diskGenerationId });
-  await startInSlot(deps, sandbox, base, async (place) => {
+  await startInSlot(deps, sandbox, { base, diskGenerationId }, async (place) => {
     const { record } = sandbox;
     const memoryPath = layout.sandboxMemory(place.runDirectoryId);
     await createMemoryFile(memoryPath, place.slot.uid);
@@ -82,7 +83,7 @@ export async function restoreMicroVm(
   held.use(generations.hold({ generationId: diskGenerationId }));
   const { base, statePath, pages } = await generations.restoreMemory(from);
   held.use(generations.hold(base.storage));
-  await startInSlot(deps, sandbox, from.disk, async (place) => {
+  await startInSlot(deps, sandbox, { base: from.disk, diskGenerationId }, async (place) => {
     const { record } = sandbox;
     const toolboxPath = layout.toolbox(manifest.toolboxId);
     const spec = machineSpec(deps, record, { ...place, memoryPath: base.path, toolboxPath });
@@ -161,7 +162,7 @@ interface Place {
 async function startInSlot(
   deps: StartDeps,
   sandbox: Sandbox,
-  base: DiskLayer,
+  { base, diskGenerationId }: { base: DiskLayer; diskGenerationId: GenerationId | undefined },
   start: (place: Place) => Promise<void>,
 ): Promise<void> {
   const { registry, slots, disks, layout, faults, logger } = deps;
@@ -178,7 +179,9 @@ async function startInSlot(
     const layer = layout.sandboxLayer(runDirectoryId, newId('generation'));
     const disk = await phase('disk', () => disks.createLayer({ path: layer, base, sizeMib: diskMib, uid: slot.uid }));
     await faults.hit('create.after-disk');
-    const bases = (await disks.chain(disk)).map(({ path: file }) => file);
+    const below = await disks.chain(disk);
+    requireKnownLayers(deps, below, diskGenerationId);
+    const bases = below.map(({ path: file }) => file);
     await start({ runDirectoryId, slot, disk, bases });
     await faults.hit('create.after-init');
   } catch (error) {
