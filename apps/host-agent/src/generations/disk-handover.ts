@@ -1,5 +1,8 @@
+import { closeSync, openSync } from 'node:fs';
 import { link, open } from 'node:fs/promises';
-import { nodeErrorCode } from '@aviary/service-kit';
+import { AppError } from '@aviary/core';
+import { isOpenForWriting } from '@aviary/linux';
+import { nodeErrorCode, waitFor } from '@aviary/service-kit';
 import { copyDurably } from '../memory/sparse-copy.ts';
 
 /**
@@ -10,7 +13,8 @@ import { copyDurably } from '../memory/sparse-copy.ts';
  *   3. The draft flushes and hashes it, then commits.
  *   4. `freezeFile`: read-only, the VMM's uid no longer owns it.
  *   5. The VMM is killed (SIGKILL: on a clean exit QEMU would write to the image once more), the sandbox's own name removed,
- *      and a resume makes a new layer on top.
+ *      and a resume makes a new layer on top. One that goes on (checkpoint) is switched to a new layer, and opens this one for reading.
+ *   6. Nobody reads it before `waitForLastWriter`: a VMM that its guest has taken over may have kept a descriptor, whatever it was told.
  *
  * A crash or an error before the commit leaves the sandbox's own name as it was: only the draft's name goes, and the microVM may
  * run on. After the commit the generation has the file, whether or not the sandbox's name is gone yet.
@@ -54,5 +58,35 @@ export async function freezeFile(file: string, readerGid: number | undefined): P
     return true;
   } finally {
     await handle.close();
+  }
+}
+
+/** Longest that the VMM which wrote a part may take to end, or to close it. */
+const writerEndMs = 5_000;
+
+/**
+ * Resolves once nobody can write a frozen part any more, neither through a descriptor nor a mapping: for good, as nobody but root may open it for
+ * writing. Throws `conflict` when somebody keeps it open. What it holds is to be checked after this.
+ */
+export async function waitForLastWriter(file: string): Promise<void> {
+  if (!isWritten(file)) return;
+  const options = { what: `the end of the writers of ${file}`, timeoutMs: writerEndMs };
+  await waitFor(options, () => !isWritten(file)).catch((cause: unknown) => {
+    const message = `cannot use ${file}: the VMM that saved it keeps it open for writing; end its sandbox, and try again`;
+    throw new AppError('conflict', message, { cause });
+  });
+}
+
+/** On this thread: it takes microseconds. */
+function isWritten(file: string): boolean {
+  const fd = openSync(file, 'r');
+  try {
+    return isOpenForWriting(fd);
+  } catch (cause) {
+    if (nodeErrorCode(cause) !== 'EINVAL') throw cause;
+    const message = `cannot tell who can write ${file}: its file system knows no leases; use ext4, xfs or btrfs for the data directory`;
+    throw new AppError('host_unavailable', message, { cause });
+  } finally {
+    closeSync(fd);
   }
 }

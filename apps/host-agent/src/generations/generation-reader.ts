@@ -5,12 +5,14 @@ import type { DiskLayer } from '../disk/disk-store.ts';
 import type { HostLayout } from '../layout.ts';
 import type { DirtyRange } from '../memory/diff-writer.ts';
 import { rangesBeside, readDiff } from '../memory/memory-diff.ts';
+import { waitForLastWriter } from './disk-handover.ts';
 import type { MemorySource } from './generation-draft.ts';
 import { type GenerationIndex, readManifestFile } from './generation-index.ts';
 import {
   type GenerationManifest,
   type MemoryFacts,
   type MergedManifest,
+  type PartFacts,
   parseGenerationManifest,
   parseMergedManifest,
   type StorageRef,
@@ -161,7 +163,13 @@ export class GenerationReader {
   async #checkPart({ generationId, part }: { generationId: string; part: string }, check: CheckOptions): Promise<void> {
     const facts = this.#deps.index.generations.get(generationId)?.manifest.parts[part];
     if (!facts) throw new AppError('integrity', `saved file ${generationId}/${part} is missing`);
-    await this.#deps.verified.check(path.join(this.#deps.layout.generation(generationId), part), facts, check);
+    await this.#check(path.join(this.#deps.layout.generation(generationId), part), facts, check);
+  }
+
+  /** Once it can change no more. */
+  async #check(file: string, facts: PartFacts, check: CheckOptions): Promise<void> {
+    await waitForLastWriter(file);
+    await this.#deps.verified.check(file, facts, check);
   }
 
   async #openMemory(manifest: GenerationManifest, check: CheckOptions): Promise<MemorySource & { statePath: string }> {
@@ -192,13 +200,13 @@ export class GenerationReader {
       if (stored.storageId !== storageId)
         throw new AppError('integrity', `merged memory ${storageId} holds another's files`);
     }
-    await this.#deps.verified.check(file, part, check);
+    await this.#check(file, part, check);
     if (facts.kind === 'full') return { storage, kind: 'full', path: file, needs: [] };
     const header = await readDiff(file);
     if (header.id !== storageId) throw new AppError('integrity', `memory diff ${storageId} is that of ${header.id}`);
     for (const ref of facts.needs) {
       const below = this.storagePath(ref);
-      await this.#deps.verified.check(below.path, below.part, check);
+      await this.#check(below.path, below.part, check);
     }
     return { storage, kind: 'diff', path: file, needs: facts.needs };
   }

@@ -96,6 +96,23 @@ describe('generation store', () => {
     }
   });
 
+  it('opens nothing that somebody can still write, and looks at what is in it after that', async () => {
+    const store = await openFixtureStore(place.directory);
+    const [one] = await makeChain(store, place.layout, 1);
+    const { id } = must(one, 'one');
+    for (const part of ['disk.qcow2', 'memory.img']) {
+      const file = path.join(place.layout.generation(id), part);
+      await chmod(file, 0o640);
+      const writer = await open(file, 'r+');
+      const opening = store.open(id);
+      await flipBit(file, 1);
+      await writer.close();
+      await expect(opening).rejects.toMatchObject({ code: 'integrity' });
+      await flipBit(file, 1);
+      expect((await store.open(id)).manifest.id).toBe(id);
+    }
+  });
+
   it('resumes from the newest, from where a rewind put it, and from what is made after that', async () => {
     const store = await openFixtureStore(place.directory);
     const [one, two, three] = await makeChain(store, place.layout, 3);

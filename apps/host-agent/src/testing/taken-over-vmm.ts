@@ -1,5 +1,5 @@
 import { closeSync, writeSync } from 'node:fs';
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, readFile, readlink, stat } from 'node:fs/promises';
 import { Worker } from 'node:worker_threads';
 import { PidFd } from '@aviary/linux';
 
@@ -30,6 +30,18 @@ export function takeOverVmm(options: TakenOverOptions): Promise<TakenOverReport>
     worker.once('error', reject);
     worker.once('exit', () => reject(new Error('the thread ended without a report')));
   });
+}
+
+/** A copy of the descriptor with which a process writes `file`, as it could have made for itself. The caller closes it. */
+export async function copyWritableDescriptor(pid: number, file: string): Promise<number> {
+  using process = PidFd.open(pid);
+  for (const name of await readdir(`/proc/${pid}/fd`)) {
+    if ((await readlink(`/proc/${pid}/fd/${name}`)) !== file) continue;
+    const copy = process.copyDescriptor(Number(name));
+    if (isWritable(copy)) return copy;
+    closeSync(copy);
+  }
+  throw new Error(`process ${pid} does not write ${file}`);
 }
 
 /** The files that one of a process's descriptors can write, by `device:inode`; whether the kernel lets it is tried, with nothing written. */

@@ -1,11 +1,12 @@
+import { closeSync, writeSync } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { newId, type SandboxId } from '@aviary/core';
+import { asId, newId, type SandboxId } from '@aviary/core';
 import { runProgram } from '@aviary/service-kit';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type AgentHarness, startAgentHarness } from '../testing/agent-harness.ts';
 import { SandboxDriver } from '../testing/sandbox-driver.ts';
-import { takeOverVmm, writableDescriptors } from '../testing/taken-over-vmm.ts';
+import { copyWritableDescriptor, takeOverVmm, writableDescriptors } from '../testing/taken-over-vmm.ts';
 import { testImages } from '../testing/test-images.ts';
 
 let agent: AgentHarness;
@@ -27,7 +28,7 @@ async function filesOfOthers(own: string): Promise<string[]> {
 }
 
 interface RunningRecord {
-  run: { vmm: { pid: number; runDirectory: string } };
+  run: { vmm: { pid: number; runDirectory: string }; disk: { path: string } };
 }
 
 async function expectConfined(sandboxId: SandboxId, neighbour: SandboxId): Promise<void> {
@@ -91,6 +92,25 @@ it('keeps a taken-over VMM from everything that others read, and from the host, 
   await agent.stop('SIGKILL');
   await agent.start();
   await expectConfined(first, second);
-  for (const sandboxId of [first, second, copy]) await drive.destroy(sandboxId);
+  // Nobody reads what a VMM can still write, as one that keeps a descriptor of the layer that was its own.
+  const { run } = (await drive.record(first)) as unknown as RunningRecord;
+  const kept = await copyWritableDescriptor(run.vmm.pid, run.disk.path);
+  const fork = () =>
+    agent.client.forkSandbox(
+      { operationId: newId('operation'), sandboxId: first, targets: [{ sandboxId: newId('sandbox') }] },
+      { timeoutMs: 120_000 },
+    );
+  try {
+    expect(await drive.refusal(fork())).toMatchObject({ code: 'conflict' });
+    // The kernel would let it.
+    expect(() => writeSync(kept, Buffer.alloc(0))).not.toThrow();
+  } finally {
+    closeSync(kept);
+  }
+  expect(await drive.sh(first, 'cat /root/mark')).toBe('mark');
+  const { results } = await fork();
+  expect(results.map(({ error }) => error)).toEqual(['']);
+  const sandboxes = (await agent.client.listSandboxes({})).sandboxes.map(({ sandboxId }) => sandboxId);
+  for (const sandboxId of sandboxes) await drive.destroy(asId('sandbox', sandboxId));
   expect((await runProgram('ls', [path.join(agent.dataDir, 'host/vmm-root')])).stdout).toBe('');
 });
