@@ -95,6 +95,7 @@ export async function startHostAgent(
         prefix: claim.prefix,
         owner: claim.owner,
         ...(claim.previousPrefix === undefined ? {} : { previousPrefix: claim.previousPrefix }),
+        abandoned: claim.abandoned,
         size: Math.min(config.readySlots, claim.maxSlots),
         maxSlots: claim.maxSlots,
         firstIndex: claim.firstSlot,

@@ -20,6 +20,8 @@ export interface OtherClaim extends Claim {
   dataDir: string;
   /** Undefined when it does not run: its microVMs may. */
   pid: number | undefined;
+  /** Processes live in its slots, as far as is known. */
+  isInhabited?: boolean;
 }
 
 export interface ChooseClaimInput {
@@ -113,10 +115,13 @@ function refuseTaken(claim: Claim, others: readonly OtherClaim[]): void {
 
 function taken(what: string, other: OtherClaim, variable: string): AppError {
   const last = other.firstSlot + other.maxSlots - 1;
-  const who =
-    other.pid === undefined
-      ? `the host agent of ${other.dataDir}, which is stopped while its microVMs go on`
-      : `the host agent of ${other.dataDir} (process ${other.pid})`;
+  const state =
+    other.pid !== undefined
+      ? ` (process ${other.pid})`
+      : other.isInhabited
+        ? ', which is stopped while its microVMs go on'
+        : ', which is stopped and keeps its slots for its next start';
+  const who = `the host agent of ${other.dataDir}${state}`;
   return new AppError(
     'conflict',
     `${what} belong to ${who}: it has '${other.prefix}' and slots ${other.firstSlot} to ${last}; choose another with ${variable}, or leave it unset`,

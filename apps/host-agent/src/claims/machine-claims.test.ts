@@ -11,18 +11,20 @@ import { claimMachine } from './machine-claims.ts';
 
 let directory: string;
 let left: string[];
+let emptied: string[];
 
 beforeEach(async () => {
   directory = await mkdtemp(path.join(tmpdir(), 'aviary-claims-'));
   left = [];
+  emptied = [];
 });
 
 afterEach(() => rm(directory, { recursive: true }));
 
-/** `left` are the prefixes of which the kernel has something with a process in it. */
+/** `left` are the prefixes of which the kernel has something with a process in it, `emptied` those without one. */
 const survey = async () => ({
   inhabitedPrefixes: new Set(left),
-  slotsByPrefix: new Map(left.map((prefix) => [prefix, new Set([1])])),
+  slotsByPrefix: new Map([...left, ...emptied].map((prefix) => [prefix, new Set([1])])),
   routes: new Map<number, string>(),
 });
 
@@ -42,7 +44,8 @@ test('agents that start at once share nothing', async () => {
   for (const each of claims) each[Symbol.dispose]();
 });
 
-test('an agent that was killed leaves its claim to others, unless microVMs go on in it', async () => {
+/** Claims for data directory `a` in a process that is killed then, and tells the prefix. */
+async function claimAndDie(): Promise<string> {
   const script = `
     const { claimMachine } = await import(${JSON.stringify(path.join(import.meta.dirname, 'machine-claims.ts'))});
     const { silentLogger } = await import('@aviary/service-kit');
@@ -55,7 +58,11 @@ test('an agent that was killed leaves its claim to others, unless microVMs go on
   await mkdir(path.join(directory, 'a'));
   const flags = ['--disable-warning=ExperimentalWarning', '--input-type=module', '-e', script];
   const { stdout } = await runProgram(process.execPath, flags, { okExitCodes: [-1], cwd: import.meta.dirname });
-  const prefix = stdout.trim();
+  return stdout.trim();
+}
+
+test('an agent that was killed leaves its claim to others, unless microVMs go on in it', async () => {
+  const prefix = await claimAndDie();
   left = [prefix];
   using beside = await claim('b');
   expect(beside.firstSlot).toBe(1_025);
@@ -67,6 +74,24 @@ test('an agent that was killed leaves its claim to others, unless microVMs go on
   expect(instead.firstSlot).toBe(1);
   using again = await claim('a');
   expect(again).toMatchObject({ prefix, firstSlot: 2_049 });
+});
+
+test('slots in which nothing runs are kept for their agent, unless its data directory is gone', async () => {
+  const prefix = await claimAndDie();
+  emptied = [prefix];
+  await expect(claim('b', { firstSlot: 1 })).rejects.toThrow(
+    /host agent of .*\/a, which is stopped and keeps its slots for its next start/,
+  );
+  await rm(path.join(directory, 'a'), { recursive: true });
+  [left, emptied] = [[prefix], []];
+  await expect(claim('b', { firstSlot: 1 })).rejects.toThrow(/its microVMs go on/);
+  [left, emptied] = [[], [prefix]];
+  using instead = await claim('b', { firstSlot: 1 });
+  expect(instead).toMatchObject({
+    firstSlot: 1,
+    abandoned: [{ prefix, owner: expect.stringMatching(/^[0-9a-f-]{36}$/) }],
+  });
+  expect(instead.abandoned[0]?.owner).not.toBe(instead.owner);
 });
 
 test('a restart finds its microVMs under the same names, whatever is set now', async () => {

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, readFile, realpath, rm } from 'node:fs/promises';
+import { access, mkdir, readdir, readFile, realpath, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError, errorText } from '@aviary/core';
 import { FileLock, type LockNote } from '@aviary/linux/file-lock';
@@ -16,6 +16,15 @@ export interface MachineClaim extends Claim, Disposable {
   owner: string;
   /** What the data directory had before, when that was something else. */
   previousPrefix: string | undefined;
+  /** Whose data directory is gone and in whose slots nothing runs: what the kernel still has of them is to be removed. */
+  abandoned: readonly AbandonedClaim[];
+}
+
+/** The slots of an agent that nobody can start again. */
+export interface AbandonedClaim {
+  prefix: string;
+  /** Marks them in the kernel. */
+  owner: string;
 }
 
 interface KeptClaim extends Claim {
@@ -51,7 +60,7 @@ export async function claimMachine(
   const kept = await readKept(file);
   const owner = kept?.owner ?? randomUUID();
   const kernel = await survey();
-  const others = await readOthers(agents, { owner, kernel });
+  const { others, abandoned } = await readOthers(agents, { owner, kernel });
   const place = await realpath(dataDir);
   const { claim, ignored } = chooseClaim({ dataDir: place, wanted, kept, others, survey: kernel });
   const { prefix, firstSlot, maxSlots } = claim;
@@ -74,26 +83,43 @@ export async function claimMachine(
   if (ignored.length > 0)
     logger.warn({ settings: ignored }, 'settings take effect once no sandbox of this host runs when the agent starts');
   const previousPrefix = kept && kept.prefix !== prefix ? kept.prefix : undefined;
-  return { prefix, firstSlot, maxSlots, owner, previousPrefix, [Symbol.dispose]: () => lock.release() };
+  return { prefix, firstSlot, maxSlots, owner, previousPrefix, abandoned, [Symbol.dispose]: () => lock.release() };
 }
 
-/** Claims of agents that run, or that left something in the kernel. The others' entries are removed. */
+/** Claims of agents that run, or that left something in the kernel and can come back to it. The others' entries are removed. */
 async function readOthers(
   agents: string,
   { owner, kernel }: { owner: string; kernel: KernelSurvey },
-): Promise<OtherClaim[]> {
+): Promise<{ others: OtherClaim[]; abandoned: AbandonedClaim[] }> {
   const others: OtherClaim[] = [];
+  const abandoned: AbandonedClaim[] = [];
   for (const name of await readdir(agents)) {
     const entry = path.join(agents, name);
     if (name === `${owner}.json`) continue;
     // Only who holds the registry makes entries or removes them, so this one is nobody's when its lock is free.
     using lock = FileLock.tryAcquire(entry, null);
     const claim = parseEntry(FileLock.readNote(entry));
-    if (claim && (!lock || kernel.slotsByPrefix.has(claim.prefix)))
-      others.push(lock ? { ...claim, pid: undefined } : claim);
-    else if (lock) await rm(entry, { force: true });
+    if (!lock) {
+      if (claim) others.push(claim);
+      continue;
+    }
+    const isInhabited = claim !== undefined && kernel.inhabitedPrefixes.has(claim.prefix);
+    if (!claim || !kernel.slotsByPrefix.has(claim.prefix)) await rm(entry, { force: true });
+    // Its entry stays until the kernel has nothing of it, whoever gets that far.
+    else if (!isInhabited && (await isGone(claim.dataDir)))
+      abandoned.push({ prefix: claim.prefix, owner: path.basename(name, '.json') });
+    else others.push({ ...claim, pid: undefined, isInhabited });
   }
-  return others;
+  return { others, abandoned };
+}
+
+async function isGone(directory: string): Promise<boolean> {
+  try {
+    await access(directory);
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ENOENT';
+  }
 }
 
 function parseEntry(note: LockNote | undefined): OtherClaim | undefined {

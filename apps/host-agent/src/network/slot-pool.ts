@@ -15,6 +15,8 @@ export interface CreateSlotPoolOptions extends SlotPoolOptions, KernelSlotsOptio
   tunDevice?: string;
   /** The prefix that this agent had before: what is left of it is removed. */
   previousPrefix?: string;
+  /** Other agents' prefixes and marks, of which nobody is left: what the kernel has of them is removed as well. */
+  abandoned?: readonly { prefix: string; owner: string }[];
 }
 
 /** A pool of slots in this machine's kernel. Needs root, `ip`, `nft` and `nsenter`. Call `reclaim` on it first. */
@@ -22,12 +24,12 @@ export function createSlotPool(
   { logger, run = runProgram, clock = systemClock }: CreateSlotPoolDeps,
   options: CreateSlotPoolOptions = {},
 ): PrebuiltSlotPool {
-  const { tunDevice = '/dev/net/tun', previousPrefix } = options;
+  const { tunDevice = '/dev/net/tun', previousPrefix, abandoned = [] } = options;
   const builder = new KernelSlots({ run }, options);
   const prepare = async () => {
     await openTunDevice(tunDevice);
-    if (previousPrefix !== undefined)
-      await removePrefix(new KernelSlots({ run }, { ...options, prefix: previousPrefix }), logger);
+    const left = [...(previousPrefix === undefined ? [] : [{ prefix: previousPrefix }]), ...abandoned];
+    for (const each of left) await removePrefix(new KernelSlots({ run }, { ...options, ...each }), logger);
     await prepareHost(builder, logger);
   };
   return new PrebuiltSlotPool({ builder, prepareHost: prepare, clock, logger }, options);
