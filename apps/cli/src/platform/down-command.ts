@@ -10,6 +10,7 @@ import { ExitWith, exitCodes } from '../exit-codes.ts';
 import { livingStatuses } from '../sandboxes/find-sandbox.ts';
 import { destroyAll } from '../sandboxes/wait-running.ts';
 import { isRoot, runAsRoot } from './become-root.ts';
+import { findLeftMicroVms } from './left-micro-vms.ts';
 import { findPlatform } from './platform-lock.ts';
 import { readApiKey, startPlatform } from './start-platform.ts';
 
@@ -45,7 +46,12 @@ export const downCommand: Command = {
     if (isPurge && !flags.boolean('yes')) await confirmPurge(context);
     const { sandboxes, stop } = await reachPlatform(context);
     const done = await (isPurge ? destroyEach(context, sandboxes) : pauseEach(context, sandboxes)).finally(stop);
-    if (isPurge) await removeData(config.dataDir);
+    const left = await findLeftMicroVms(config.dataDir);
+    if (isPurge) {
+      // Of other teams, whose sandboxes this one's key does not name: their files go, so they must not go on.
+      for (const pid of left) killIfThere(pid);
+      await removeData(config.dataDir);
+    } else if (left.length > 0) throw stillRunning(left.length);
     const result = {
       data_dir: config.dataDir,
       purged: isPurge,
@@ -122,6 +128,21 @@ async function destroyEach({ output, signal }: CommandContext, sandboxes: Aviary
     { waitSec: settleSec, signal },
   );
   return all.length;
+}
+
+function killIfThere(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
+
+function stillRunning(count: number): AppError {
+  return new AppError(
+    'invalid_state',
+    `the platform is stopped, but ${count} microVMs of other teams go on: start it with 'aviary up' and pause them with their teams' keys, or end all with 'aviary down --purge'`,
+  );
 }
 
 async function confirmPurge({ config, output, signal }: CommandContext): Promise<void> {
