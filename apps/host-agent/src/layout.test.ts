@@ -10,7 +10,7 @@ describe('host layout', () => {
     expect(layout.template(nilUuid, 'minimal')).toBe(`/srv/aviary/images/teams/${nilUuid}/minimal`);
     expect(layout.generation(id)).toBe(`/srv/aviary/host/generations/${id}`);
     expect(layout.merged(id, nilUuid)).toBe(`/srv/aviary/host/merged/${id}.${nilUuid}`);
-    expect(layout.sandboxLayer(id, 'top-1')).toBe(`/srv/aviary/host/sandboxes/${id}/disk/top-1.qcow2`);
+    expect(layout.sandboxLayer(id, 'top-1')).toBe(`/srv/aviary/host/sandboxes/${id}/disk/top-1.layer`);
   });
 
   it.each(['..', '../x', 'a/b', '', '.hidden', 'a\0b', 'x'.repeat(65)])('refuses the name %j', (name) => {

@@ -98,7 +98,7 @@ export class HostLayout {
   }
   /** The writable layer that a sandbox runs on; `layer` differs from one resume to the next. */
   sandboxLayer(sandboxId: string, layer: string): string {
-    return path.join(this.sandboxDisk(sandboxId), `${parseSafeName(layer, 'layer')}.qcow2`);
+    return path.join(this.sandboxDisk(sandboxId), `${parseSafeName(layer, 'layer')}.layer`);
   }
   /** RAM of a booted (not restored) microVM. */
   sandboxMemory(sandboxId: string): string {

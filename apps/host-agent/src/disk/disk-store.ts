@@ -1,7 +1,14 @@
+/**
+ * The formats that a disk's file may have, as records and manifests name them and VMMs are told them. Which of them layers have is the matter of the
+ * store that makes them.
+ */
+export const diskFormats = ['qcow2', 'raw'] as const;
+export type DiskFormat = (typeof diskFormats)[number];
+
 /** A sandbox's writable disk: copy-on-write layers over an immutable base. Every path is absolute. */
 export interface DiskLayer {
   path: string;
-  format: 'qcow2' | 'raw';
+  format: DiskFormat;
 }
 
 /** How disks are layered on this host. Bases and frozen layers are never written again. */
@@ -9,6 +16,8 @@ export interface DiskStore {
   readonly name: 'qcow2' | 'dm-snapshot';
   /** Layers that one disk may consist of, the writable one included. `createLayer` refuses one more: flatten before. */
   readonly maxLayers: number;
+  /** The layer that {@link createLayer} makes at `path`, whether or not it is there. */
+  layerAt(path: string): DiskLayer;
   /**
    * Makes a new empty layer at `path` on top of `base`, `sizeMib` large as the guest sees it (at least the base's size), owned
    * by `uid`. The space is taken as the guest writes. Throws `disk_full`, and leaves nothing behind on any error.

@@ -44,6 +44,10 @@ export class Qcow2DiskStore implements DiskStore {
     this.maxLayers = this.#options.maxLayers;
   }
 
+  layerAt(file: string): DiskLayer {
+    return { path: file, format: 'qcow2' };
+  }
+
   async createLayer(options: { path: string; base: DiskLayer; sizeMib: number; uid: number }): Promise<DiskLayer> {
     const { path: file, base, sizeMib, uid } = options;
     this.#checkPlace(file);
@@ -61,7 +65,7 @@ export class Qcow2DiskStore implements DiskStore {
       await handle.truncate(image.fileBytes);
       await handle.chown(uid, uid);
     });
-    return { path: file, format: 'qcow2' };
+    return this.layerAt(file);
   }
 
   async sync(layer: DiskLayer): Promise<void> {
@@ -122,7 +126,7 @@ export class Qcow2DiskStore implements DiskStore {
     } finally {
       await rm(source.path, { force: true });
     }
-    return { path: file, format: 'qcow2' };
+    return this.layerAt(file);
   }
 
   async remove(layer: DiskLayer): Promise<void> {

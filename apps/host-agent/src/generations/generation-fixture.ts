@@ -79,7 +79,7 @@ export async function makeGeneration(
     await writeFile(image, expectedMemory([seed]));
     await draft.adoptFullMemory(fullMemoryPart, { path: image, by: 'copy' });
   }
-  await draft.adoptPart('disk.qcow2', { path: layer, by: 'link' });
+  await draft.adoptPart('disk.layer', { path: layer, by: 'link' });
   return await draft.commit({
     ...(from ? { parent: from.manifest.id } : {}),
     cause: 'pause',
@@ -88,10 +88,10 @@ export async function makeGeneration(
     memoryMib: 1,
     diskMib: 1024,
     disk: {
-      part: 'disk.qcow2',
+      part: 'disk.layer',
       format: 'qcow2',
       backing: from
-        ? [{ kind: 'generation', generationId: from.manifest.id, part: 'disk.qcow2' }, ...from.manifest.disk.backing]
+        ? [{ kind: 'generation', generationId: from.manifest.id, part: 'disk.layer' }, ...from.manifest.disk.backing]
         : [{ kind: 'image', path: '/images/minimal.ext4', id: 'minimal' }],
     },
     vmm: { vmm: 'qemu', version: '7.2', machineType: 'microvm', cpuModel: 'max', accelerator: 'tcg' },

@@ -67,12 +67,12 @@ describe('generation store', () => {
     for (const [part, mode] of [
       ['state.bin', 0o440],
       ['memory.img', 0o440],
-      ['disk.qcow2', 0o440],
+      ['disk.layer', 0o440],
     ] as const)
       expect((await stat(path.join(home, part))).mode & 0o777, part).toBe(mode);
     expect((await stat(path.join(home, 'manifest.json'))).mode & 0o777).toBe(0o600);
     const layer = await stat(place.layout.sandboxLayer(fixtureSandboxId, 'top-1'));
-    expect(layer.ino).toBe((await stat(path.join(home, 'disk.qcow2'))).ino);
+    expect(layer.ino).toBe((await stat(path.join(home, 'disk.layer'))).ino);
   });
 
   it('tells when a file that restored microVMs read was touched, also when it holds what it should again', async () => {
@@ -80,7 +80,7 @@ describe('generation store', () => {
     const [one, two] = await makeChain(store, place.layout, 2);
     if (!one || !two) throw new Error('two generations');
     const read = [
-      ...[one, two].map(({ id }) => path.join(place.layout.generation(id), 'disk.qcow2')),
+      ...[one, two].map(({ id }) => path.join(place.layout.generation(id), 'disk.layer')),
       path.join(place.layout.generation(one.id), 'memory.img'),
     ];
     for (const file of read) {
@@ -100,7 +100,7 @@ describe('generation store', () => {
     const store = await openFixtureStore(place.directory);
     const [one] = await makeChain(store, place.layout, 1);
     const { id } = must(one, 'one');
-    for (const part of ['disk.qcow2', 'memory.img']) {
+    for (const part of ['disk.layer', 'memory.img']) {
       const file = path.join(place.layout.generation(id), part);
       await chmod(file, 0o640);
       const writer = await open(file, 'r+');
@@ -167,7 +167,7 @@ describe('integrity', () => {
       });
       if (part === 'manifest.json') return;
       expect((await store.open(two.id, { need: 'disk' })).disk.path).toBe(
-        path.join(place.layout.generation(two.id), 'disk.qcow2'),
+        path.join(place.layout.generation(two.id), 'disk.layer'),
       );
       await expect((await openFixtureStore(place.directory)).open(two.id)).rejects.toMatchObject({ code: 'integrity' });
     });
@@ -178,7 +178,7 @@ describe('integrity', () => {
     if (!one || !two) throw new Error('two generations');
     await flipBit(path.join(place.layout.generation(one.id), 'memory.img'), 100_000);
     await expect(store.open(two.id)).rejects.toMatchObject({ code: 'integrity', details: { disk_intact: true } });
-    await flipBit(path.join(place.layout.generation(one.id), 'disk.qcow2'), 1);
+    await flipBit(path.join(place.layout.generation(one.id), 'disk.layer'), 1);
     await expect(store.open(two.id, { need: 'disk' })).rejects.toMatchObject({ details: { disk_intact: false } });
   });
 
@@ -216,9 +216,9 @@ describe('integrity', () => {
     const store = await openFixtureStore(place.directory);
     await using draft = await store.begin(fixtureSandboxId);
     await expect(store.open(draft.id)).rejects.toMatchObject({ code: 'not_found' });
-    await writeFile(draft.path('disk.qcow2'), 'disk');
-    await draft.sealPart('disk.qcow2');
-    await writeFile(draft.path('disk.qcow2'), 'DISK');
+    await writeFile(draft.path('disk.layer'), 'disk');
+    await draft.sealPart('disk.layer');
+    await writeFile(draft.path('disk.layer'), 'DISK');
     const first = await makeGeneration(store, place.layout, { seed: 1 });
     const { id: _id, sandboxId: _s, number: _n, parts: _p, memory: _m, ...facts } = first;
     await expect(draft.commit(facts)).rejects.toMatchObject({ code: 'conflict' });
@@ -261,7 +261,7 @@ describe('a crash', () => {
     const current = must(store.current(fixtureSandboxId), 'something is current');
     await expectIntact(store, place.layout, must(store.get(current), 'the current one is there'));
     if (hasNew)
-      expect((await stat(path.join(place.layout.generation(current), 'disk.qcow2'))).mode & 0o777).toBe(0o440);
+      expect((await stat(path.join(place.layout.generation(current), 'disk.layer'))).mode & 0o777).toBe(0o440);
     expect((await savedEntries(place.layout)).generations).toHaveLength(hasNew ? 4 : 3);
     // The sandbox's own layer is not the store's to remove.
     expect(await readFile(place.layout.sandboxLayer(fixtureSandboxId, 'top-3'), 'utf8')).toBe('disk 3');
@@ -293,7 +293,7 @@ describe('a crash', () => {
     expect((await savedEntries(place.layout)).generations).toEqual(made.map(({ id }) => id).toSorted());
     for (const { id } of made.slice(0, 2))
       expect((await readdir(place.layout.generation(id))).toSorted()).toEqual([
-        'disk.qcow2',
+        'disk.layer',
         'manifest.json',
         'retired.json',
       ]);

@@ -15,13 +15,13 @@ const manifest: GenerationManifest = {
   vcpus: 2,
   memoryMib: 512,
   diskMib: 5120,
-  parts: { 'state.bin': part, 'memory.diff': part, 'disk.qcow2': part },
+  parts: { 'state.bin': part, 'memory.diff': part, 'disk.layer': part },
   memory: { kind: 'diff', part: 'memory.diff', needs: [{ generationId: base, storageId: base }] },
   disk: {
-    part: 'disk.qcow2',
+    part: 'disk.layer',
     format: 'qcow2',
     backing: [
-      { kind: 'generation', generationId: base, part: 'disk.qcow2' },
+      { kind: 'generation', generationId: base, part: 'disk.layer' },
       { kind: 'image', path: '/images/minimal/rootfs.ext4', id: 'sha256:1' },
     ],
   },

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { AppError, type GenerationCause, generationCauses, isSafeName } from '@aviary/core';
+import { type DiskFormat, diskFormats } from '../disk/disk-store.ts';
 import type { VmmIdentity } from '../vmm/vmm.ts';
 import { JsonFields } from './json-fields.ts';
 
@@ -31,7 +32,7 @@ export type BackingLayer =
 
 export interface DiskFacts {
   part: string;
-  format: 'qcow2' | 'raw';
+  format: DiskFormat;
   /** Nearest first. */
   backing: BackingLayer[];
 }
@@ -208,7 +209,7 @@ export function parseGenerationManifest(text: string): GenerationManifest {
     memory,
     disk: {
       part: readPartName(disk, parts),
-      format: disk.oneOf('format', ['qcow2', 'raw']),
+      format: disk.oneOf('format', diskFormats),
       backing: disk.list('backing', maxLayers, readBackingLayer),
     },
     ...(vmm ? { vmm } : {}),

@@ -1,5 +1,6 @@
 import { type GenerationId, type Id, type IdKind, startPaths } from '@aviary/core';
 import { type Static, Type } from 'typebox';
+import { diskFormats } from '../disk/disk-store.ts';
 import type { MemorySource } from '../generations/generation-draft.ts';
 import type { VmmRecord } from '../vmm/vmm.ts';
 
@@ -12,7 +13,7 @@ const literals = <const T extends string>(values: readonly T[]) =>
   Type.Unsafe<T>(Type.Union(values.map((value) => Type.Literal(value))));
 const strings = Type.Record(Type.String(), Type.String());
 
-const Layer = Type.Object({ path: Type.String({ minLength: 1 }), format: literals(['qcow2', 'raw']) });
+const Layer = Type.Object({ path: Type.String({ minLength: 1 }), format: literals(diskFormats) });
 const Storage = Type.Object({ generationId: Type.String(), storageId: Type.String() });
 const Memory = Type.Union([
   Type.Object({ path: Type.String(), mapping: Type.Literal('shared') }),

@@ -6,7 +6,7 @@ import type { GenerationStore } from '../generations/generation-store.ts';
 import type { GenerationManifest } from '../generations/manifest.ts';
 import type { RunningSandbox, SandboxRegistry } from '../registry/sandbox-registry.ts';
 import { findExit } from '../saving/find-exit.ts';
-import { beginGeneration, diskPartName, type SaveDeps, saveGeneration } from '../saving/save-generation.ts';
+import { beginGeneration, type SaveDeps, saveGeneration } from '../saving/save-generation.ts';
 import { thaw, withStoppedGuest } from '../saving/stopped-guest.ts';
 
 export interface CheckpointDeps extends SaveDeps {
@@ -83,11 +83,11 @@ async function switchOverlay(
   const { record, running } = sandbox;
   const { disk: old, runDirectoryId } = record.run;
   const base: DiskLayer = {
-    path: path.join(layout.generation(manifest.id), diskPartName),
+    path: path.join(layout.generation(manifest.id), manifest.disk.part),
     format: manifest.disk.format,
   };
   // Named after the generation, so that an agent that finds it in use knows what it is.
-  const next: DiskLayer = { path: layout.sandboxLayer(runDirectoryId, manifest.id), format: 'qcow2' };
+  const next = disks.layerAt(layout.sandboxLayer(runDirectoryId, manifest.id));
   let isSwitched = false;
   try {
     isSwitched = (await running.vm.diskPath()) === next.path;
@@ -116,7 +116,7 @@ async function switchOverlay(
   await registry.transition(sandbox, { kind: 'checkpoint_switched', generationId, ...disk });
   if (!isSwitched || old.path === next.path) return;
   await generations
-    .releaseSource(manifest.id, { part: diskPartName, path: old.path })
+    .releaseSource(manifest.id, { part: manifest.disk.part, path: old.path })
     .catch((error: unknown) => logger.warn({ file: old.path, error: errorText(error) }, 'cannot remove a spare name'));
 }
 

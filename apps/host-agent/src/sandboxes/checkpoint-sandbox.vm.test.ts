@@ -68,8 +68,8 @@ it('goes on writing while copies of it start, again and again, and both sides ke
     const [after = '', ...others] = await layersOf(source);
     expect(others).toEqual([]);
     expect((await stat(after)).blocks * 512).toBeLessThan(2_000_000);
-    const generation = path.basename(after, '.qcow2');
-    expect((await stat(path.join(agent.dataDir, 'host/generations', generation, 'disk.qcow2'))).ino).toBe(inode);
+    const generation = path.basename(after, '.layer');
+    expect((await stat(path.join(agent.dataDir, 'host/generations', generation, 'disk.layer'))).ino).toBe(inode);
     await Promise.all([
       run(source, `echo ${round} > /home/user/side-${round}`),
       run(copy, 'echo copy > /home/user/side'),

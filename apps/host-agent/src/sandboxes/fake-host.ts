@@ -33,10 +33,13 @@ class CopyingDiskStore implements DiskStore {
   readonly name = 'qcow2';
   readonly maxLayers = 8;
 
+  layerAt(file: string): DiskLayer {
+    return { path: file, format: 'raw' };
+  }
   async createLayer({ path: file, base }: { path: string; base: DiskLayer }): Promise<DiskLayer> {
     await copyFile(base.path, file);
     layersBelow.set((await stat(file)).ino, [base, ...(await this.chain(base))]);
-    return { path: file, format: 'raw' };
+    return this.layerAt(file);
   }
   sync = nothing;
   freeze = nothing;

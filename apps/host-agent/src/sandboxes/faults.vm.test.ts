@@ -162,7 +162,7 @@ describe('an agent killed in the background', () => {
     await drive.dieAt('gc.before-retire', () => deleteTemplate(below.template));
     await drive.dieAt('gc.after-retire');
     await agent.start();
-    await expectSaved(below, ['disk.qcow2', 'manifest.json', 'retired.json']);
+    await expectSaved(below, ['disk.layer', 'manifest.json', 'retired.json']);
     const made = await drive.create({ template: above.template });
     await expectWritten(made);
     await drive.destroy(made);
@@ -381,8 +381,8 @@ describe('damaged files of a paused sandbox', () => {
   it.each([
     ['a flipped bit in state.bin', 'state.bin', flipBit, true],
     ['a truncated state.bin', 'state.bin', (target: string) => truncate(target, 1_000), true],
-    ['a flipped bit in disk.qcow2', 'disk.qcow2', flipBit, false],
-    ['a lost disk.qcow2', 'disk.qcow2', (target: string) => rm(target), false],
+    ['a flipped bit in disk.layer', 'disk.layer', flipBit, false],
+    ['a lost disk.layer', 'disk.layer', (target: string) => rm(target), false],
     [
       'a flipped bit in the manifest',
       'manifest.json',

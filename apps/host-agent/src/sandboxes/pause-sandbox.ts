@@ -8,7 +8,7 @@ import { phase } from '../phases.ts';
 import { launchOf, type SandboxFacts } from '../registry/sandbox-record.ts';
 import type { RunningParts, RunningSandbox, Sandbox, SandboxRegistry } from '../registry/sandbox-registry.ts';
 import { findExit } from '../saving/find-exit.ts';
-import { beginGeneration, diskPartName, type SaveDeps, saveGeneration } from '../saving/save-generation.ts';
+import { beginGeneration, type SaveDeps, saveGeneration } from '../saving/save-generation.ts';
 import { withStoppedGuest } from '../saving/stopped-guest.ts';
 import { type ReleaseDeps, releaseMicroVm } from '../starts/release-micro-vm.ts';
 import { failureReason } from './failure-reason.ts';
@@ -140,7 +140,7 @@ async function finishPause(
   onPaused?.();
   await released;
   await faults.hit('pause.after-release');
-  if (run) await generations.releaseSource(generation.id, { part: diskPartName, path: run.disk.path });
+  if (run) await generations.releaseSource(generation.id, { part: generation.disk.part, path: run.disk.path });
   if (run?.memory.mapping === 'shared' && generation.memory.kind === 'full')
     await generations.releaseSource(generation.id, { part: fullMemoryPart, path: run.memory.path });
   await removeRunFiles(deps, sandbox);

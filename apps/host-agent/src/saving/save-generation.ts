@@ -13,7 +13,7 @@ import type { VmmIdentity } from '../vmm/vmm.ts';
 import type { GuestStop } from './stopped-guest.ts';
 
 /** The disk layer's name in every generation. */
-export const diskPartName = 'disk.qcow2';
+const diskPartName = 'disk.layer';
 
 export interface SaveDeps {
   generations: Pick<GenerationStore, 'begin' | 'get'>;

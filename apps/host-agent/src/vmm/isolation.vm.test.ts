@@ -50,7 +50,7 @@ async function expectConfined(sandboxId: SandboxId, neighbour: SandboxId): Promi
     ((await drive.record(neighbour)) as unknown as RunningRecord).run.vmm.runDirectory,
   );
   expect(others.filter((file) => file.startsWith(`${neighbourDirectory}/`))).not.toEqual([]);
-  for (const name of ['memory.img', 'state.bin', 'disk.qcow2'])
+  for (const name of ['memory.img', 'state.bin', 'disk.layer'])
     expect(others.filter((file) => file.endsWith(`/${name}`))).not.toEqual([]);
   const { visible, written, made, reopened } = await takeOverVmm({ pid, uid, gid, files: others });
   expect(written).toEqual([]);

@@ -3,9 +3,10 @@ import path from 'node:path';
 import { must } from '@aviary/core';
 import { waitFor } from '@aviary/service-kit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { DiskLayer } from '../disk/disk-store.ts';
 import { isRunning } from './process/process-table.ts';
 import { collectDirty, copyWithDirtyPages, lastTick, pageBytes, tickTimeoutMs, waitForTick } from './ticking-guest.ts';
-import type { DiskFile, MachineSpec, MicroVm, Vmm } from './vmm.ts';
+import type { MachineSpec, MicroVm, Vmm } from './vmm.ts';
 
 type Layer = MachineSpec['disk'];
 
@@ -20,11 +21,11 @@ export interface VmmHarness extends AsyncDisposable {
    */
   createSpec(id: string): Promise<MachineSpec>;
   /** A new layer on top of `base`, for the machines of {@link createSpec}. */
-  createLayer(base: DiskFile): Promise<Layer>;
+  createLayer(base: DiskLayer): Promise<Layer>;
   /** Takes a layer away from whoever wrote it. */
-  freezeLayer(layer: DiskFile): Promise<void>;
+  freezeLayer(layer: DiskLayer): Promise<void>;
   /** The first bytes of a disk as its guest sees them, also while a microVM has it open. */
-  readDisk(layer: DiskFile): Promise<string>;
+  readDisk(layer: DiskLayer): Promise<string>;
   /** How many pages of guest RAM the kernel counts as the VMM's own. Unset where RAM is not a file mapping. */
   countOwnPages?(vm: MicroVm): Promise<number>;
   /** Leaves the VMM less memory of the host than its guest is going to write. Unset where nothing limits it. */

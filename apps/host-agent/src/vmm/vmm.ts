@@ -1,18 +1,11 @@
+import type { DiskLayer } from '../disk/disk-store.ts';
+
 /**
  * The boundary between a host and the virtual machine monitors that it can drive. Each driver runs one VMM process per
  * microVM, detached from the host agent: it outlives the agent, and a later agent attaches to it again by its record.
  */
 
 export type VmmName = 'qemu' | 'firecracker' | 'fake';
-
-/** What a driver can do, asked before use. */
-export interface VmmCapabilities {
-  /** Saves only what was written since the restore. */
-  diffSnapshots: boolean;
-  /** Restores through a page server rather than a file mapping. */
-  externalPager: boolean;
-  balloon: boolean;
-}
 
 /** What the driver found on this machine; part of every snapshot's manifest, because a restore needs the same. */
 export interface VmmIdentity {
@@ -29,12 +22,6 @@ export interface VmmIdentity {
   accelerationDetail?: string;
 }
 
-/** One layer of a disk. */
-export interface DiskFile {
-  path: string;
-  format: 'qcow2' | 'raw';
-}
-
 /** Everything a microVM is started with. Paths are absolute. */
 export interface MachineSpec {
   /** Names the microVM in cgroup and process lists: the sandbox's UUID, or `warm-…`, `probe-…`. */
@@ -47,7 +34,7 @@ export interface MachineSpec {
   kernelParameters: readonly string[];
   toolboxPath: string;
   /** The layer that the guest writes to. Its directory is the microVM's own: later layers lie there too. `bases`: the files under it. */
-  disk: DiskFile & { bases: readonly string[] };
+  disk: DiskLayer & { bases: readonly string[] };
   /** Guest RAM: written through when booting, mapped privately when restoring. */
   memoryPath: string;
   network: { namespace: string; tapName: string; guestMac: string };
@@ -123,7 +110,7 @@ export interface MicroVm {
    * of the one in use or of a file with the same content. That one is complete then, and never written again. Paused only; no
    * effect when `layer` is in use already. When it throws, the old layer is still in use, unless the VMM is gone.
    */
-  switchDisk(layer: DiskFile): Promise<void>;
+  switchDisk(layer: DiskLayer): Promise<void>;
   /** The layer that the guest's writes go to now, as the VMM knows it. Any state. */
   diskPath(): Promise<string>;
   /**
@@ -140,7 +127,6 @@ export interface MicroVm {
 /** Disposing of a driver lets go of its microVMs, which run on. */
 export interface Vmm extends AsyncDisposable {
   readonly name: VmmName;
-  readonly capabilities: VmmCapabilities;
   /** What this machine offers. Boots a probe guest the first time; the answer is kept per machine. */
   probe(signal: AbortSignal): Promise<VmmIdentity>;
   /** Starts a new guest from its kernel. Resolves when the VMM runs the guest, not when the guest answers. */

@@ -5,13 +5,14 @@
  */
 import { access, constants, type FileHandle, open, readFile } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
+import type { DiskLayer } from '../../disk/disk-store.ts';
 
 export interface FakeMachineConfig {
   memoryMib: number;
   kernelPath: string;
   kernelParameters: readonly string[];
   memoryPath: string;
-  disk: { path: string; format: 'qcow2' | 'raw' };
+  disk: DiskLayer;
   socketPath: string;
   /** Unset when booting. */
   statePath?: string;

@@ -4,23 +4,13 @@ import path from 'node:path';
 import { AppError, parseSafeName } from '@aviary/core';
 import type { ChildEnd } from '@aviary/linux';
 import { KeyedLock, waitFor, writeDurableFile } from '@aviary/service-kit';
+import type { DiskLayer } from '../../disk/disk-store.ts';
 import { lastOutputOf } from '../last-output.ts';
 import { Cgroup } from '../process/cgroup.ts';
 import { isRunning, killProcess, readProcessStat } from '../process/process-table.ts';
 import { readTail, VmmProcess } from '../process/vmm-process.ts';
 import { connectListening, type QmpClient, type QmpEvent } from '../qemu/qmp-client.ts';
-import type {
-  DiskFile,
-  GuestPages,
-  MachineSpec,
-  MicroVm,
-  SavedState,
-  VmExit,
-  Vmm,
-  VmmCapabilities,
-  VmmIdentity,
-  VmmRecord,
-} from '../vmm.ts';
+import type { GuestPages, MachineSpec, MicroVm, SavedState, VmExit, Vmm, VmmIdentity, VmmRecord } from '../vmm.ts';
 import type { FakeMachineConfig } from './fake-machine.ts';
 
 export interface FakeVmmOptions {
@@ -39,7 +29,6 @@ const startTimeoutMs = 10_000;
  */
 export class FakeVmm implements Vmm {
   readonly name = 'fake';
-  readonly capabilities: VmmCapabilities = { diffSnapshots: true, externalPager: false, balloon: false };
   readonly #directory: string;
   readonly #live = new Map<string, FakeMicroVm>();
 
@@ -196,7 +185,7 @@ class FakeMicroVm implements MicroVm {
     await this.#whilePaused('flush the disk of', () => this.#qmp.execute('flush'));
   }
 
-  async switchDisk(layer: DiskFile): Promise<void> {
+  async switchDisk(layer: DiskLayer): Promise<void> {
     await this.#whilePaused('switch the disk of', () => this.#qmp.execute('switch-disk', { ...layer }));
   }
 

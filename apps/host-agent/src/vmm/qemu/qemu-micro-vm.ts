@@ -4,10 +4,11 @@ import { open, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError } from '@aviary/core';
 import { KeyedLock } from '@aviary/service-kit';
+import type { DiskLayer } from '../../disk/disk-store.ts';
 import { lastOutputOf } from '../last-output.ts';
 import { readDirtyPages } from '../process/dirty-pages.ts';
 import type { VmmProcess } from '../process/vmm-process.ts';
-import type { DiskFile, GuestPages, MicroVm, VmExit, VmmRecord } from '../vmm.ts';
+import type { GuestPages, MicroVm, VmExit, VmmRecord } from '../vmm.ts';
 import { consoleBytes, diskOptions } from './arguments.ts';
 import type { Launched } from './launch.ts';
 import type { QmpClient } from './qmp-client.ts';
@@ -152,7 +153,7 @@ export class QemuMicroVm implements MicroVm {
    * base, one with the same content: this VMM goes on reading the file that it has open. See QEMU's
    * docs/interop/live-block-operations.rst.
    */
-  async switchDisk(layer: DiskFile): Promise<void> {
+  async switchDisk(layer: DiskLayer): Promise<void> {
     await this.#alone(async () => {
       await this.#requirePaused('switch the disk of');
       const active = await this.#activeDisk();

@@ -7,7 +7,7 @@ import { isRunning, killProcess, listProcesses, readProcessStat } from '../proce
 import { Starter } from '../process/starter.ts';
 import { VmmProcess } from '../process/vmm-process.ts';
 import { writePages } from '../process/write-pages.ts';
-import type { MachineSpec, MicroVm, SavedState, Vmm, VmmCapabilities, VmmIdentity, VmmRecord } from '../vmm.ts';
+import type { MachineSpec, MicroVm, SavedState, Vmm, VmmIdentity, VmmRecord } from '../vmm.ts';
 import { type Architecture, isQemuBelow } from './arguments.ts';
 import { type EventSink, type Launched, type LaunchSettings, launchQemu } from './launch.ts';
 import { type ProbeOptions, probeQemu } from './probe.ts';
@@ -36,7 +36,6 @@ const strayEndTimeoutMs = 10_000;
 /** Drives QEMU's `microvm` machine (`virt` on arm64), with KVM where it works and software CPUs elsewhere. Needs root. */
 export class QemuVmm implements Vmm {
   readonly name = 'qemu';
-  readonly capabilities: VmmCapabilities = { diffSnapshots: true, externalPager: false, balloon: false };
   readonly #options: QemuVmmOptions;
   readonly #live = new Map<string, QemuMicroVm>();
   #settings: Promise<LaunchSettings> | undefined;
