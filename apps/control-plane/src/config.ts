@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { EnvReader } from '@aviary/service-kit';
+import { defaultRateLimits, type RateLimitOptions } from './http/rate-limits.ts';
 
 /** What the control plane reads from its environment. */
 export interface ControlPlaneConfig {
@@ -14,6 +15,10 @@ export interface ControlPlaneConfig {
   fault: string | undefined;
   /** Hold every answer against the contract, and answer 500 where one does not fit: for development and tests. */
   checksAnswers?: boolean;
+  /** Requests per minute; undefined is without limits. */
+  rateLimits?: RateLimitOptions;
+  /** Addresses or networks of proxies, separated by commas, whose `X-Forwarded-For` is believed. */
+  trustedProxies?: string | undefined;
   /** Stop when standard input, a supervisor's pipe, ends. */
   exitWithParent?: boolean;
 }
@@ -29,6 +34,18 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     logLevel: reader.string('AVIARY_LOG_LEVEL', 'info'),
     fault: reader.optional('AVIARY_FAULT'),
     checksAnswers: reader.boolean('AVIARY_CHECK_ANSWERS') || ['development', 'test'].includes(env['NODE_ENV'] ?? ''),
+    rateLimits: readRateLimits(reader),
+    trustedProxies: reader.optional('AVIARY_TRUSTED_PROXIES'),
     exitWithParent: reader.boolean('AVIARY_EXIT_WITH_PARENT'),
+  };
+}
+
+function readRateLimits(reader: EnvReader): RateLimitOptions {
+  const read = (name: string, fallback: number) => reader.integer(name, { fallback, min: 0, max: 10_000_000 });
+  return {
+    perKey: read('AVIARY_RATE_LIMIT_KEY', defaultRateLimits.perKey),
+    perUser: read('AVIARY_RATE_LIMIT_USER', defaultRateLimits.perUser),
+    perTeam: read('AVIARY_RATE_LIMIT_TEAM', defaultRateLimits.perTeam),
+    perAddress: read('AVIARY_RATE_LIMIT_ADDRESS', defaultRateLimits.perAddress),
   };
 }

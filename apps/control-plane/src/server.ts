@@ -25,11 +25,14 @@ const newRequestId = () => `req-${uuidv7()}`;
 /** A server with our errors, limits, validation and documents, and no route of its own but `/health`. */
 export async function createServer(
   deps: ApiDeps & Pick<ServiceContext, 'database' | 'logger'>,
+  { trustedProxies }: { trustedProxies?: string | undefined } = {},
 ): Promise<FastifyInstance> {
   const app = Fastify({
     loggerInstance: deps.logger as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: maxJsonBytes,
+    // Without a proxy before it, anybody could say to be anybody.
+    ...(trustedProxies === undefined ? {} : { trustProxy: trustedProxies }),
     genReqId: newRequestId,
     requestIdHeader: false,
     // The trace puts the request's id into every line.

@@ -13,6 +13,7 @@ import { hostsModule } from './hosts/hosts-module.ts';
 import { defaultPlacement, type PlacementOptions } from './hosts/placement.ts';
 import { loadSigningKey } from './hosts/signing-key.ts';
 import { OpenCalls } from './http/open-calls.ts';
+import { RateLimits } from './http/rate-limits.ts';
 import { IdempotencyKeys } from './idempotency/idempotency-keys.ts';
 import { idempotencyModule } from './idempotency/idempotency-module.ts';
 import { releaseAllKeys } from './idempotency/key-store.ts';
@@ -59,6 +60,8 @@ export interface ControlPlaneOverrides {
   runner?: Partial<RunnerOptions>;
   reconciler?: Partial<ReconcilerOptions>;
   placement?: Partial<PlacementOptions>;
+  /** Instead of what the configuration says. */
+  rateLimits?: RateLimits;
 }
 
 export interface ControlPlane extends AsyncDisposable {
@@ -94,7 +97,7 @@ export async function startControlPlane(
   stack.use(context.hostClients);
   await bootstrap(context, config.dataDirectory);
   const loops = new AbortController();
-  const app = await createServer(context);
+  const app = await createServer(context, config);
   for (const { routes } of modules) await routes?.(app, context);
   stack.use(context.runner);
   const running = modules.flatMap((module) => module.loops?.(context) ?? []).map((loop) => loop(loops.signal));
@@ -145,6 +148,7 @@ async function createContext(
   const signingKey = await loadSigningKey(service);
   const hostClients = new HostClients({ ...service, signingKey });
   const keyUses = new KeyUses(service);
+  const rateLimits = overrides.rateLimits ?? (config.rateLimits && new RateLimits(service.clock, config.rateLimits));
   const platform: PlatformContext = {
     ...service,
     signingKey,
@@ -152,6 +156,7 @@ async function createContext(
     keyUses,
     openCalls: new OpenCalls(service),
     authenticate: createAuthenticate({ ...service, signingKey, keyUses }),
+    ...(rateLimits ? { rateLimits } : {}),
     checksAnswers: config.checksAnswers ?? false,
     idempotency: new IdempotencyKeys(service),
     waits: new OperationWaits(service),

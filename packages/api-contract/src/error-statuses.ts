@@ -4,6 +4,7 @@ import type { Route } from './route.ts';
 export function errorStatuses(route: Route): number[] {
   const statuses = new Set<number>([400, 500, ...(route.errors ?? [])]);
   if (route.access.by !== 'anyone') statuses.add(401);
+  if (!route.isUnlimited) statuses.add(429);
   // A role, a scope, an account that is no more.
   if (!['anyone', 'host'].includes(route.access.by)) statuses.add(403);
   if (route.params) statuses.add(404);

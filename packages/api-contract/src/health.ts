@@ -14,6 +14,7 @@ export const healthRoutes = {
     method: 'GET',
     path: '/health',
     summary: 'Tell whether the control plane can serve',
+    isUnlimited: true,
     replies: { 200: Health },
     errors: [503],
   },

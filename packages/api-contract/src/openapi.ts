@@ -20,6 +20,15 @@ const operationHeaders = {
   },
 };
 
+/** What every answer to a known caller carries, where requests are counted. */
+const rateLimitHeaders = Object.fromEntries(
+  Object.entries({
+    Limit: 'Requests per minute that the tightest of your limits allows.',
+    Remaining: 'Of those, how many are left now.',
+    Reset: 'Seconds until all of them are there again.',
+  }).map(([name, description]) => [`RateLimit-${name}`, { description, schema: { type: 'integer' } }]),
+);
+
 const componentPrefix = '#/components/schemas/';
 
 /** The OpenAPI 3.1 document of {@link routes} for users, or of the ones between the platform's own parts, as plain JSON data. */
@@ -162,7 +171,8 @@ function errorReplies(route: Route): Json {
 function retryHeader(status: number): Json {
   if (status !== 429 && status !== 503) return {};
   const description = 'When present, nothing was done: ask again after so many seconds.';
-  return { headers: { 'Retry-After': { description, schema: { type: 'integer' } } } };
+  const retry = { 'Retry-After': { description, schema: { type: 'integer' } } };
+  return { headers: status === 429 ? { ...retry, ...rateLimitHeaders } : retry };
 }
 
 function parameters(route: Route): Json[] {

@@ -43,6 +43,8 @@ export interface Route {
   frames?: { client: TSchema; server: TSchema };
   /** Error statuses that this route can answer beyond those that every route of its kind can. */
   errors?: readonly number[];
+  /** Nobody counts requests to it: a probe must hear how the service is. */
+  isUnlimited?: boolean;
   /** Leaves an operation, named in the header `Operation-Id`; `Prefer: wait=SECONDS` holds the answer until that has ended. */
   canWait?: boolean;
 }

@@ -17,6 +17,7 @@ import { findAnswerFault } from './answer-check.ts';
 import { type ErrorBody, errorBody, sendError } from './error-reply.ts';
 import { type Frames, frameSocket, type SocketOf } from './frame-socket.ts';
 import { callEnd, type OpenCalls, untilEnded } from './open-calls.ts';
+import { RateLimited, type RateLimits, type RateSubject, rateLimitHeaders } from './rate-limits.ts';
 
 /** Who calls, by whom the route lets in. */
 export interface Callers extends Record<RouteAccess['by'], unknown> {
@@ -82,6 +83,8 @@ export interface ApiDeps {
   authenticate: Authenticate;
   /** Default: the error shape of our own API. */
   errorBody?: ErrorBody;
+  /** Counts requests; default: nobody does. */
+  rateLimits?: RateLimits;
   /** Keeps the calls that are open, to end those whose callers are no longer let in. */
   openCalls?: OpenCalls;
   /** An answer that the contract does not allow becomes an error 500: for development and tests. */
@@ -124,7 +127,7 @@ function routeOptions(deps: ApiDeps, route: Route): Omit<RouteOptions, 'handler'
       ...(route.body && !route.bodyType ? { body: route.body } : {}),
     },
     onRequest: async (request, reply) => {
-      callers.set(request, await deps.authenticate(route, request));
+      callers.set(request, await admit(deps, { route, request, reply }));
       const close = keepOpen(deps, { route, request, end: (error) => endCall(request, reply, error) });
       if (close) reply.raw.once('close', close);
       if (route.body) checkMediaType(request, route.bodyType ?? 'application/json');
@@ -139,6 +142,40 @@ function routeOptions(deps: ApiDeps, route: Route): Omit<RouteOptions, 'handler'
       });
     },
   };
+}
+
+/** Finds out who calls, and counts the request for whoever that is. */
+async function admit(
+  { rateLimits, authenticate }: ApiDeps,
+  { route, request, reply }: { route: Route; request: FastifyRequest; reply: FastifyReply },
+): Promise<Callers[RouteAccess['by']]> {
+  if (!rateLimits || route.isUnlimited) return authenticate(route, request);
+  const { ip } = request;
+  try {
+    const isKnown = route.access.by !== 'anyone';
+    const caller = await authenticate(route, request).catch((error: unknown) => {
+      if (error instanceof AppError && error.code === 'unauthorized') rateLimits.takeRefusal(ip);
+      throw error;
+    });
+    const allowance = isKnown ? rateLimits.take(rateSubjectsOf(caller)) : rateLimits.takeAddress(ip);
+    if (allowance) reply.headers(rateLimitHeaders(allowance));
+    return caller;
+  } catch (error) {
+    if (error instanceof RateLimited) reply.headers(rateLimitHeaders(error.allowance));
+    throw error;
+  }
+}
+
+/** By what a caller's requests are counted. Host agents are parts of the platform: nobody counts theirs. */
+function rateSubjectsOf(caller: Callers[RouteAccess['by']]): RateSubject[] {
+  if (!caller || 'hostId' in caller) return [];
+  if ('userId' in caller) return [{ kind: 'user', id: caller.userId }];
+  const { teamId, via } = caller;
+  const self =
+    via.type === 'api_key'
+      ? ({ kind: 'key', id: via.keyId } as const)
+      : ({ kind: 'user', id: via.user.userId } as const);
+  return [self, { kind: 'team', id: teamId }];
 }
 
 /** Keeps the call among the open ones until the function that it returns is called; undefined when nobody could be refused it. */

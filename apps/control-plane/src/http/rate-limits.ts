@@ -1,0 +1,101 @@
+import { AppError } from '@aviary/core';
+import type { Clock } from '@aviary/service-kit';
+import { type Allowance, TokenBuckets } from './token-buckets.ts';
+
+/** Requests per minute that each of a kind may send at once and in the long run; 0 is without limit. Each replica counts by itself. */
+export interface RateLimitOptions {
+  /** Of one API key. */
+  perKey: number;
+  /** Of one person, whatever team they act for. */
+  perUser: number;
+  /** Of all keys and members of one team together. */
+  perTeam: number;
+  /** Of one address on routes that ask nobody who they are, and as many refused credentials. */
+  perAddress: number;
+}
+
+export const defaultRateLimits: RateLimitOptions = { perKey: 12_000, perUser: 6_000, perTeam: 60_000, perAddress: 120 };
+
+type Kind = 'key' | 'user' | 'team' | 'address' | 'refused';
+
+/** Who sends a request, by one of the ways in which it is counted. */
+export interface RateSubject {
+  kind: Exclude<Kind, 'address' | 'refused'>;
+  id: string;
+}
+
+/** Counts requests by who sends them. Throws `rate_limited` for one too many, and says in either case what is left. */
+export class RateLimits {
+  readonly #buckets: Partial<Record<Kind, TokenBuckets>>;
+
+  constructor(clock: Pick<Clock, 'now'>, { perKey, perUser, perTeam, perAddress }: RateLimitOptions) {
+    const rates: Record<Kind, number> = {
+      key: perKey,
+      user: perUser,
+      team: perTeam,
+      address: perAddress,
+      refused: perAddress,
+    };
+    this.#buckets = Object.fromEntries(
+      Object.entries(rates).flatMap(([kind, perMinute]) =>
+        perMinute > 0 ? [[kind, new TokenBuckets(clock, { perMinute })]] : [],
+      ),
+    );
+  }
+
+  /** Counts a request on a route that asks nobody who they are. */
+  takeAddress(ip: string): Allowance | undefined {
+    return checked(this.#buckets.address?.take(networkOf(ip)), 'from your address');
+  }
+
+  /** Counts a credential that was not good. Others of the same address, which a whole office may have, go on. */
+  takeRefusal(ip: string): void {
+    checked(this.#buckets.refused?.take(networkOf(ip)), 'with credentials that are not valid');
+  }
+
+  /** Counts a request of somebody known by each of `subjects`, and tells of the one that has the least left. */
+  take(subjects: readonly RateSubject[]): Allowance | undefined {
+    const allowances = subjects.flatMap(
+      ({ kind, id }) =>
+        checked(this.#buckets[kind]?.take(id), kind === 'team' ? 'of your team' : `with this ${kind}`) ?? [],
+    );
+    return allowances.sort((a, b) => a.remaining / a.limit - b.remaining / b.limit)[0];
+  }
+}
+
+/** The headers that say what is left (draft-ietf-httpapi-ratelimit-headers, in its form of three fields). */
+export function rateLimitHeaders({ limit, remaining, resetSec }: Allowance): Record<string, string> {
+  return {
+    'ratelimit-limit': String(limit),
+    'ratelimit-remaining': String(remaining),
+    'ratelimit-reset': String(resetSec),
+  };
+}
+
+/** One that was refused, with what its headers say. */
+export class RateLimited extends AppError {
+  readonly allowance: Allowance;
+
+  constructor(allowance: Allowance, retryAfterSec: number, whose: string) {
+    const message = `too many requests ${whose}: ask again in ${retryAfterSec} s`;
+    super('rate_limited', message, { details: { limit_per_minute: allowance.limit }, retryAfterSec });
+    this.allowance = allowance;
+  }
+}
+
+function checked(allowance: Allowance | undefined, whose: string): Allowance | undefined {
+  if (allowance && allowance.retryAfterSec !== null) throw new RateLimited(allowance, allowance.retryAfterSec, whose);
+  return allowance;
+}
+
+/** Whom an address belongs to: of IPv6 the first 64 bits, as one customer has all the others. */
+function networkOf(ip: string): string {
+  if (!ip.includes(':')) return ip;
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(ip)?.[1];
+  if (mapped !== undefined) return mapped;
+  const [head = '', tail] = ip.split('::');
+  const first = head === '' ? [] : head.split(':');
+  const last = tail ? tail.split(':') : [];
+  const zeros = Array.from({ length: Math.max(0, 8 - first.length - last.length) }, () => '0');
+  return [...first, ...(tail === undefined ? [] : zeros), ...last].slice(0, 4).join(':');
+}
