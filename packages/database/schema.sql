@@ -333,9 +333,11 @@ CREATE TABLE teams (
   slug text NOT NULL,
   created_at timestamp with time zone NOT NULL DEFAULT now(),
   deleted_at timestamp with time zone,
+  cleared_at timestamp with time zone,
   CONSTRAINT teams_pkey PRIMARY KEY (id),
   CONSTRAINT teams_slug_key UNIQUE (slug)
 );
+CREATE INDEX teams_uncleared ON public.teams USING btree (deleted_at) WHERE ((deleted_at IS NOT NULL) AND (cleared_at IS NULL));
 
 CREATE TABLE templates (
   team_id uuid NOT NULL,

@@ -11,12 +11,14 @@ import type { RegisteredOperation } from './operations/operation-registry.ts';
 import type { OperationRunner } from './operations/operation-runner.ts';
 import type { OperationWaits } from './operations/operation-waits.ts';
 import type { Reconciler } from './reconciliation/reconciler.ts';
+import type { TeamDeletion, TeamResource } from './teams/team-deletion.ts';
 
 /** What handlers of operations are made of. */
 export interface PlatformContext extends ServiceContext, ApiDeps {
   signingKey: SigningKey;
   hostClients: HostClients;
   keyUses: KeyUses;
+  teamDeletion: TeamDeletion;
   openCalls: OpenCalls;
   placement: PlacementOptions;
   idempotency: IdempotencyKeys;
@@ -44,4 +46,6 @@ export interface Module {
   /** The kinds of operations that the module's commands leave behind; made before the runner, which carries them out. */
   operations?(context: PlatformContext): readonly RegisteredOperation[];
   loops?(context: ControlPlaneContext): readonly Loop[];
+  /** What teams own in the module's tables. A table with a `team_id` that no module answers for fails the tests. */
+  teamResources?(context: ControlPlaneContext): readonly TeamResource[];
 }

@@ -28,6 +28,8 @@ import { sandboxesModule } from './sandboxes/sandboxes-module.ts';
 import { createServer } from './server.ts';
 import { snapshotsModule } from './snapshots/snapshots-module.ts';
 import { bootstrap } from './teams/bootstrap.ts';
+import { defaultTeamDeletionOptions, TeamDeletion, type TeamDeletionOptions } from './teams/team-deletion.ts';
+import { teamsModule } from './teams/teams-module.ts';
 
 export { insertApiKey } from './api-keys/api-key-store.ts';
 export { type ControlPlaneConfig, loadConfig } from './config.ts';
@@ -45,6 +47,7 @@ const coreModules: readonly Module[] = [
   idempotencyModule,
   sandboxesModule,
   snapshotsModule,
+  teamsModule,
   apiKeysModule,
   hostsModule,
   reconciliationModule,
@@ -62,6 +65,7 @@ export interface ControlPlaneOverrides {
   placement?: Partial<PlacementOptions>;
   /** Instead of what the configuration says. */
   rateLimits?: RateLimits;
+  teamDeletion?: Partial<TeamDeletionOptions>;
 }
 
 export interface ControlPlane extends AsyncDisposable {
@@ -94,6 +98,7 @@ export async function startControlPlane(
     await releaseAllKeys(database.db);
   }
   const context = await createContext(modules, { database, logger, config }, overrides);
+  context.teamDeletion.use(modules.flatMap((module) => module.teamResources?.(context) ?? []));
   stack.use(context.hostClients);
   await bootstrap(context, config.dataDirectory);
   const loops = new AbortController();
@@ -154,6 +159,7 @@ async function createContext(
     signingKey,
     hostClients,
     keyUses,
+    teamDeletion: new TeamDeletion(service, { ...defaultTeamDeletionOptions, ...overrides.teamDeletion }),
     openCalls: new OpenCalls(service),
     authenticate: createAuthenticate({ ...service, signingKey, keyUses }),
     ...(rateLimits ? { rateLimits } : {}),

@@ -36,6 +36,12 @@ export const sampleBodies: { [N in NamesWithBody]: (things: NamedThings) => Body
   updateGeneration: () => ({ pinned: true }),
   rewindSandbox: () => ({ generation: 'x' }),
   createSnapshot: ({ ids }) => ({ sandbox_id: ids.sandbox ?? '', name: `made-${newId('template')}` }),
+  createTeam: () => ({ name: 'of a sample' }),
+  renameTeam: () => ({ name: 'renamed' }),
+  addMember: () => ({ email: `${newId('user')}@example.com` }),
+  updateMember: () => ({ role: 'admin' }),
+  transferTeam: ({ ids }) => ({ user_id: ids.user ?? '' }),
+  acceptInvitation: () => ({ token: 'avyi_x' }),
   createApiKey: () => ({ name: 'of a sample' }),
   registerHost: () => ({
     token: 'x',

@@ -86,3 +86,22 @@ export const listOf = (members: readonly string[], options: { description: strin
 };
 
 export const limit = Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50 }));
+
+/** The beginning of an e-mail address, long enough not to be a list of everybody. */
+export const emailPrefix = Type.String({
+  maxLength: 254,
+  pattern: ruled(
+    '^[^@\\s]{3,64}@[^@\\s]*$',
+    (field) => `${field} must be the beginning of an address: at least three characters and the "@"`,
+  ),
+});
+
+/** What teams are called: something to see, and nothing that cannot be seen. */
+export const teamName = Type.String({
+  minLength: 1,
+  maxLength: 128,
+  pattern: ruled(
+    '^[^\\u0000-\\u001f\\u007f]*[^\\s\\u0000-\\u001f\\u007f][^\\u0000-\\u001f\\u007f]*$',
+    (field) => `${field} must hold something that can be seen, and no control characters`,
+  ),
+});

@@ -16,3 +16,4 @@ export type { Route, RouteTable, RouteTag } from './route.ts';
 export { type RouteName, routes } from './routes.ts';
 export * from './sandboxes.ts';
 export * from './snapshots.ts';
+export * from './teams.ts';

@@ -10,6 +10,7 @@ import { operationRoutes } from './operations.ts';
 import type { RouteTable } from './route.ts';
 import { sandboxRoutes } from './sandboxes.ts';
 import { snapshotRoutes } from './snapshots.ts';
+import { teamRoutes } from './teams.ts';
 
 /** Every route of the public API: the server registers from it, and the OpenAPI document is made from it. */
 export const routes = {
@@ -21,6 +22,7 @@ export const routes = {
   ...generationRoutes,
   ...snapshotRoutes,
   ...operationRoutes,
+  ...teamRoutes,
   ...apiKeyRoutes,
   ...hostRoutes,
   ...hostEventRoutes,

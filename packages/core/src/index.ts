@@ -1,5 +1,6 @@
 export * from './access.ts';
 export * from './audit.ts';
+export * from './email.ts';
 export * from './errors.ts';
 export * from './ids.ts';
 export * from './limits.ts';

@@ -30,6 +30,7 @@ export interface TeamTable {
   slug: string;
   created_at: Timestamp;
   deleted_at: NullableTimestamp;
+  cleared_at: NullableTimestamp;
 }
 
 export interface ApiKeyTable {

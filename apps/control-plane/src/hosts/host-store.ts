@@ -135,3 +135,8 @@ export async function markSilentHosts(db: Db, since: Date): Promise<HostId[]> {
     .execute();
   return rows.map((row) => row.id);
 }
+
+/** Gives the hosts that a team brought no more sandboxes. */
+export async function drainHostsOf(db: Db, teamId: TeamId): Promise<void> {
+  await db.updateTable('hosts').set({ status: 'draining' }).where('team_id', '=', teamId).execute();
+}

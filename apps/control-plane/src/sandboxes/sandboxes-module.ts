@@ -12,6 +12,7 @@ import { pauseHandler } from './run-pause.ts';
 import { resumeHandler } from './run-resume.ts';
 import { sandboxOperations } from './sandbox-operations.ts';
 import { registerSandboxRoutes } from './sandbox-routes.ts';
+import { clearTeamSandboxes } from './team-sandboxes.ts';
 
 /** Sandboxes: their life, their saved states, and what runs in them. */
 export const sandboxesModule: Module = {
@@ -24,6 +25,10 @@ export const sandboxesModule: Module = {
     registerExecStreamRoute(app, context);
     registerFileRoutes(app, context);
   },
+  // A stopped sandbox stays for what is told of it; operations go by their age.
+  teamResources: (context) => [
+    { tables: ['sandboxes', 'operations'], clear: (teamId) => clearTeamSandboxes(context, teamId) },
+  ],
   operations: (context) =>
     registerOperations(sandboxOperations, {
       create: createHandler(context),

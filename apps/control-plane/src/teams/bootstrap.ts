@@ -6,7 +6,7 @@ import { findApiKey, insertApiKey } from '../api-keys/api-key-store.ts';
 import type { Db, ServiceContext } from '../context.ts';
 import { findPlatformHost } from '../hosts/host-store.ts';
 import { createHostToken } from '../hosts/register-host.ts';
-import { ensureTeam } from './team-store.ts';
+import { ensureTeam, findTeam } from './team-store.ts';
 
 /**
  * What one machine needs to begin: a team, its API key in `bootstrap/api-key`, and while no host has registered a
@@ -24,7 +24,8 @@ export async function bootstrap(
   const keyFile = path.join(directory, 'api-key');
   const known = await readFile(keyFile, 'utf8').catch(() => '');
   const present = await findApiKey(db, known.trim(), new Date(context.clock.now()));
-  if (!present || present.refusal) {
+  // A team that was deleted needs no key.
+  if ((!present || present.refusal) && (await findTeam(db, teamId))) {
     const { key } = await insertApiKey(db, { teamId, name: 'bootstrap' });
     await writeDurableFile(keyFile, `${key}\n`);
   }

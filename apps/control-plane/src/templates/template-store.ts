@@ -43,6 +43,17 @@ export function listTemplates(
   return query.orderBy('name').orderBy('id').limit(limit).execute();
 }
 
+/** A team's own templates in any state, also those without a name of their own. */
+export function listOwnTemplates(db: Db, { teamId, limit }: { teamId: TeamId; limit: number }): Promise<TemplateRow[]> {
+  return db
+    .selectFrom('templates')
+    .select(templateColumns)
+    .where('team_id', '=', teamId)
+    .orderBy('id')
+    .limit(limit)
+    .execute();
+}
+
 export function findOwnTemplate(db: Db, teamId: TeamId, name: string): Promise<TemplateRow | undefined> {
   return db
     .selectFrom('templates')

@@ -1,0 +1,114 @@
+import { type Email, type InvitationId, newId, type TeamId, type TeamRole, type UserId } from '@aviary/core';
+import type { Db } from '../context.ts';
+import { newSecret, sha256Hex } from '../secrets.ts';
+
+export interface InvitationRow {
+  id: InvitationId;
+  email: string;
+  role: Exclude<TeamRole, 'owner'>;
+  inviter_email: string | null;
+  created_at: Date;
+  expires_at: Date;
+}
+
+const invitationsOf = (db: Db, teamId: TeamId) =>
+  db
+    .selectFrom('team_invitations')
+    .leftJoin('users', 'users.id', 'team_invitations.invited_by')
+    .select([
+      'team_invitations.id',
+      'team_invitations.email',
+      'team_invitations.role',
+      'users.email as inviter_email',
+      'team_invitations.created_at',
+      'team_invitations.expires_at',
+    ])
+    .where('team_id', '=', teamId);
+
+/** Makes an invitation and returns its token: the only time that it can be read. There must be no open one to the address. */
+export async function insertInvitation(
+  db: Db,
+  invitation: {
+    teamId: TeamId;
+    email: Email;
+    role: InvitationRow['role'];
+    invitedBy: UserId;
+    now: Date;
+    expiresAt: Date;
+  },
+): Promise<{ row: InvitationRow; token: string }> {
+  const token = newSecret('avyi_');
+  const id = newId('invitation');
+  await db
+    .insertInto('team_invitations')
+    .values({
+      id,
+      team_id: invitation.teamId,
+      email: invitation.email.address,
+      email_key: invitation.email.key,
+      role: invitation.role,
+      token_hash: sha256Hex(token),
+      invited_by: invitation.invitedBy,
+      created_at: invitation.now,
+      expires_at: invitation.expiresAt,
+    })
+    .execute();
+  const row = await invitationsOf(db, invitation.teamId)
+    .where('team_invitations.id', '=', id)
+    .executeTakeFirstOrThrow();
+  return { row, token };
+}
+
+/** Open invitations that have not expired, by id. `after` is the last id of the page before. */
+export function listInvitations(
+  db: Db,
+  { teamId, now, limit, after }: { teamId: TeamId; now: Date; limit: number; after?: InvitationId },
+): Promise<InvitationRow[]> {
+  let query = invitationsOf(db, teamId)
+    .where('accepted_at', 'is', null)
+    .where('revoked_at', 'is', null)
+    .where('expires_at', '>', now);
+  if (after !== undefined) query = query.where('team_invitations.id', '>', after);
+  return query.orderBy('team_invitations.id').limit(limit).execute();
+}
+
+/** Revokes open invitations of a team: one, those to one address, or all. Resolves with their ids. */
+export async function revokeInvitations(
+  db: Db,
+  { teamId, id, emailKey, now }: { teamId: TeamId; id?: InvitationId; emailKey?: string; now: Date },
+): Promise<InvitationId[]> {
+  let query = db
+    .updateTable('team_invitations')
+    .set({ revoked_at: now })
+    .where('team_id', '=', teamId)
+    .where('accepted_at', 'is', null)
+    .where('revoked_at', 'is', null);
+  if (id !== undefined) query = query.where('id', '=', id);
+  if (emailKey !== undefined) query = query.where('email_key', '=', emailKey);
+  return (await query.returning('id').execute()).map((row) => row.id);
+}
+
+/** The open invitation with that token. */
+export function findInvitation(db: Db, token: string, now: Date) {
+  return db
+    .selectFrom('team_invitations')
+    .select(['id', 'team_id', 'email_key', 'role'])
+    .where('token_hash', '=', sha256Hex(token))
+    .where('accepted_at', 'is', null)
+    .where('revoked_at', 'is', null)
+    .where('expires_at', '>', now)
+    .executeTakeFirst();
+}
+
+/** Uses an invitation up. False when somebody else was there before, or it was revoked. */
+export async function markAccepted(db: Db, id: InvitationId, now: Date): Promise<boolean> {
+  const row = await db
+    .updateTable('team_invitations')
+    .set({ accepted_at: now })
+    .where('id', '=', id)
+    .where('accepted_at', 'is', null)
+    .where('revoked_at', 'is', null)
+    .returning('id')
+    .executeTakeFirst();
+  return row !== undefined;
+}

@@ -1,0 +1,90 @@
+import type { AddedMember } from '@aviary/api-contract';
+import { AppError, parseEmail, type TeamId, type TeamRole } from '@aviary/core';
+import type { UnitOfWork } from '@aviary/database';
+import { recordAudit } from '../audit/audit-store.ts';
+import type { Db } from '../context.ts';
+import type { TeamCaller, UserCaller } from '../http/register-routes.ts';
+import { findInvitation, insertInvitation, markAccepted, revokeInvitations } from './invitation-store.ts';
+import { findMember, findVerifiedUser, isMemberByEmail } from './member-store.ts';
+import { holdTeam, joinTeam } from './membership.ts';
+import { lockTeam, type TeamRow } from './team-store.ts';
+import { viewInvitation, viewMember } from './team-view.ts';
+
+const invitationMs = 7 * 24 * 3600 * 1000;
+
+/** An invitation that is on its way. */
+export interface InvitationMail {
+  to: string;
+  teamName: string;
+  inviter: string;
+  token: string;
+}
+
+/** Takes an invitation to its address. Undefined where the platform sends no mail: who invites gets the token then. */
+export type SendInvitation = ((mail: InvitationMail) => void) | undefined;
+
+/**
+ * Puts somebody into the team whose address is known to be theirs; anybody else is invited. An account whose address nobody has
+ * verified is nobody's proof: it may be made by another person.
+ */
+export async function addMember(
+  { db, afterCommit }: UnitOfWork,
+  caller: TeamCaller,
+  {
+    email: text,
+    role,
+    now,
+    send,
+  }: { email: string; role: Exclude<TeamRole, 'owner'>; now: Date; send: SendInvitation },
+): Promise<AddedMember> {
+  const email = parseEmail(text);
+  const { team, userId: invitedBy } = await holdTeam(db, caller, 'admin');
+  const { teamId, actor } = caller;
+  if (await isMemberByEmail(db, teamId, email.key)) {
+    throw new AppError('already_exists', `${email.address} is in the team already`, { details: { field: 'email' } });
+  }
+  for (const id of await revokeInvitations(db, { teamId, emailKey: email.key, now })) {
+    await recordAudit(db, { teamId, actor, action: 'invitation.revoke', resourceId: id });
+  }
+  const user = await findVerifiedUser(db, email.key);
+  if (user) {
+    const member = await joinTeam(db, { teamId, userId: user.id, role });
+    const metadata = { email: user.email, role };
+    await recordAudit(db, { teamId, actor, action: 'member.add', resourceId: user.id, metadata });
+    return { member: viewMember(member), invitation: null, token: null };
+  }
+  const expiresAt = new Date(now.getTime() + invitationMs);
+  const { row, token } = await insertInvitation(db, { teamId, email, role, invitedBy, now, expiresAt });
+  const metadata = { email: email.address, role };
+  await recordAudit(db, { teamId, actor, action: 'invitation.create', resourceId: row.id, metadata });
+  if (send) afterCommit(() => send({ to: email.address, teamName: team.name, inviter: actor.name, token }));
+  return { member: null, invitation: viewInvitation(row), token: send ? null : token };
+}
+
+/** Makes the caller a member of the team that invited their address. The token is good once. */
+export async function acceptInvitation(
+  { db }: UnitOfWork,
+  { userId, email, actor }: UserCaller,
+  { token, now }: { token: string; now: Date },
+): Promise<{ team: TeamRow; role: TeamRole }> {
+  const invitation = await findInvitation(db, token, now);
+  const team = invitation && (await lockTeam(db, invitation.team_id));
+  if (!invitation || !team) throw noSuchInvitation();
+  if (invitation.email_key !== parseEmail(email).key) {
+    throw new AppError('forbidden', 'this invitation is for another address than the one of your account');
+  }
+  if (await isMember(db, team.id, userId)) throw new AppError('already_exists', 'you are in the team already');
+  if (!(await markAccepted(db, invitation.id, now))) throw noSuchInvitation();
+  const { role } = await joinTeam(db, { teamId: team.id, userId, role: invitation.role });
+  const metadata = { email, role };
+  await recordAudit(db, { teamId: team.id, actor, action: 'invitation.accept', resourceId: invitation.id, metadata });
+  return { team, role };
+}
+
+async function isMember(db: Db, teamId: TeamId, userId: UserCaller['userId']): Promise<boolean> {
+  return (await findMember(db, teamId, userId)) !== undefined;
+}
+
+function noSuchInvitation(): AppError {
+  return new AppError('not_found', 'there is no such invitation; it may have been used, revoked, or have expired');
+}

@@ -1,0 +1,22 @@
+import type { Module } from '../module.ts';
+import { revokeInvitations } from './invitation-store.ts';
+import { deleteMembers } from './member-store.ts';
+import { registerTeamRoutes } from './team-routes.ts';
+
+/** Teams, their members and invitations, and the end of a team. */
+export const teamsModule: Module = {
+  name: 'teams',
+  routes: registerTeamRoutes,
+  loops: ({ teamDeletion }) => [(signal) => teamDeletion.run(signal)],
+  teamResources: () => [
+    {
+      tables: ['team_members', 'team_invitations'],
+      deactivate: async ({ db }, { teamId, now }) => {
+        await revokeInvitations(db, { teamId, now });
+        await deleteMembers(db, teamId);
+      },
+    },
+    // What happened stays, under the id of a team that is never given again; a session finds another team; a quota limits nothing.
+    { tables: ['audit_logs', 'outbox_events', 'sessions', 'team_quotas'] },
+  ],
+};
