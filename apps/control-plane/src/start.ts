@@ -22,6 +22,7 @@ import { defaultRunnerOptions, OperationRunner, type RunnerOptions } from './ope
 import { releaseLeases } from './operations/operation-store.ts';
 import { OperationWaits } from './operations/operation-waits.ts';
 import { operationsModule } from './operations/operations-module.ts';
+import { quotasModule } from './quotas/quotas-module.ts';
 import { defaultReconcilerOptions, Reconciler, type ReconcilerOptions } from './reconciliation/reconciler.ts';
 import { reconciliationModule } from './reconciliation/reconciliation-module.ts';
 import { sandboxesModule } from './sandboxes/sandboxes-module.ts';
@@ -49,6 +50,7 @@ const coreModules: readonly Module[] = [
   snapshotsModule,
   teamsModule,
   apiKeysModule,
+  quotasModule,
   hostsModule,
   reconciliationModule,
 ];

@@ -42,6 +42,7 @@ export const sampleBodies: { [N in NamesWithBody]: (things: NamedThings) => Body
   updateMember: () => ({ role: 'admin' }),
   transferTeam: ({ ids }) => ({ user_id: ids.user ?? '' }),
   acceptInvitation: () => ({ token: 'avyi_x' }),
+  setQuota: () => ({ sandboxes: 5, vcpus: null, memory_mb: null, disk_size_mb: null, templates: null }),
   createApiKey: () => ({ name: 'of a sample' }),
   registerHost: () => ({
     token: 'x',

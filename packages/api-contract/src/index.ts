@@ -12,6 +12,7 @@ export * from './host-events.ts';
 export * from './hosts.ts';
 export { apiVersion, buildOpenapi } from './openapi.ts';
 export * from './operations.ts';
+export * from './quotas.ts';
 export type { Route, RouteTable, RouteTag } from './route.ts';
 export { type RouteName, routes } from './routes.ts';
 export * from './sandboxes.ts';

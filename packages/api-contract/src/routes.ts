@@ -7,6 +7,7 @@ import { healthRoutes } from './health.ts';
 import { hostEventRoutes } from './host-events.ts';
 import { hostRoutes } from './hosts.ts';
 import { operationRoutes } from './operations.ts';
+import { quotaRoutes } from './quotas.ts';
 import type { RouteTable } from './route.ts';
 import { sandboxRoutes } from './sandboxes.ts';
 import { snapshotRoutes } from './snapshots.ts';
@@ -24,6 +25,7 @@ export const routes = {
   ...operationRoutes,
   ...teamRoutes,
   ...apiKeyRoutes,
+  ...quotaRoutes,
   ...hostRoutes,
   ...hostEventRoutes,
   ...healthRoutes,

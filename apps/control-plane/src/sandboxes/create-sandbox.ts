@@ -5,6 +5,7 @@ import type { ServiceContext } from '../context.ts';
 import { type PlacementOptions, placeSandboxes, type SandboxSize } from '../hosts/placement.ts';
 import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from '../operations/accept-command.ts';
 import { PhaseLog } from '../operations/phase-log.ts';
+import { reserveQuota } from '../quotas/reserve-quota.ts';
 import { resolveTemplate, type TemplateRow } from '../templates/template-store.ts';
 import { checkEntryBytes } from './entry-bytes.ts';
 import { sandboxOperations } from './sandbox-operations.ts';
@@ -24,6 +25,12 @@ export function createSandbox(
     const { teamId, actor } = context;
     const template = await resolveTemplate(db, teamId, request.template ?? 'minimal');
     const size = chooseSize(template, request);
+    await reserveQuota(db, teamId, {
+      sandboxes: 1,
+      vcpus: size.vcpus,
+      memory_mib: size.memoryMib,
+      disk_mib: size.diskMib,
+    });
     const phases = new PhaseLog(deps.clock);
     const hostId = await phases.time('placed', () =>
       placeSandboxes(db, { teamId, size, onlyHost: template.host_id }, deps.placement),

@@ -5,6 +5,7 @@ import type { ServiceContext } from '../context.ts';
 import { type PlacementOptions, placeSandboxes } from '../hosts/placement.ts';
 import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from '../operations/accept-command.ts';
 import { PhaseLog } from '../operations/phase-log.ts';
+import { reserveQuota } from '../quotas/reserve-quota.ts';
 import { sandboxOperations } from './sandbox-operations.ts';
 import { getSandbox, insertSandboxes, stateConflict } from './sandbox-store.ts';
 import { viewSandbox } from './sandbox-view.ts';
@@ -22,6 +23,12 @@ export function forkSandbox(
     const source = await getSandbox(db, teamId, sandboxId);
     if (!canSandbox('fork', source.status)) throw stateConflict(source, 'fork');
     const size = { vcpus: source.vcpus, memoryMib: source.memory_mib, diskMib: source.disk_mib };
+    await reserveQuota(db, teamId, {
+      sandboxes: count,
+      vcpus: size.vcpus * count,
+      memory_mib: size.memoryMib * count,
+      disk_mib: size.diskMib * count,
+    });
     const phases = new PhaseLog(deps.clock);
     await phases.time('placed', () =>
       placeSandboxes(db, { teamId, size, count, onlyHost: source.host_id }, deps.placement),

@@ -3,6 +3,7 @@ import { type GenerationId, type SandboxId, sandboxStatusTraits } from '@aviary/
 import type { Db } from '../context.ts';
 import { type PlacementOptions, placeSandboxes } from '../hosts/placement.ts';
 import type { Accepted, CommandContext, CommandDeps } from '../operations/accept-command.ts';
+import { reserveQuota } from '../quotas/reserve-quota.ts';
 import { acceptSandboxCommand } from './accept-sandbox-command.ts';
 import type { SandboxRow } from './sandbox-store.ts';
 
@@ -42,5 +43,6 @@ async function reserve({ placement }: Deps, db: Db, row: SandboxRow): Promise<vo
   if (sandboxStatusTraits[row.status].reservesCompute) return;
   // Its disk is counted already.
   const size = { vcpus: row.vcpus, memoryMib: row.memory_mib, diskMib: 0 };
+  await reserveQuota(db, row.team_id, { vcpus: row.vcpus, memory_mib: row.memory_mib });
   await placeSandboxes(db, { teamId: row.team_id, size, onlyHost: row.host_id }, placement);
 }

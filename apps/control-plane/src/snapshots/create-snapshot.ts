@@ -2,6 +2,7 @@ import type { CreateSnapshot, Snapshot } from '@aviary/api-contract';
 import { AppError, canSandbox, newId, parseId } from '@aviary/core';
 import { recordAudit } from '../audit/audit-store.ts';
 import { type Accepted, acceptCommand, type CommandContext, type CommandDeps } from '../operations/accept-command.ts';
+import { reserveQuota } from '../quotas/reserve-quota.ts';
 import { getSandbox, stateConflict } from '../sandboxes/sandbox-store.ts';
 import { findOwnTemplate, insertTemplate } from '../templates/template-store.ts';
 import { snapshotOperations } from './snapshot-operations.ts';
@@ -25,6 +26,8 @@ export function createSnapshot(
         details: { field: 'name' },
       });
     }
+    // One that replaces another takes its place.
+    if (!taken) await reserveQuota(db, teamId, { templates: 1 });
     const id = newId('template');
     const row = await insertTemplate(db, {
       id,

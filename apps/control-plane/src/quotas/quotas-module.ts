@@ -1,0 +1,5 @@
+import type { Module } from '../module.ts';
+import { registerQuotaRoutes } from './quota-routes.ts';
+
+/** What teams may have at once. */
+export const quotasModule: Module = { name: 'quotas', routes: registerQuotaRoutes };
