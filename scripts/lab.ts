@@ -9,9 +9,9 @@ const timeoutMs = Number(process.env['LAB_TIMEOUT_SEC'] ?? 1_800) * 1_000;
 /** Runs `.lab.test.ts` files, all or those named, with this process's arguments for Vitest. */
 async function main(): Promise<number> {
   if (!isRoot()) return await rerunAsRoot('the lab');
-  const reason = whyNoLab();
-  if (reason !== undefined) throw new Error(reason);
   await prepareMachine();
+  const reason = await whyNoLab(signal);
+  if (reason !== undefined) throw new Error(reason);
   return await runLab({
     ...{ root, imagesFrom: dataDir, vitestArguments: process.argv.slice(2), timeoutMs, signal },
     note: (text) => output.note(text),

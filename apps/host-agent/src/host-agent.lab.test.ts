@@ -33,8 +33,8 @@ async function clockErrorSec(id: SandboxId): Promise<number> {
   return Math.max(before - guest, guest - after, 0) / 1_000;
 }
 
-describe('a sandbox under KVM', () => {
-  it('is created with KVM, which the agent tried first', async () => {
+describe('a sandbox with KVM', () => {
+  it('is created, and its guest has KVM’s clock; the agent tried it first', async () => {
     expect(JSON.parse(await readFile(inHost('accelerator.json'), 'utf8'))).toMatchObject({ note: null });
     sandboxId = await drive.create();
     const info = await drive.info(sandboxId);
@@ -80,8 +80,10 @@ describe('a sandbox under KVM', () => {
     await drive.resume(sandboxId, { generationId: first?.generationId ?? '' });
     expect(await drive.sh(sandboxId, 'cat /root/mark /dev/shm/mark')).toBe('on disk\nin memory');
   });
+});
 
-  it('is found again by the next agent', async () => {
+describe('the next agent', () => {
+  it('finds the sandbox again', async () => {
     const pid = await drive.vmmPid(sandboxId);
     await agent.stop('SIGKILL');
     await agent.start();
@@ -89,7 +91,7 @@ describe('a sandbox under KVM', () => {
     expect(await drive.sh(sandboxId, 'cat /dev/shm/mark')).toBe('in memory');
   });
 
-  it('starts from its disk where the processor is another one, and says so', async () => {
+  it('starts it from its disk where the processor is another one, and says so', async () => {
     const saved = await drive.pause(sandboxId);
     await agent.stop('SIGTERM');
     // As on a host that was given a fixed model: what `host` was is not what it offers.

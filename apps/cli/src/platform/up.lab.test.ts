@@ -41,7 +41,7 @@ afterAll(async () => {
   await rm(dataDir, { recursive: true, force: true });
 });
 
-test('doctor finds KVM before anything was started, and nothing to fix', async () => {
+test('doctor is content with KVM before anything was started', async () => {
   const { stdout, exitCode } = await aviary('doctor', '--json');
   const { checks } = JSON.parse(stdout) as { checks: { name: string; status: string; detail: string }[] };
   expect(checks.filter(({ status }) => status === 'fail')).toEqual([]);
@@ -50,7 +50,7 @@ test('doctor finds KVM before anything was started, and nothing to fix', async (
   expect(exitCode).toBe(0);
 });
 
-test('a user with sudo starts the platform, runs code under KVM, and doctor says that KVM was tried', async () => {
+test('a user with sudo starts the platform, runs code under it, and doctor says that it was tried', async () => {
   const child = spawn('sudo', asUser(...settings, process.execPath, cli, 'up'), { stdio: ['ignore', 'pipe', 'pipe'] });
   up = child;
   for (const stream of [child.stdout, child.stderr])

@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { FileLock } from '@aviary/linux/file-lock';
+import { runProgram } from '@aviary/service-kit';
 import { prepareDrives } from './drives.ts';
 import { type LabRun, runMachine } from './machine.ts';
 import { labMachine } from './recipe.ts';
@@ -25,13 +26,25 @@ export interface LabOptions {
 const neededMemoryMib = labMachine.memoryMib + 2_048;
 
 /** Why this machine cannot run the lab; undefined when it can. */
-export function whyNoLab(): string | undefined {
+export async function whyNoLab(signal: AbortSignal): Promise<string | undefined> {
   if (process.getuid?.() !== 0) return 'the lab needs root to make its file systems';
   if (process.arch !== 'x64') return 'the lab emulates an x86-64 processor with virtualization, on x86-64 only';
   const memoryMib = Math.floor(os.totalmem() / 1024 ** 2);
   if (memoryMib < neededMemoryMib)
     return `the lab needs ${neededMemoryMib} MiB of memory; this machine has ${memoryMib}`;
+  if (!(await emulatesVirtualization(signal)))
+    return 'the QEMU of this machine emulates no processor with virtualization';
   return undefined;
+}
+
+/** Makes a machine with the feature that /dev/kvm inside needs, and asks it to end. */
+async function emulatesVirtualization(signal: AbortSignal): Promise<boolean> {
+  const machine = ['-M', 'q35', '-accel', 'tcg', '-cpu', 'qemu64,+svm,+npt,enforce', '-S', '-nodefaults', '-nographic'];
+  const input = '{ "execute": "qmp_capabilities" } { "execute": "quit" }';
+  return await runProgram('qemu-system-x86_64', [...machine, '-qmp', 'stdio'], { input, signal }).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Time that the lab needs after its tests to hand over their results and end. */

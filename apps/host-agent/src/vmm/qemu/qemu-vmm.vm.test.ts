@@ -69,7 +69,7 @@ async function makeHarness(images: { kernelPath: string; initramfsPath: string }
   await chmod(toolboxPath, 0o644);
   await chmod(initramfsPath, 0o644);
   const workDirectory = path.join(directory, 'vmm-root');
-  const probe = { ...images, cachePath: path.join(directory, 'probe.json'), uid, timeoutMs: patienceMs(5_000) };
+  const probe = { ...images, cachePath: path.join(directory, 'probe.json'), uid, timeoutMs: patienceMs(10_000) };
 
   const disks = new Qcow2DiskStore({ dataDir: directory });
   const diskDirectory = path.join(directory, 'disks');
