@@ -5,8 +5,9 @@ import net from 'node:net';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { errorText } from '@aviary/core';
-import { execBuffered, GuestClient, type NetworkSlot, readTscKhz, sha256Hex } from '@aviary/host-agent/testing';
+import { execBuffered, GuestClient, type NetworkSlot, sha256Hex } from '@aviary/host-agent/testing';
 import type { ImageSet } from '@aviary/images';
+import { readTscKhz } from '@aviary/linux/tsc';
 import { runProgram, systemClock, waitFor } from '@aviary/service-kit';
 
 /**

@@ -6,5 +6,4 @@ export type { NetworkSlot } from '../network/network-slot.ts';
 export type { PrebuiltSlotPool } from '../network/prebuilt-slot-pool.ts';
 export { createSlotPool } from '../network/slot-pool.ts';
 export { findMappings } from '../vmm/process/dirty-pages.ts';
-export { readTscKhz } from '../vmm/qemu/qemu-vmm.ts';
 export { linkImages, testImages } from './test-images.ts';

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError } from '@aviary/core';
+import { readTscKhz } from '@aviary/linux/tsc';
 import type { LabDrives } from './drives.ts';
 import { labMachine } from './recipe.ts';
 
@@ -40,7 +41,11 @@ export async function runMachine(options: MachineOptions): Promise<LabRun> {
   const resetsFile = path.join(runDirectory, 'resets.log');
   const vmm = spawn(
     'setpriv',
-    [...bindAndYield, 'qemu-system-x86_64', ...machineArguments(options, { consoleFile, resultsFile, resetsFile })],
+    [
+      ...bindAndYield,
+      'qemu-system-x86_64',
+      ...machineArguments(options, { consoleFile, resultsFile, resetsFile, tscKhz: await readTscKhz() }),
+    ],
     // QEMU keeps the changes to its drives in files that have no name, in this directory. An input that has ended would close the output too.
     { stdio: ['pipe', 'pipe', 'pipe'], env: { PATH: '/usr/bin:/bin', TMPDIR: runDirectory } },
   );
@@ -64,12 +69,22 @@ export async function runMachine(options: MachineOptions): Promise<LabRun> {
   };
 }
 
+interface MachineFiles {
+  consoleFile: string;
+  resultsFile: string;
+  resetsFile: string;
+  /** Rate of the time-stamp counter, which QEMU passes through. */
+  tscKhz: number | undefined;
+}
+
 function machineArguments(
   { kernel, initramfs, drives }: MachineOptions,
-  { consoleFile, resultsFile, resetsFile }: { consoleFile: string; resultsFile: string; resetsFile: string },
+  { consoleFile, resultsFile, resetsFile, tscKhz }: MachineFiles,
 ): string[] {
   const { cpu, vcpus, memoryMib, translationCacheMib } = labMachine;
-  const parameters = 'console=ttyS0 reboot=t panic=-1 loglevel=6 mitigations=off tsc=reliable random.trust_cpu=on';
+  // On a busy machine the emulated timers are too uneven to measure the time-stamp counter against: a kernel that fails at it, waits for ever.
+  const tsc = tscKhz === undefined ? '' : ` tsc_early_khz=${tscKhz}`;
+  const parameters = `console=ttyS0 reboot=t panic=-1 loglevel=6 mitigations=off tsc=reliable random.trust_cpu=on${tsc}`;
   const drive = (file: string, format: string) => [
     '-drive',
     `file=${file},format=raw,if=virtio,${format === 'squashfs' ? 'readonly=on' : 'snapshot=on,cache=unsafe,discard=unmap'}`,

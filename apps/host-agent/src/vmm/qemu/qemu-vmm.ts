@@ -1,6 +1,7 @@
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError } from '@aviary/core';
+import { readTscKhz } from '@aviary/linux/tsc';
 import { FaultPoints, waitFor } from '@aviary/service-kit';
 import { Cgroup, listCgroups, readCgroupLayout } from '../process/cgroup.ts';
 import { isRunning, killProcess, listProcesses, readProcessStat } from '../process/process-table.ts';
@@ -198,12 +199,4 @@ async function endProcess(identity: { pid: number; startTicks: string }): Promis
   await killProcess(identity);
   const what = `the end of process ${identity.pid}`;
   await waitFor({ what, timeoutMs: strayEndTimeoutMs, intervalMs: 10 }, async () => !(await isRunning(identity)));
-}
-
-/** The rate of this machine's time-stamp counter: its base frequency where the kernel gives it, else what cpuinfo says. */
-export async function readTscKhz(): Promise<number | undefined> {
-  const base = await readFile('/sys/devices/system/cpu/cpu0/cpufreq/base_frequency', 'utf8').catch(() => undefined);
-  if (base !== undefined) return Number(base);
-  const megahertz = /^cpu MHz\s*: ([\d.]+)$/m.exec(await readFile('/proc/cpuinfo', 'utf8'))?.[1];
-  return megahertz === undefined ? undefined : Math.round(Number(megahertz) * 1_000);
 }
