@@ -69,7 +69,7 @@ export default defineConfig({
           include: process.env['AVIARY_LAB'] === '1' ? files('.lab.test.ts') : [],
           fileParallelism: false,
           // All of it runs on a software CPU, guests on one inside another.
-          testTimeout: 300_000,
+          testTimeout: 600_000,
           hookTimeout: 600_000,
           sequence: { groupOrder: 3 },
         },
