@@ -30,12 +30,13 @@ CREATE TABLE audit_logs (
   actor_name text NOT NULL DEFAULT ''::text,
   scope text NOT NULL DEFAULT 'team'::text,
   status text NOT NULL DEFAULT 'success'::text,
+  position bigint NOT NULL DEFAULT ((pg_current_xact_id())::text)::bigint,
   CONSTRAINT audit_logs_actor_type_check CHECK ((actor_type = ANY (ARRAY['user'::text, 'api_key'::text, 'host'::text, 'system'::text]))),
   CONSTRAINT audit_logs_pkey PRIMARY KEY (id),
   CONSTRAINT audit_logs_scope_check CHECK ((scope = ANY (ARRAY['team'::text, 'admin'::text]))),
   CONSTRAINT audit_logs_status_check CHECK ((status = ANY (ARRAY['success'::text, 'info'::text, 'warning'::text, 'error'::text])))
 );
-CREATE INDEX audit_logs_team ON public.audit_logs USING btree (team_id, id DESC);
+CREATE INDEX audit_logs_position ON public.audit_logs USING btree (team_id, "position" DESC, id DESC);
 
 CREATE TABLE generations (
   id uuid NOT NULL,

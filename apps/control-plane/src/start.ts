@@ -6,6 +6,7 @@ import { accessModule } from './access/access-module.ts';
 import { createAuthenticate } from './access/authenticate.ts';
 import { apiKeysModule } from './api-keys/api-keys-module.ts';
 import { KeyUses } from './api-keys/key-uses.ts';
+import { auditModule } from './audit/audit-module.ts';
 import type { ControlPlaneConfig } from './config.ts';
 import type { ServiceContext } from './context.ts';
 import { HostClients } from './hosts/host-clients.ts';
@@ -51,6 +52,7 @@ const coreModules: readonly Module[] = [
   teamsModule,
   apiKeysModule,
   quotasModule,
+  auditModule,
   hostsModule,
   reconciliationModule,
 ];

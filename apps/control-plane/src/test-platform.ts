@@ -123,7 +123,7 @@ export async function startTestPlatform(
         : { body: body instanceof FormData || typeof body === 'string' ? body : JSON.stringify(body) }),
     });
     const text = await response.text();
-    const isJson = response.headers.get('content-type')?.includes('json');
+    const isJson = response.headers.get('content-type')?.startsWith('application/json');
     const reply = {
       status: response.status,
       headers: response.headers,

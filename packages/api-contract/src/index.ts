@@ -1,6 +1,7 @@
 export * from './access.ts';
 export * from './activity.ts';
 export * from './api-keys.ts';
+export * from './audit.ts';
 export { errorStatuses, idempotencyKeyPattern } from './error-statuses.ts';
 export * from './errors.ts';
 export * from './exec.ts';

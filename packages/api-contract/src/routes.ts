@@ -1,5 +1,6 @@
 import { activityRoutes } from './activity.ts';
 import { apiKeyRoutes } from './api-keys.ts';
+import { auditRoutes } from './audit.ts';
 import { execRoutes, execStreamRoutes } from './exec.ts';
 import { fileRoutes } from './files.ts';
 import { generationRoutes } from './generations.ts';
@@ -26,6 +27,7 @@ export const routes = {
   ...teamRoutes,
   ...apiKeyRoutes,
   ...quotaRoutes,
+  ...auditRoutes,
   ...hostRoutes,
   ...hostEventRoutes,
   ...healthRoutes,

@@ -176,6 +176,7 @@ export interface AuditLogTable {
   actor_name: Generated<string>;
   scope: Generated<AuditScope>;
   status: Generated<AuditStatus>;
+  position: Generated<number>;
 }
 
 export type HostStatus = 'pending' | 'online' | 'unreachable' | 'draining';

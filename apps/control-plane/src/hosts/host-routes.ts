@@ -1,6 +1,7 @@
 import { type Host, hostRoutes } from '@aviary/api-contract';
-import { AppError, formatId, type HostId, parseId } from '@aviary/core';
+import { AppError, formatId, type HostId, parseId, platformTeamId } from '@aviary/core';
 import type { FastifyInstance } from 'fastify';
+import { recordAudit } from '../audit/audit-store.ts';
 import type { ServiceContext } from '../context.ts';
 import { type ApiDeps, registerRoutes } from '../http/register-routes.ts';
 import { type HostRow, listHostsForTeam, touchHost } from './host-store.ts';
@@ -26,14 +27,23 @@ export function registerHostRoutes(app: FastifyInstance, deps: Deps): void {
       heartbeat: async ({ caller, params, body }) => {
         const id = parseId('host', params.id, 'id');
         if (id !== caller.hostId) throw new AppError('forbidden', 'this host token belongs to another host');
-        const touched = await deps.database.db.transaction().execute((transaction) =>
-          touchHost(transaction, {
+        const touched = await deps.database.transaction(async ({ db }) => {
+          const seen = await touchHost(db, {
             id,
             agentVersion: body.agent_version,
             address: body.address,
             now: new Date(deps.clock.now()),
-          }),
-        );
+          });
+          if (seen?.wasUnreachable) {
+            await recordAudit(db, {
+              teamId: seen.teamId ?? platformTeamId,
+              actor: { type: 'host', id, name: seen.address },
+              resourceId: id,
+              action: 'host.marked_up',
+            });
+          }
+          return seen;
+        });
         if (!touched) throw new AppError('not_found', 'there is no such host');
         if (touched.wasUnreachable) {
           // Its sandboxes are `missing`: ask for them now rather than in the reconciler's next round.

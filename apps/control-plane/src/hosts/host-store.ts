@@ -108,8 +108,13 @@ export async function touchHost(
     address,
     now,
   }: { id: HostId; agentVersion: string | undefined; address: string | undefined; now: Date },
-): Promise<{ wasUnreachable: boolean } | undefined> {
-  const before = await db.selectFrom('hosts').select('status').where('id', '=', id).forUpdate().executeTakeFirst();
+): Promise<{ wasUnreachable: boolean; teamId: TeamId | null; address: string } | undefined> {
+  const before = await db
+    .selectFrom('hosts')
+    .select(['status', 'team_id', 'address'])
+    .where('id', '=', id)
+    .forUpdate()
+    .executeTakeFirst();
   if (!before) return undefined;
   await db
     .updateTable('hosts')
@@ -121,19 +126,22 @@ export async function touchHost(
     })
     .where('id', '=', id)
     .execute();
-  return { wasUnreachable: before.status === 'unreachable' };
+  return {
+    wasUnreachable: before.status === 'unreachable',
+    teamId: before.team_id,
+    address: address ?? before.address,
+  };
 }
 
 /** Marks hosts that have not been heard of since; resolves with those that were online until now. */
-export async function markSilentHosts(db: Db, since: Date): Promise<HostId[]> {
-  const rows = await db
+export function markSilentHosts(db: Db, since: Date): Promise<Pick<HostRow, 'id' | 'team_id' | 'address'>[]> {
+  return db
     .updateTable('hosts')
     .set({ status: 'unreachable' })
     .where('status', '=', 'online')
     .where('last_heartbeat_at', '<', since)
-    .returning('id')
+    .returning(['id', 'team_id', 'address'])
     .execute();
-  return rows.map((row) => row.id);
 }
 
 /** Gives the hosts that a team brought no more sandboxes. */

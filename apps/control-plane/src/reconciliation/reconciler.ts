@@ -9,6 +9,7 @@ import { deleteOldOperations } from '../operations/operation-store.ts';
 import { heardChanges } from '../sandboxes/outcome.ts';
 import { applyTransition, findSandboxById, listLiveSandboxes, type SandboxRow } from '../sandboxes/sandbox-store.ts';
 import { agentView, decideReconcile, reconcileReasons } from './reconcile-decision.ts';
+import { recordAutoPause, recordHostDown } from './system-audit.ts';
 
 export interface ReconcilerOptions {
   intervalMs: number;
@@ -126,6 +127,7 @@ export class Reconciler {
           }));
       }
       if (!current) return;
+      if (decision.transitions.includes('auto_paused')) await recordAutoPause(db, current);
       const facts = { hostId: row.host_id, sandboxId: row.id, from: row.status, to: current.status };
       afterCommit(() => this.#deps.logger.info(facts, 'status settled'));
     });
@@ -163,7 +165,12 @@ export class Reconciler {
   async #markSilentHosts(): Promise<void> {
     const { database, clock, logger, hostClients } = this.#deps;
     const silentSince = new Date(clock.now() - this.#options.heartbeatTtlMs);
-    for (const hostId of await markSilentHosts(database.db, silentSince)) {
+    const silent = await database.transaction(async ({ db }) => {
+      const marked = await markSilentHosts(db, silentSince);
+      for (const host of marked) await recordHostDown(db, host);
+      return marked;
+    });
+    for (const { id: hostId } of silent) {
       logger.warn({ hostId }, 'host is unreachable');
       hostClients.evict(hostId);
     }

@@ -16,6 +16,7 @@ import {
   type SandboxChanges,
   type SandboxRow,
 } from '../sandboxes/sandbox-store.ts';
+import { recordAutoPause } from './system-audit.ts';
 
 type SandboxEvent = SandboxEvents['events'][number];
 
@@ -88,7 +89,9 @@ async function applyEvent(db: Db, hostId: HostId, event: ParsedEvent): Promise<b
     if (event.start_path !== undefined) changes.start_path = event.start_path;
     if (event.generationId) changes.generation_id = event.generationId;
     const beginsRun = transition === 'start_succeeded' || transition === 'resume_succeeded';
-    if (await applyTransition(db, row, { transition, changes, beginsRun })) return true;
+    const moved = await applyTransition(db, row, { transition, changes, beginsRun });
+    if (moved && transition === 'auto_paused') await recordAutoPause(db, moved);
+    if (moved) return true;
   }
 }
 

@@ -1,0 +1,26 @@
+import { auditRoutes } from '@aviary/api-contract';
+import { hasRole } from '@aviary/core';
+import { registerRoutes, type TeamCaller } from '../http/register-routes.ts';
+import type { Module } from '../module.ts';
+import { type AuditReader, exportAudit, readAuditPage } from './read-audit.ts';
+
+/** Who did what in a team, for its members. */
+export const auditModule: Module = {
+  name: 'audit',
+  routes(app, context) {
+    const { db } = context.database;
+    registerRoutes(app, context, {
+      table: auditRoutes,
+      handlers: {
+        listAuditLogs: ({ caller, query }) => readAuditPage(db, readerOf(caller), query),
+        exportAuditLogs: async ({ caller, query }) => exportAudit(db, readerOf(caller), query),
+      },
+    });
+  },
+};
+
+/** Members see what is for the whole team; those who run it see all. The role is the database's. */
+function readerOf({ teamId, via }: TeamCaller): AuditReader {
+  const seesAll = via.type === 'user' && hasRole(via.role, 'admin');
+  return { teamId, scope: seesAll ? null : 'team' };
+}
