@@ -13,7 +13,7 @@ export interface LabRun {
   results: string;
   /** The kernel's messages. */
   console: string;
-  /** Registers at each reset of a processor, with the reason of those that were not asked for. */
+  /** Registers at each reset of a processor. Every restart is a triple fault, the ordered one too; where it happened, tells them apart. */
   resets: string;
   isTimedOut: boolean;
   /** How QEMU ended: a signal, or its exit code, which is 0 also when the machine inside restarted. */
@@ -92,7 +92,7 @@ function machineArguments(
   return [
     ...['-M', 'q35', '-accel', `tcg,thread=multi,tb-size=${translationCacheMib}`, '-cpu', cpu],
     ...['-smp', String(vcpus), '-m', `${memoryMib}M`, '-nodefaults', '-no-user-config', '-nographic', '-no-reboot'],
-    // A kernel that restarts without a word has a triple fault: only the processor's state tells of it.
+    // Of a kernel that restarts without a word, only the processor's state tells.
     ...['-d', 'cpu_reset', '-D', resetsFile],
     ...['-kernel', kernel, '-initrd', initramfs, '-append', parameters],
     ...drive(drives.root, 'ext4'),

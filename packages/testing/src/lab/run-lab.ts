@@ -98,10 +98,9 @@ export async function runLab(options: LabOptions): Promise<number> {
 
 const seconds = (ms: number) => `${(ms / 1_000).toFixed(1)} s`;
 
-function reasonOf({ exitCode, isTimedOut, end, resets }: LabRun, timeoutMs: number): string {
+function reasonOf({ exitCode, isTimedOut, end }: LabRun, timeoutMs: number): string {
   if (isTimedOut) return `the lab did not end within ${seconds(timeoutMs)}`;
-  const fault = resets.includes('Triple fault') ? 'by a triple fault ' : '';
-  if (exitCode === undefined) return `the lab ended ${fault}without a result (${end}); its kernel said:`;
+  if (exitCode === undefined) return `the lab ended without a result (${end}); its kernel said:`;
   // timeout(1) in the lab
   return exitCode === 124 || exitCode === 137 ? 'the tests in the lab did not end in time' : 'tests failed in the lab';
 }
