@@ -74,7 +74,7 @@ export function samplePath(route: { path: string; params?: TSchema }, things: Na
 }
 
 /** The kind of the ids that a schema's pattern takes. */
-function idKindOf(pattern: string): IdKind | undefined {
+export function idKindOf(pattern: string): IdKind | undefined {
   const [, prefix] = /^\^([a-z]+)-\[/.exec(pattern) ?? [];
   return (Object.keys(idPrefixes) as IdKind[]).find((kind) => idPrefixes[kind] === prefix);
 }
