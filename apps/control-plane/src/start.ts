@@ -4,6 +4,7 @@ import { type Database, type MigrationSource, migrate, openDatabase } from '@avi
 import { type Clock, createLogger, FaultPoints, type Logger, systemClock, watchParent } from '@aviary/service-kit';
 import { accessModule } from './access/access-module.ts';
 import { createAuthenticate } from './access/authenticate.ts';
+import { adminModule } from './admin/admin-module.ts';
 import { apiKeysModule } from './api-keys/api-keys-module.ts';
 import { KeyUses } from './api-keys/key-uses.ts';
 import { auditModule } from './audit/audit-module.ts';
@@ -53,6 +54,7 @@ const coreModules: readonly Module[] = [
   apiKeysModule,
   quotasModule,
   auditModule,
+  adminModule,
   hostsModule,
   reconciliationModule,
 ];

@@ -1,5 +1,6 @@
 export * from './access.ts';
 export * from './activity.ts';
+export * from './admin.ts';
 export * from './api-keys.ts';
 export * from './audit.ts';
 export { errorStatuses, idempotencyKeyPattern } from './error-statuses.ts';

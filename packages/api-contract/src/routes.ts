@@ -1,4 +1,5 @@
 import { activityRoutes } from './activity.ts';
+import { adminRoutes } from './admin.ts';
 import { apiKeyRoutes } from './api-keys.ts';
 import { auditRoutes } from './audit.ts';
 import { execRoutes, execStreamRoutes } from './exec.ts';
@@ -28,6 +29,7 @@ export const routes = {
   ...apiKeyRoutes,
   ...quotaRoutes,
   ...auditRoutes,
+  ...adminRoutes,
   ...hostRoutes,
   ...hostEventRoutes,
   ...healthRoutes,

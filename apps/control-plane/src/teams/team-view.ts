@@ -11,7 +11,7 @@ export function viewTeam(row: TeamRow, role: TeamRole): Team {
 }
 
 /** Twelve hex digits in two halves; the names that the platform itself gave as they are. */
-function showSlug(slug: string): string {
+export function showSlug(slug: string): string {
   return /^[0-9a-f]{12}$/.test(slug) ? `${slug.slice(0, 6)}-${slug.slice(6)}` : slug;
 }
 

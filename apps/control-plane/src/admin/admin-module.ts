@@ -1,0 +1,96 @@
+import { adminRoutes } from '@aviary/api-contract';
+import { AppError, formatId, parseId, platformTeamId, type UserId } from '@aviary/core';
+import type { FastifyInstance } from 'fastify';
+import { readAuditPage } from '../audit/read-audit.ts';
+import type { Actor } from '../context.ts';
+import { joinCursor, pageOf, splitCursor } from '../http/cursor.ts';
+import { registerRoutes } from '../http/register-routes.ts';
+import type { ControlPlaneContext, Module } from '../module.ts';
+import { pauseSandbox } from '../sandboxes/pause-sandbox.ts';
+import { getSandbox } from '../sandboxes/sandbox-store.ts';
+import { viewSandbox } from '../sandboxes/sandbox-view.ts';
+import { showSlug } from '../teams/team-view.ts';
+import { listRunningOfOnlyMember, listTeams, listTeamsOfSandboxes, listUsers } from './admin-store.ts';
+import { setUserActive, setUserAdmin } from './change-user.ts';
+
+/** What those who look after the platform see and do of people and teams. */
+export const adminModule: Module = { name: 'admin', routes: registerAdminRoutes };
+
+function registerAdminRoutes(app: FastifyInstance, context: ControlPlaneContext): void {
+  const { database, clock, teamDeletion } = context;
+  registerRoutes(app, context, {
+    table: adminRoutes,
+    handlers: {
+      adminListUsers: async ({ query: { limit = 50, search, cursor } }) => {
+        const [before] = splitCursor(cursor);
+        const from = before === undefined ? {} : { before: parseId('user', before, 'cursor') };
+        return pageOf(await listUsers(database.db, { limit: limit + 1, search, ...from }), {
+          limit,
+          view: ({ id, created_at, ...row }) => ({
+            ...row,
+            id: formatId('user', id),
+            created_at: created_at.toISOString(),
+          }),
+          cursorOf: ({ id }) => joinCursor(formatId('user', id)),
+        });
+      },
+      adminSetUserActive: async ({ caller, params, body: { active: isActive } }) => {
+        const userId = parseId('user', params.user_id);
+        const now = new Date(clock.now());
+        await database.transaction((unit) => setUserActive(unit, caller, { userId, isActive, now }));
+        if (!isActive) await pauseOwn(context, userId, caller.actor);
+      },
+      adminSetUserAdmin: async ({ caller, params, body: { admin: isAdmin } }) => {
+        const userId = parseId('user', params.user_id);
+        await database.transaction((unit) => setUserAdmin(unit, caller, { userId, isAdmin }));
+      },
+      adminListTeams: async ({ query: { limit = 50, search, cursor } }) => {
+        const [before] = splitCursor(cursor);
+        const from = before === undefined ? {} : { before: parseId('team', before, 'cursor') };
+        return pageOf(await listTeams(database.db, { limit: limit + 1, search, ...from }), {
+          limit,
+          view: ({ id, slug, created_at, deleted_at, ...row }) => ({
+            ...row,
+            id: formatId('team', id),
+            slug: showSlug(slug),
+            created_at: created_at.toISOString(),
+            deleted_at: deleted_at?.toISOString() ?? null,
+          }),
+          cursorOf: ({ id }) => joinCursor(formatId('team', id)),
+        });
+      },
+      adminDeleteTeam: async ({ caller: { actor }, params }) => {
+        const teamId = parseId('team', params.team_id);
+        await database.transaction((unit) => teamDeletion.deleteTeam(unit, { teamId, actor }));
+      },
+      adminListSandboxes: async ({ query: { limit = 50, cursor } }) => {
+        const [before] = splitCursor(cursor);
+        const from = before === undefined ? {} : { before: parseId('sandbox', before, 'cursor') };
+        const rows = await listTeamsOfSandboxes(database.db, { limit: limit + 1, ...from });
+        const shown = await Promise.all(
+          rows.map(async (row) => ({ ...row, sandbox: await getSandbox(database.db, row.team_id, row.id) })),
+        );
+        return pageOf(shown, {
+          limit,
+          view: ({ team_id, team_name, sandbox }) => ({
+            team_id: formatId('team', team_id),
+            team_name,
+            sandbox: viewSandbox(sandbox),
+          }),
+          cursorOf: ({ id }) => joinCursor(formatId('sandbox', id)),
+        });
+      },
+      adminListAuditLogs: ({ query }) => readAuditPage(database.db, { teamId: platformTeamId, scope: null }, query),
+    },
+  });
+}
+
+/** Pauses what runs for nobody else. Asked again, it goes on with what is left. */
+async function pauseOwn(context: ControlPlaneContext, userId: UserId, actor: Actor): Promise<void> {
+  for (const { id, team_id: teamId } of await listRunningOfOnlyMember(context.database.db, userId)) {
+    await pauseSandbox(context, { teamId, actor }, { sandboxId: id, isForced: false }).catch((error: unknown) => {
+      // Somebody was there before: it is paused, or gone.
+      if (!(error instanceof AppError && error.code === 'invalid_state')) throw error;
+    });
+  }
+}

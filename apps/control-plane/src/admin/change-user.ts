@@ -1,0 +1,70 @@
+import { AppError, platformTeamId, type UserId } from '@aviary/core';
+import type { UnitOfWork } from '@aviary/database';
+import { revokeKeys } from '../api-keys/revoke-keys.ts';
+import { recordAudit } from '../audit/audit-store.ts';
+import type { Db } from '../context.ts';
+import { tellAccessChanged } from '../http/access-change-store.ts';
+import type { UserCaller } from '../http/register-routes.ts';
+import { lockAdmins, lockUser, revokeSessionsOf, updateUser } from './admin-store.ts';
+
+/** Deactivates somebody, or lets them in again. Keys and sessions that ended stay so. */
+export async function setUserActive(
+  { db }: UnitOfWork,
+  caller: UserCaller,
+  { userId, isActive, now }: { userId: UserId; isActive: boolean; now: Date },
+): Promise<void> {
+  await holdAdmins(db, caller);
+  if (userId === caller.userId) throw new AppError('invalid_state', 'nobody deactivates themselves');
+  const user = await getUser(db, userId);
+  const status = isActive ? 'active' : 'deactivated';
+  if (user.status === status) return;
+  await updateUser(db, userId, { status });
+  await recordAudit(db, {
+    teamId: platformTeamId,
+    actor: caller.actor,
+    action: isActive ? 'user.activate' : 'user.deactivate',
+    resourceId: userId,
+    metadata: { email: user.email },
+  });
+  if (isActive) return;
+  await revokeSessionsOf(db, userId, now);
+  const cause = 'its maker was deactivated';
+  await revokeKeys(db, { selection: { createdBy: userId }, actor: caller.actor, now, cause });
+  await tellAccessChanged(db, { type: 'user', id: userId });
+}
+
+/** Makes somebody an administrator, or no longer. One stays, whoever is at it at once. */
+export async function setUserAdmin(
+  { db }: UnitOfWork,
+  caller: UserCaller,
+  { userId, isAdmin }: { userId: UserId; isAdmin: boolean },
+): Promise<void> {
+  const admins = await holdAdmins(db, caller);
+  const user = await getUser(db, userId);
+  if (user.is_admin === isAdmin) return;
+  if (!isAdmin && admins.every((id) => id === userId)) {
+    throw new AppError('invalid_state', 'this is the last administrator; make somebody else one first');
+  }
+  await updateUser(db, userId, { is_admin: isAdmin });
+  await recordAudit(db, {
+    teamId: platformTeamId,
+    actor: caller.actor,
+    action: 'user.set_admin',
+    resourceId: userId,
+    metadata: { email: user.email, admin: isAdmin },
+  });
+  await tellAccessChanged(db, { type: 'user', id: userId });
+}
+
+/** Looks once more, with the administrators held: the caller may have been one no longer since they were let in. */
+async function holdAdmins(db: Db, { userId }: UserCaller): Promise<UserId[]> {
+  const admins = await lockAdmins(db);
+  if (!admins.includes(userId)) throw new AppError('forbidden', 'this is for administrators of the platform');
+  return admins;
+}
+
+async function getUser(db: Db, userId: UserId) {
+  const user = await lockUser(db, userId);
+  if (!user) throw new AppError('not_found', 'there is no such person');
+  return user;
+}
