@@ -1,5 +1,8 @@
 import path from 'node:path';
+import { AppError } from '@aviary/core';
 import { EnvReader } from '@aviary/service-kit';
+import type { AccountSettings } from './accounts/account-deps.ts';
+import { defaultPasswordCost, type PasswordCost } from './accounts/password-hash.ts';
 import { defaultRateLimits, type RateLimitOptions } from './http/rate-limits.ts';
 
 /** What the control plane reads from its environment. */
@@ -21,6 +24,10 @@ export interface ControlPlaneConfig {
   trustedProxies?: string | undefined;
   /** Stop when standard input, a supervisor's pipe, ends. */
   exitWithParent?: boolean;
+  /** Where people reach the platform; default: where it listens. */
+  publicUrl?: URL | undefined;
+  /** What a password's hash costs; default: what is advised today. */
+  passwordCost?: PasswordCost;
 }
 
 /** Reads `AVIARY_*`. Throws `invalid_request` naming the variable. */
@@ -37,6 +44,15 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     rateLimits: readRateLimits(reader),
     trustedProxies: reader.optional('AVIARY_TRUSTED_PROXIES'),
     exitWithParent: reader.boolean('AVIARY_EXIT_WITH_PARENT'),
+    publicUrl: readUrl(reader, 'AVIARY_PUBLIC_URL'),
+    passwordCost: {
+      memoryKib: reader.integer('AVIARY_PASSWORD_MEMORY_KIB', {
+        fallback: defaultPasswordCost.memoryKib,
+        min: 64,
+        max: 2 ** 20,
+      }),
+      passes: reader.integer('AVIARY_PASSWORD_PASSES', { fallback: defaultPasswordCost.passes, min: 1, max: 64 }),
+    },
   };
 }
 
@@ -48,4 +64,25 @@ function readRateLimits(reader: EnvReader): RateLimitOptions {
     perTeam: read('AVIARY_RATE_LIMIT_TEAM', defaultRateLimits.perTeam),
     perAddress: read('AVIARY_RATE_LIMIT_ADDRESS', defaultRateLimits.perAddress),
   };
+}
+
+/** What accounts go by. */
+export function accountSettings(config: ControlPlaneConfig): AccountSettings {
+  const host = ['0.0.0.0', '::'].includes(config.host) ? 'localhost' : config.host;
+  const own = new URL(`http://${host.includes(':') ? `[${host}]` : host}:${config.port}`);
+  return { publicUrl: config.publicUrl ?? own, passwordCost: config.passwordCost ?? defaultPasswordCost };
+}
+
+function readUrl(reader: EnvReader, name: string): URL | undefined {
+  const text = reader.optional(name);
+  if (text === undefined) return undefined;
+  const url = URL.parse(text);
+  if (url && ['http:', 'https:'].includes(url.protocol)) return url;
+  throw new AppError(
+    'invalid_request',
+    `${name} must be a URL such as https://aviary.example.com, not ${JSON.stringify(text)}`,
+    {
+      details: { field: name },
+    },
+  );
 }

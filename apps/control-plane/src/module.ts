@@ -1,4 +1,5 @@
 import type { FastifyInstance } from 'fastify';
+import type { AccountServices } from './accounts/account-deps.ts';
 import type { KeyUses } from './api-keys/key-uses.ts';
 import type { ServiceContext } from './context.ts';
 import type { HostClients } from './hosts/host-clients.ts';
@@ -24,6 +25,9 @@ export interface PlatformContext extends ServiceContext, ApiDeps {
   idempotency: IdempotencyKeys;
   waits: OperationWaits;
   reconciler: Reconciler;
+  accounts: AccountServices;
+  /** This replica's own files. */
+  dataDirectory: string;
 }
 
 /** Everything that a part of the control plane may use. */

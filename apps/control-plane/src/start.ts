@@ -4,11 +4,14 @@ import { type Database, type MigrationSource, migrate, openDatabase } from '@avi
 import { type Clock, createLogger, FaultPoints, type Logger, systemClock, watchParent } from '@aviary/service-kit';
 import { accessModule } from './access/access-module.ts';
 import { createAuthenticate } from './access/authenticate.ts';
+import { createAccountServices } from './accounts/account-deps.ts';
+import { accountsModule } from './accounts/accounts-module.ts';
+import { offerClaim } from './accounts/claim-platform.ts';
 import { adminModule } from './admin/admin-module.ts';
 import { apiKeysModule } from './api-keys/api-keys-module.ts';
 import { KeyUses } from './api-keys/key-uses.ts';
 import { auditModule } from './audit/audit-module.ts';
-import type { ControlPlaneConfig } from './config.ts';
+import { accountSettings, type ControlPlaneConfig } from './config.ts';
 import type { ServiceContext } from './context.ts';
 import { HostClients } from './hosts/host-clients.ts';
 import { hostsModule } from './hosts/hosts-module.ts';
@@ -57,6 +60,7 @@ const coreModules: readonly Module[] = [
   adminModule,
   hostsModule,
   reconciliationModule,
+  accountsModule,
 ];
 
 /** What tests and embedders may set besides the configuration. */
@@ -107,6 +111,7 @@ export async function startControlPlane(
   context.teamDeletion.use(modules.flatMap((module) => module.teamResources?.(context) ?? []));
   stack.use(context.hostClients);
   await bootstrap(context, config.dataDirectory);
+  await offerClaim(context, config.dataDirectory);
   const loops = new AbortController();
   const app = await createServer(context, config);
   for (const { routes } of modules) await routes?.(app, context);
@@ -174,6 +179,8 @@ async function createContext(
     waits: new OperationWaits(service),
     reconciler: new Reconciler({ ...service, hostClients }, { ...defaultReconcilerOptions, ...overrides.reconciler }),
     placement: { ...defaultPlacement, ...overrides.placement },
+    accounts: createAccountServices(service, accountSettings(config)),
+    dataDirectory: config.dataDirectory,
   };
   const operations = modules.flatMap((module) => module.operations?.(platform) ?? []);
   const runner = new OperationRunner({ ...service, operations }, { ...defaultRunnerOptions, ...overrides.runner });

@@ -89,6 +89,7 @@ export async function startTestPlatform(
     logLevel: 'silent',
     fault: options.fault,
     checksAnswers: true,
+    passwordCost: { memoryKib: 64, passes: 1 },
   };
   const replicas: ControlPlane[] = [];
   stack.defer(async () => {

@@ -45,6 +45,12 @@ export const sampleBodies: { [N in NamesWithBody]: (things: NamedThings) => Body
   transferTeam: ({ ids }) => ({ user_id: ids.user ?? '' }),
   acceptInvitation: () => ({ token: 'avyi_x' }),
   setQuota: () => ({ sandboxes: 5, vcpus: null, memory_mb: null, disk_size_mb: null, templates: null }),
+  signUp: () => ({ email: `${newId('user')}@example.com`, password: 'a good password' }),
+  claimPlatform: () => ({ code: 'x', email: `${newId('user')}@example.com`, password: 'a good password' }),
+  logIn: () => ({ email: 'nobody@example.com', password: 'a good password' }),
+  switchTeam: ({ ids }) => ({ team_id: ids.team ?? '' }),
+  updateMe: () => ({ name: 'renamed' }),
+  changePassword: () => ({ new_password: 'a better password' }),
   createApiKey: () => ({ name: 'of a sample' }),
   registerHost: () => ({
     token: 'x',

@@ -1,3 +1,4 @@
+import { authRoutes, meRoutes } from './accounts.ts';
 import { activityRoutes } from './activity.ts';
 import { adminRoutes } from './admin.ts';
 import { apiKeyRoutes } from './api-keys.ts';
@@ -32,6 +33,8 @@ export const routes = {
   ...adminRoutes,
   ...hostRoutes,
   ...hostEventRoutes,
+  ...authRoutes,
+  ...meRoutes,
   ...healthRoutes,
 } as const satisfies RouteTable;
 

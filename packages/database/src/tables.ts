@@ -94,6 +94,7 @@ export interface SessionTable {
   expires_at: Date;
   revoked_at: NullableTimestamp;
   revoke_reason: string | null;
+  team_id: TeamId | null;
 }
 
 export interface SessionTokenTable {

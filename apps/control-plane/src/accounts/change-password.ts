@@ -1,0 +1,60 @@
+import { AppError, platformTeamId } from '@aviary/core';
+import { recordAudit } from '../audit/audit-store.ts';
+import type { Db } from '../context.ts';
+import type { UserCaller } from '../http/register-routes.ts';
+import type { AccountDeps } from './account-deps.ts';
+import { type AccountWithPassword, getAccount, lockAccount, updateAccount } from './account-store.ts';
+import { logInRules, pairKey } from './attempt-limit.ts';
+import { deleteOneTimeTokens } from './one-time-token-store.ts';
+import { revokeSessions } from './session-store.ts';
+
+/** Changes the password, or sets one where there is none, and ends the user's other sessions. Throws `forbidden` when the present one is wrong. */
+export async function changePassword(
+  deps: AccountDeps,
+  caller: UserCaller,
+  { current, wanted, ipAddress }: { current: string | undefined; wanted: string; ipAddress: string },
+): Promise<void> {
+  const { database, clock, accounts } = deps;
+  const known = await getAccount(database.db, caller.userId);
+  await confirmPassword(deps, known, { password: current, ipAddress });
+  const passwordHash = await accounts.hasher.hash(wanted);
+  const now = new Date(clock.now());
+  await database.transaction(async ({ db }) => {
+    const account = await lockAccount(db, caller.userId);
+    if (account.password_hash !== known.password_hash) {
+      throw new AppError('conflict', 'the password was changed meanwhile; try again with the new one');
+    }
+    await replacePassword(db, { account, passwordHash, now });
+    await revokeSessions(db, { userId: account.id, reason: 'password_change', now, except: caller.sessionId });
+    await recordAudit(db, {
+      teamId: platformTeamId,
+      actor: caller.actor,
+      action: 'user.password_change',
+      resourceId: account.id,
+    });
+  });
+}
+
+/** Makes sure once more that it is the account's owner who asks: by the password, where there is one. Throws `forbidden`, `rate_limited`. */
+async function confirmPassword(
+  { accounts }: Pick<AccountDeps, 'accounts'>,
+  account: AccountWithPassword,
+  { password, ipAddress }: { password: string | undefined; ipAddress: string },
+): Promise<void> {
+  if (account.password_hash === null) return;
+  const who = { emailKey: account.email_key, ip: ipAddress };
+  accounts.attempts.take(logInRules(who));
+  if (password === undefined || !(await accounts.hasher.verify(password, account.password_hash))) {
+    throw new AppError('forbidden', 'the current password is wrong', { details: { field: 'current_password' } });
+  }
+  accounts.attempts.clear(pairKey(who));
+}
+
+/** Sets a password; links that would set another one are no good any more. */
+async function replacePassword(
+  db: Db,
+  { account, passwordHash, now }: { account: Pick<AccountWithPassword, 'id'>; passwordHash: string; now: Date },
+): Promise<void> {
+  await updateAccount(db, account.id, { passwordHash, now });
+  await deleteOneTimeTokens(db, { purpose: 'password_reset', userId: account.id });
+}

@@ -1,0 +1,79 @@
+import { AppError } from '@aviary/core';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { readCookie, setCookie } from '../http/cookies.ts';
+import type { AccountSettings } from './account-deps.ts';
+import type { Device, IssuedSession } from './open-session.ts';
+
+const cookieName = 'aviary_refresh';
+const maxAgeSec = 90 * 24 * 3600;
+const maxUserAgentLength = 256;
+
+/** The answer of a log-in, with its refresh token where the client wants it. */
+export function deliver(
+  settings: AccountSettings,
+  reply: FastifyReply,
+  { answer, refreshToken, to }: IssuedSession & { to: 'cookie' | 'body' },
+): IssuedSession['answer'] {
+  reply.header('cache-control', 'no-store');
+  if (to === 'body') return { ...answer, refresh_token: refreshToken };
+  writeCookie(settings, reply, { value: refreshToken, maxAgeSec });
+  return answer;
+}
+
+/** Refuses a page of another site that would sign its visitors in to an account of its own choice. */
+export function refuseForeignPage(settings: AccountSettings, request: FastifyRequest): void {
+  if (readOrigin(settings, request) === 'foreign') throw foreignOrigin();
+}
+
+/** The refresh token of a request, from its body or its cookie, which is taken from our own pages alone. Throws `unauthorized` when there is none. */
+export function readRefreshToken(
+  settings: AccountSettings,
+  request: FastifyRequest,
+  inBody: string | undefined,
+): { token: string; to: 'cookie' | 'body' } {
+  if (inBody !== undefined) return { token: inBody, to: 'body' };
+  const token = readCookie(request, cookieName);
+  if (token === undefined) {
+    throw new AppError('unauthorized', 'this needs the cookie of a log-in, or refresh_token in the body');
+  }
+  if (readOrigin(settings, request) !== 'own') throw foreignOrigin();
+  return { token, to: 'cookie' };
+}
+
+export function clearCookie(settings: AccountSettings, reply: FastifyReply): void {
+  writeCookie(settings, reply, { value: '', maxAgeSec: 0 });
+}
+
+function writeCookie(
+  { publicUrl }: AccountSettings,
+  reply: FastifyReply,
+  cookie: { value: string; maxAgeSec: number },
+): void {
+  const isSecure = publicUrl.protocol === 'https:';
+  setCookie(reply, cookieName, { ...cookie, path: '/v1/auth', isSecure, sameSite: 'Strict' });
+}
+
+/** Where the page is from that sends the request: `unknown` for programs, which are no pages. */
+function readOrigin({ publicUrl }: AccountSettings, request: FastifyRequest): 'own' | 'foreign' | 'unknown' {
+  const { origin, host } = request.headers;
+  const fetchSite = request.headers['sec-fetch-site'];
+  if (origin !== undefined) {
+    const own = [publicUrl.origin, `http://${host}`, `https://${host}`];
+    return own.includes(origin) ? 'own' : 'foreign';
+  }
+  if (fetchSite === undefined) return 'unknown';
+  return fetchSite === 'same-origin' ? 'own' : 'foreign';
+}
+
+function foreignOrigin(): AppError {
+  return new AppError(
+    'forbidden',
+    'cookies are taken from pages of this site alone; programs send refresh_token in the body instead',
+    { details: { header: 'origin' } },
+  );
+}
+
+export function readDevice(request: FastifyRequest): Device {
+  const userAgent = (request.headers['user-agent'] ?? '').replaceAll('\0', '').slice(0, maxUserAgentLength);
+  return { userAgent, ipAddress: request.ip };
+}
