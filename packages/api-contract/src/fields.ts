@@ -16,21 +16,24 @@ export const timestamp = Type.String({ format: 'date-time' });
 
 export const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
 
-const patternRules = new Map<string, (field: string, value: string) => string>();
+/** Where a schema keeps what is told about a value that its pattern refuses: not in the document, which has no symbols. */
+const rule = Symbol('rule');
 
-/** What to tell people about a value that is not as `pattern` says; undefined for a pattern that speaks for itself. */
-export function patternRule(pattern: string): ((field: string, value: string) => string) | undefined {
-  return patternRules.get(pattern);
+type Rule = (field: string, value: string) => string;
+
+/** What to tell people about a value that is not as the pattern of `schema` says; undefined for a pattern that speaks for itself. */
+export function patternRule(schema: unknown): Rule | undefined {
+  return (schema as { [rule]?: Rule } | undefined)?.[rule];
 }
 
-/** A pattern, and what is told about a value that is not as it says. */
-function ruled(pattern: string, tell: (field: string, value: string) => string): string {
-  patternRules.set(pattern, tell);
-  return pattern;
+/** A pattern, and what is told about a value that is not as it says. Of the schema: others may have the same pattern. */
+function ruled(pattern: string, tell: Rule): { pattern: string } {
+  const options: { pattern: string; [rule]: Rule } = { pattern, [rule]: tell };
+  return options;
 }
 
 export const wireId = (kind: IdKind) =>
-  Type.String({ pattern: ruled(`^${wireIdSource(kind)}$`, (_field, value) => notAnId(kind, value)) });
+  Type.String(ruled(`^${wireIdSource(kind)}$`, (_field, value) => notAnId(kind, value)));
 
 /** Text that can reach a guest's C strings: no NUL. */
 export const text = (maxLength: number, minLength = 0) =>
@@ -40,17 +43,17 @@ export const text = (maxLength: number, minLength = 0) =>
 export const range = ({ min, max }: { min: number; max: number }, description?: string) =>
   Type.Integer({ minimum: min, maximum: max, ...(description === undefined ? {} : { description }) });
 
-const namePattern = ruled(`^${safeNameSource}$`, (field) => `${field} must be ${safeNameRule}`);
+const nameOptions = ruled(`^${safeNameSource}$`, (field) => `${field} must be ${safeNameRule}`);
 
 /** A name that is safe as one part of a path. */
-export const safeName = Type.String({ pattern: namePattern });
+export const safeName = Type.String(nameOptions);
 
 /** The name of a template, `minimal` when none is given. */
-export const templateName = Type.String({ pattern: namePattern, default: 'minimal' });
+export const templateName = Type.String({ ...nameOptions, default: 'minimal' });
 
 export const envs = Type.Record(Type.String(), text(sandboxLimits.envBytes), {
   propertyNames: {
-    pattern: ruled(
+    ...ruled(
       '^[^=\\u0000]+$',
       (field, value) => `${field} cannot hold ${JSON.stringify(value)}: a name is not empty and has no "=" or NUL`,
     ),
@@ -70,19 +73,19 @@ export const user = Type.Optional(text(64, 1));
 export const cursor = (...parts: string[]) =>
   Type.Optional(
     Type.String({
-      pattern: ruled(`^${parts.join('~')}$`, () => 'the cursor is not one that this list gave; start without one'),
+      ...ruled(`^${parts.join('~')}$`, () => 'the cursor is not one that this list gave; start without one'),
       description: 'The `next_cursor` of the page before. Take it as it is: what it holds may change.',
     }),
   );
 
 /** Members of a closed set, separated by commas. */
-export const listOf = (members: readonly string[], options: { description: string }) => {
+export const listOf = (members: readonly string[], { description }: { description: string }) => {
   const one = `(${members.join('|')})`;
-  const pattern = ruled(
+  const options = ruled(
     `^${one}(,${one})*$`,
     (field) => `${field} must be of ${members.join(', ')}, separated by commas`,
   );
-  return Type.Optional(Type.String({ pattern, ...options }));
+  return Type.Optional(Type.String({ ...options, description }));
 };
 
 export const limit = Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50 }));
@@ -90,7 +93,7 @@ export const limit = Type.Optional(Type.Integer({ minimum: 1, maximum: 200, defa
 /** The beginning of an e-mail address, long enough not to be a list of everybody. */
 export const emailPrefix = Type.String({
   maxLength: 254,
-  pattern: ruled(
+  ...ruled(
     '^[^@\\s]{3,64}@[^@\\s]*$',
     (field) => `${field} must be the beginning of an address: at least three characters and the "@"`,
   ),
@@ -100,7 +103,7 @@ export const emailPrefix = Type.String({
 export const teamName = Type.String({
   minLength: 1,
   maxLength: 128,
-  pattern: ruled(
+  ...ruled(
     '^[^\\u0000-\\u001f\\u007f]*[^\\s\\u0000-\\u001f\\u007f][^\\u0000-\\u001f\\u007f]*$',
     (field) => `${field} must hold something that can be seen, and no control characters`,
   ),

@@ -94,13 +94,18 @@ function validationError(error: FastifyError): AppError {
 }
 
 /** What is wrong with `field`, for people. */
-function describeFault(field: string, fault: FastifySchemaValidationError & { data?: unknown }): string {
+function describeFault(
+  field: string,
+  fault: FastifySchemaValidationError & { data?: unknown; parentSchema?: unknown },
+): string {
   const { keyword, params } = fault;
   switch (keyword) {
     case 'additionalProperties':
       return `${field} is not a field that this route knows`;
+    case 'required':
+      return `${field} is missing`;
     case 'pattern': {
-      const tell = patternRule(String(params['pattern']));
+      const tell = patternRule(fault.parentSchema);
       return tell ? tell(field, String(fault.data)) : `${field} ${fault.message}`;
     }
     case 'minimum':
