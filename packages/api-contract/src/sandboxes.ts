@@ -71,7 +71,7 @@ export const CreateSandbox = component(
         Type.Record(Type.String(), text(sandboxLimits.metadataBytes), {
           propertyNames: { pattern: '^[^\\u0000]+$', maxLength: 256 },
           maxProperties: sandboxLimits.metadataEntries,
-          description: `Your own labels; names and values together at most ${sandboxLimits.metadataBytes} bytes.`,
+          description: `Your own labels; names and values together at most ${sandboxLimits.metadataBytes} bytes. Forks get them too, but for \`name\`.`,
         }),
       ),
       envs: Type.Optional(envs),

@@ -19,3 +19,6 @@ export function parseSafeName(text: string, field = 'name'): string {
   }
   return text;
 }
+
+/** The label under which a sandbox's own name is kept: one sandbox has it, so copies do not get it. */
+export const nameLabel = 'name';

@@ -1,5 +1,5 @@
-import { AppError, sandboxStatuses } from '@aviary/core';
-import type { Sandbox } from '@aviary/sdk';
+import { AppError, nameLabel, sandboxStatuses } from '@aviary/core';
+import type { AviaryClient, CreateSandbox, Sandbox } from '@aviary/sdk';
 import type { Argument, CommandContext } from '../command.ts';
 
 /** An id as the API wants it: nothing has to be looked up. */
@@ -15,9 +15,6 @@ export const sandboxIdArg: Argument = {
   summary: "the sandbox's id, its name, or the first characters of either half of the id",
   resolve: findSandboxId,
 };
-
-/** The label under which `--name` is kept. */
-export const nameLabel = 'name';
 
 /**
  * The id of the one sandbox that `text` means: a whole id as it is; else, of those that are not stopped, the one of that name, or whose id or
@@ -35,6 +32,21 @@ async function findSandboxId({ client, signal }: CommandContext, text: string): 
     throw new AppError('invalid_request', `${text} may be any of ${found.length} sandboxes: ${ids.join(', ')} …`);
   }
   return only.id;
+}
+
+/** Throws `already_exists` when a sandbox that is not stopped has the name that `wanted` asks for: it would mean either of them. */
+export async function checkNameIsFree(
+  client: Pick<AviaryClient, 'sandboxes'>,
+  { metadata }: CreateSandbox,
+  signal: AbortSignal,
+): Promise<void> {
+  const name = metadata?.[nameLabel];
+  if (name === undefined) return;
+  for await (const sandbox of client.sandboxes.list({ status: livingStatuses, pageSize: 200 }, { signal })) {
+    if (sandbox.metadata?.[nameLabel] !== name) continue;
+    const what = `the name ${name} is that of sandbox ${sandbox.id}, which is ${sandbox.status}`;
+    throw new AppError('already_exists', `${what}; take another, or remove it with 'aviary sandbox rm ${name}'`);
+  }
 }
 
 function isPartOf(text: string, { id }: Sandbox): boolean {

@@ -1,6 +1,6 @@
+import { nameLabel } from '@aviary/core';
 import type { Sandbox } from '@aviary/sdk';
 import { renderTable } from '../output.ts';
-import { nameLabel } from './find-sandbox.ts';
 
 /** Sandboxes, one a line. */
 export function renderSandboxes(sandboxes: readonly Sandbox[]): string {

@@ -1,6 +1,7 @@
 import { errorText } from '@aviary/core';
 import type { Command } from '../command.ts';
 import { ExitWith, exitCodes } from '../exit-codes.ts';
+import { checkNameIsFree } from './find-sandbox.ts';
 import {
   exitCodeOfOutcome,
   guestCommandFlags,
@@ -38,6 +39,7 @@ export const runCommand: Command = {
     const wanted = readCreateFlags(flags);
     const stdin = guestInput(context, flags);
     const client = context.client();
+    await checkNameIsFree(client, wanted, context.signal);
     const sandbox = await context.output.whileWaiting(creating, () =>
       createRunning(client, wanted, { waitSec, signal: context.signal }),
     );

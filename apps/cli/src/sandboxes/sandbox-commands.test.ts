@@ -130,10 +130,30 @@ describe('aviary sandbox', () => {
     expect(unclear.stderr).toContain('web may be any of 2 sandboxes');
   });
 
+  it('refuses a name that a sandbox has which is not stopped', async () => {
+    const web = cli.api.addSandbox({ status: 'paused', metadata: { name: 'web' } });
+    for (const argv of [
+      ['create', '--name', 'web'],
+      ['create', '--metadata', 'name=web'],
+      ['run', '--name', 'web', '--', 'true'],
+    ]) {
+      const refused = await cli.run(...argv);
+      expect([refused.code, refused.stderr]).toEqual([
+        6,
+        expect.stringContaining(`the name web is that of sandbox ${web.id}`),
+      ]);
+    }
+    expect(cli.api.sandboxes.size).toBe(1);
+    web.status = 'stopped';
+    expect((await cli.run('create', '--name', 'web')).code).toBe(0);
+  });
+
   it('destroys what it was making when it is interrupted, as nobody has learnt its id', async () => {
     cli.api.created = { status: 'starting', status_reason: null };
     const { child, ended } = cli.start(['sandbox', 'create', '--name', 'web']);
-    await expect.poll(() => cli.api.requests.filter(({ method }) => method === 'GET').length).toBeGreaterThan(0);
+    await expect
+      .poll(() => cli.api.requests.filter(({ path }) => path.startsWith('/v1/sandboxes/sb-')).length)
+      .toBeGreaterThan(0);
     child.kill('SIGINT');
     expect((await ended).code).toBe(130);
     expect([...cli.api.sandboxes.values()]).toMatchObject([{ status: 'stopped', metadata: { name: 'web' } }]);

@@ -2,7 +2,7 @@ import { type SandboxStatus, sandboxStatuses } from '@aviary/core';
 import type { Sandbox } from '@aviary/sdk';
 import { type Command, type CommandContext, type Flags, parsePairs } from '../command.ts';
 import { ExitWith, exitCodes, UsageError } from '../exit-codes.ts';
-import { livingStatuses, sandboxIdArg } from './find-sandbox.ts';
+import { checkNameIsFree, livingStatuses, sandboxIdArg } from './find-sandbox.ts';
 import { renderSandbox, renderSandboxes } from './render-sandbox.ts';
 import { createFlags, defaultWaitSec, readCreateFlags, waitFlags } from './sandbox-flags.ts';
 import { showTime } from './show-time.ts';
@@ -37,6 +37,7 @@ export const sandboxCommands: readonly Command[] = [
       const { waitSec, signal } = waitOptions(context, flags);
       const wanted = readCreateFlags(flags);
       const client = context.client();
+      await checkNameIsFree(client, wanted, signal);
       const sandbox = await context.output.whileWaiting(creating, () =>
         waitSec === 0 ? client.sandboxes.create(wanted) : createSettled(client, wanted, { waitSec, signal }),
       );

@@ -1,6 +1,6 @@
+import { nameLabel } from '@aviary/core';
 import type { CreateSandbox } from '@aviary/sdk';
 import { type Flag, type Flags, parsePairs } from '../command.ts';
-import { nameLabel } from './find-sandbox.ts';
 
 /** Flags that say what a new sandbox is like. */
 export const createFlags = {
@@ -16,7 +16,11 @@ export const createFlags = {
     placeholder: 'KEY=VALUE',
     summary: 'environment of every command in it',
   },
-  name: { type: 'string', placeholder: 'NAME', summary: 'what to call it; commands take it in place of the id' },
+  name: {
+    type: 'string',
+    placeholder: 'NAME',
+    summary: 'what to call it, one at a time; commands take it in place of the id',
+  },
   metadata: { type: 'string', isMultiple: true, placeholder: 'KEY=VALUE', summary: 'your own labels' },
 } as const satisfies Record<string, Flag>;
 

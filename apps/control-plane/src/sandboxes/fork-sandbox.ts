@@ -1,5 +1,5 @@
 import type { Fork, Sandbox } from '@aviary/api-contract';
-import { canSandbox, newId, type SandboxId, sandboxLimits } from '@aviary/core';
+import { canSandbox, nameLabel, newId, type SandboxId, sandboxLimits } from '@aviary/core';
 import { recordAudit } from '../audit/audit-store.ts';
 import type { ServiceContext } from '../context.ts';
 import { type PlacementOptions, placeSandboxes } from '../hosts/placement.ts';
@@ -10,7 +10,7 @@ import { sandboxOperations } from './sandbox-operations.ts';
 import { getSandbox, insertSandboxes, stateConflict } from './sandbox-store.ts';
 import { viewSandbox } from './sandbox-view.ts';
 
-/** Accepts copies of a running or paused sandbox, on its host. The source's status does not change. */
+/** Accepts copies of a running or paused sandbox, on its host: with its labels, but for its name. The source's status does not change. */
 export function forkSandbox(
   deps: CommandDeps & Pick<ServiceContext, 'clock'> & { placement: PlacementOptions },
   context: CommandContext,
@@ -34,6 +34,7 @@ export function forkSandbox(
       placeSandboxes(db, { teamId, size, count, onlyHost: source.host_id }, deps.placement),
     );
     const targets = Array.from({ length: count }, () => newId('sandbox'));
+    const { [nameLabel]: _name, ...labels } = source.metadata;
     const timeoutSec = request.timeout_sec ?? source.timeout_sec;
     const copies = targets.map((id) => ({
       id,
@@ -47,7 +48,7 @@ export function forkSandbox(
       memory_mib: source.memory_mib,
       disk_mib: source.disk_mib,
       timeout_sec: timeoutSec,
-      metadata: JSON.stringify(source.metadata),
+      metadata: JSON.stringify(labels),
     }));
     const rows = await insertSandboxes(db, copies, { source: sandboxId });
     await recordAudit(db, {

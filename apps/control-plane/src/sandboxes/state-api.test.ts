@@ -20,13 +20,14 @@ test('a ping counts as activity, and the idle time reaches host and row', async 
 });
 
 test('a fork starts copies of their own, and the source runs on', async () => {
-  const { id } = await createRunning({ metadata: { job: 'x' } });
+  const { id } = await createRunning({ metadata: { job: 'x', name: 'web' } });
   const forked = await platform.call('POST', `/v1/sandboxes/${id}/fork`, { body: { count: 3 }, ...wait });
   expect(forked.status).toBe(201);
   const ids = forked.body.items.map((item: { id: string }) => item.id);
   expect(new Set([...ids, id]).size).toBe(4);
-  for (const item of forked.body.items)
-    expect(item).toMatchObject({ status: 'running', start_path: 'restore', metadata: { job: 'x' } });
+  for (const item of forked.body.items) expect(item).toMatchObject({ status: 'running', start_path: 'restore' });
+  // Its name stays its own; other labels go along.
+  for (const item of forked.body.items) expect(item.metadata).toEqual({ job: 'x' });
   expect((await platform.call('GET', `/v1/sandboxes/${id}`)).body.status).toBe('running');
 });
 
