@@ -182,6 +182,14 @@ describe('requests', () => {
     expect(new AviaryClient().apiUrl).toBe('http://127.0.0.1:7070');
   });
 
+  it('takes a URL that ends with the version of the API', () => {
+    for (const end of ['', '/', '/v1', '/v1/', '//v1//'])
+      expect(new AviaryClient({ apiUrl: `https://aviary.example/behind${end}` }).apiUrl).toBe(
+        'https://aviary.example/behind',
+      );
+    expect(new AviaryClient({ apiUrl: 'https://aviary.example/v10' }).apiUrl).toBe('https://aviary.example/v10');
+  });
+
   it('refuses a URL that is none', () => {
     expect(() => new AviaryClient({ apiUrl: 'localhost:7070' })).toThrow(/must start with http/);
   });

@@ -9,7 +9,7 @@ import { Generations, Snapshots } from './saved-states.ts';
 import { type AccessTokenSource, type CallOptions, Transport } from './transport.ts';
 
 export interface AviaryClientOptions {
-  /** Default: the variable AVIARY_API_URL, else `http://127.0.0.1:7070`. */
+  /** Default: the variable AVIARY_API_URL, else `http://127.0.0.1:7070`. A `/v1` at its end is no part of it and left out. */
   apiUrl?: string;
   /** `avy_…`. Default: the variable AVIARY_API_KEY. Without one only `health` works. */
   apiKey?: string;
@@ -74,7 +74,8 @@ function parseApiUrl(text: string): string {
       `the API's URL must start with http:// or https://, not ${JSON.stringify(text)}`,
     );
   }
-  return url.href.replace(/\/+$/, '');
+  // Paths bring their version along; a URL that was copied from a call has it too.
+  return url.href.replace(/\/+$/, '').replace(/\/v1$/, '').replace(/\/+$/, '');
 }
 
 function sleep(ms: number, signal: AbortSignal): Promise<void> {
