@@ -17,6 +17,7 @@ interface FakeEntry {
   path: string;
   type: string;
   mode?: number;
+  permissions?: string;
   symlink_target?: string;
 }
 
@@ -142,7 +143,9 @@ export class FakeApi implements AsyncDisposable {
         return void reply(204);
       }
       case 'POST files/read': {
-        const file = this.files.get(String(parse(data)['path']));
+        const name = String(parse(data)['path']);
+        const file = this.files.get(name);
+        if (this.listings.has(name)) return void refuse(400, 'invalid_request', 'it is a directory');
         if (!file) return void refuse(404, 'not_found', 'no such file');
         return void response.writeHead(200, { 'content-type': 'application/octet-stream' }).end(file);
       }

@@ -43,11 +43,16 @@ export async function forEachAtOnce<T>(items: AsyncIterable<T> | Iterable<T>, wo
 /** What was copied, for people. */
 export function renderCount(place: string, { files, directories, links, bytes, skipped }: CopyCount): string {
   const parts = [
-    `${files} files`,
-    `${directories} directories`,
-    ...(links > 0 ? [`${links} links`] : []),
-    `${bytes} bytes`,
+    counted(files, 'file'),
+    counted(directories, 'directory', 'directories'),
+    ...(links > 0 ? [counted(links, 'link')] : []),
+    counted(bytes, 'byte'),
   ];
   const left = skipped.map((name) => `skipped ${name}: neither file, directory nor link`);
   return [`${place} ${parts.join(', ')}`, ...left].join('\n');
+}
+
+/** So many of a thing, in words. */
+export function counted(count: number, one: string, many = `${one}s`): string {
+  return `${count} ${count === 1 ? one : many}`;
 }

@@ -4,7 +4,7 @@ import { AviaryError, type FileEntry } from '@aviary/sdk';
 import type { Command, CommandContext, Flag, Flags } from '../command.ts';
 import { renderTable } from '../output.ts';
 import { sandboxIdArg } from '../sandboxes/find-sandbox.ts';
-import { type CopyContext, renderCount } from './copy-context.ts';
+import { type CopyContext, counted, renderCount } from './copy-context.ts';
 import { getDirectory, getFile, placeFor } from './get-files.ts';
 import { lookAt, readAll, readLocal } from './local-file.ts';
 import { putDirectory } from './put-directory.ts';
@@ -48,12 +48,14 @@ export const fileCommands: readonly Command[] = [
       const place = isInto ? path.posix.join(target, path.basename(path.resolve(source))) : target;
       if (flags.boolean('recursive') && source !== '-' && (await lookAt(source)).isDirectory()) {
         const count = await putDirectory(copy, source, place);
-        context.output.result({ path: place, ...count }, () => renderCount(place, count));
+        const written = await absolutePlace(copy, place);
+        context.output.result({ path: written, ...count }, () => renderCount(written, count));
         return;
       }
       const data = source === '-' ? await readAll('standard input', process.stdin) : await readLocal(source);
       await copy.client.files.write(id, { path: place, data }, copy.options);
-      context.output.result({ path: place, bytes: data.size }, () => `${place} ${data.size} bytes`);
+      const written = await absolutePlace(copy, place);
+      context.output.result({ path: written, bytes: data.size }, () => `${written} ${counted(data.size, 'byte')}`);
     },
   },
   {
@@ -84,10 +86,10 @@ export const fileCommands: readonly Command[] = [
         output.result({ path: place, ...count }, () => renderCount(place, count));
       } else if (target !== undefined && target !== '-') {
         const place = await placeFor(source, target);
-        const bytes = await getFile(copy, source, place);
-        output.result({ path: place, bytes }, () => `${place} ${bytes} bytes`);
+        const bytes = await orNameRecursion(copy, source, () => getFile(copy, source, place));
+        output.result({ path: place, bytes }, () => `${place} ${counted(bytes, 'byte')}`);
       } else {
-        const data = await copy.client.files.read(id, source, copy.options);
+        const data = await orNameRecursion(copy, source, () => copy.client.files.read(id, source, copy.options));
         if (output.isJson) {
           output.result({ path: source, content_base64: Buffer.from(data).toString('base64') }, () => '');
         } else output.raw('stdout', data);
@@ -147,6 +149,35 @@ export const fileCommands: readonly Command[] = [
   },
 ];
 
+/** Where the guest has what was written to `place`, which may be relative to a home there: beside it, everything has its whole path. */
+async function absolutePlace({ client, sandboxId, options }: CopyContext, place: string): Promise<string> {
+  if (path.posix.isAbsolute(place)) return place;
+  try {
+    const beside = client.files.entries(sandboxId, path.posix.dirname(place), { ...options, pageSize: 1 });
+    const first = await beside.next();
+    return first.done ? place : path.posix.join(path.posix.dirname(first.value.path), path.posix.basename(place));
+  } catch (error) {
+    // It is written; only where, in full, cannot be told.
+    if (error instanceof AviaryError) return place;
+    throw error;
+  }
+}
+
+/** Does `read`; when the guest refuses because `source` is a directory, says how to copy one. */
+async function orNameRecursion<T>(
+  { client, sandboxId, options }: CopyContext,
+  source: string,
+  read: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await read();
+  } catch (error) {
+    const mayBe = error instanceof AviaryError && error.code === 'invalid_request';
+    if (!mayBe || !(await isDirectory({ client, options }, sandboxId, source).catch(() => false))) throw error;
+    throw new AppError('invalid_request', `cannot copy ${source}: it is a directory; -r copies it with all in it`);
+  }
+}
+
 /** Throws `not_found` when nothing is there. */
 async function isDirectory(
   { client, options }: Pick<CopyContext, 'client' | 'options'>,
@@ -165,11 +196,12 @@ async function isDirectory(
 function renderEntries(entries: readonly FileEntry[], isFirst: boolean): string {
   const table = renderTable(
     ['MODE', 'OWNER', 'SIZE', 'PATH'],
-    entries.map(({ permissions, owner, size, path: name, type }) => [
-      permissions,
+    entries.map(({ permissions, owner, size, path: name, type, symlink_target: target }) => [
+      // As `ls` writes it: Go's words for a mode, which the guest speaks, begin a link's with L.
+      permissions.replace(/^L/, 'l'),
       owner,
       String(size),
-      type === 'directory' ? `${name}/` : name,
+      target !== null ? `${name} -> ${target}` : type === 'directory' ? `${name}/` : name,
     ]),
   );
   return isFirst ? table : table.slice(table.indexOf('\n') + 1);

@@ -93,7 +93,7 @@ it('copies a directory into a sandbox, with its links and what may be executed',
   await chmod(at('src', 'run.sh'), 0o755);
   await symlink('run.sh', at('src', 'link'));
   const { code, stdout } = await aviary('files', 'put', '-r', id, at('src'), '/home/user/');
-  expect([code, stdout]).toEqual([0, '/home/user/src 2 files, 2 directories, 1 links, 7 bytes\n']);
+  expect([code, stdout]).toEqual([0, '/home/user/src 2 files, 2 directories, 1 link, 7 bytes\n']);
   expect([...api.files].map(([name, content]) => [name, String(content)]).sort()).toEqual([
     ['/home/user/src/deep/file', 'deep'],
     ['/home/user/src/run.sh', 'run'],
@@ -116,7 +116,7 @@ it('copies a directory out of a sandbox', async () => {
   const { code, stdout } = await aviary('files', 'get', '-r', id, 'out', directory);
   expect([code, stdout]).toEqual([
     0,
-    `${at('out')} 1 files, 2 directories, 1 links, 4 bytes\nskipped /home/user/out/pipe: neither file, directory nor link\n`,
+    `${at('out')} 1 file, 2 directories, 1 link, 4 bytes\nskipped /home/user/out/pipe: neither file, directory nor link\n`,
   ]);
   expect([await readFile(at('out', 'link'), 'utf8'), await readlink(at('out', 'link'))]).toEqual(['tool', 'a/tool']);
   expect((await stat(at('out', 'a', 'tool'))).mode & 0o777).toBe(0o755);
@@ -187,4 +187,16 @@ it('prints a long listing as it comes, with one heading', async () => {
   expect(json.items).toHaveLength(2_500);
   api.listings.set('/empty', []);
   expect((await aviary('files', 'ls', id, '/empty')).stdout).toContain('MODE');
+});
+
+it('tells how to copy a directory, where a relative target is, and shows links as such', async () => {
+  api.listings.set('/srv', [{ path: '/srv/now', type: 'file', permissions: 'Lrwxrwxrwx', symlink_target: '/tmp/x' }]);
+  for (const target of [[], [at('copy')]]) {
+    const refused = await aviary('files', 'get', id, '/srv', ...target);
+    expect([refused.code, refused.stderr]).toEqual([2, expect.stringContaining('-r copies it with all in it')]);
+  }
+  expect((await aviary('files', 'ls', id, '/srv')).stdout).toMatch(/^lrwxrwxrwx .* \/srv\/now -> \/tmp\/x$/m);
+  await writeFile(at('rel.py'), 'x');
+  api.listings.set('.', [{ path: '/home/user/.profile', type: 'file' }]);
+  expect((await aviary('files', 'put', id, at('rel.py'), 'rel.py')).stdout).toBe('/home/user/rel.py 1 byte\n');
 });
