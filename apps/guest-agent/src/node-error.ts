@@ -1,3 +1,4 @@
+import { getSystemErrorMessage } from 'node:util';
 import { AppError, type ErrorCode } from '@aviary/core';
 
 const codes: Readonly<Record<string, { code: ErrorCode; text: string }>> = {
@@ -35,6 +36,23 @@ export function fromNodeError(error: unknown): unknown {
   if (!known) return error;
   const object = path === undefined ? '' : ` ${JSON.stringify(path)}`;
   return new AppError(known.code, `cannot ${syscall ?? 'use'}${object}: ${known.text}`, {
+    ...(path === undefined ? {} : { details: { path } }),
+    cause: error,
+  });
+}
+
+/**
+ * As {@link fromNodeError}, for calls on what a user named: whatever errno such a file answers with (EIO of /proc/PID/mem, EFAULT of a device)
+ * is about the file, and no fault of the agent. The kernel's words tell it.
+ */
+export function fromFileError(error: unknown): unknown {
+  const known = fromNodeError(error);
+  if (known instanceof AppError || !(known instanceof Error)) return known;
+  const { code, errno, syscall, path } = known as NodeJS.ErrnoException;
+  if (typeof errno !== 'number' || errno >= 0 || code === undefined) return known;
+  const object = path === undefined ? '' : ` ${JSON.stringify(path)}`;
+  const message = `cannot ${syscall ?? 'use'}${object}: ${getSystemErrorMessage(errno)} (${code})`;
+  return new AppError('invalid_request', message, {
     ...(path === undefined ? {} : { details: { path } }),
     cause: error,
   });

@@ -1,6 +1,7 @@
 import fs from 'node:fs';
 import { promisify } from 'node:util';
 import { AppError } from '@aviary/core';
+import { fromFileError } from '../node-error.ts';
 
 const closeDescriptor = promisify(fs.close);
 
@@ -77,7 +78,7 @@ function readOnce(
 ): Promise<number> {
   return new Promise((resolve, reject) => {
     fs.read(fd, buffer, offset, buffer.length - offset, position, (error, count) => {
-      if (error && error.code !== 'EAGAIN') reject(error);
+      if (error && error.code !== 'EAGAIN') reject(fromFileError(error));
       else resolve(error ? 0 : count);
     });
   });
@@ -86,7 +87,7 @@ function readOnce(
 function writeOnce(fd: number, bytes: Uint8Array, offset: number): Promise<number> {
   return new Promise((resolve, reject) => {
     fs.write(fd, bytes, offset, bytes.length - offset, null, (error, count) =>
-      error ? reject(error) : resolve(count),
+      error ? reject(fromFileError(error)) : resolve(count),
     );
   });
 }

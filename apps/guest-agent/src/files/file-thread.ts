@@ -1,7 +1,7 @@
 import { parentPort } from 'node:worker_threads';
 import { AppError, errorText } from '@aviary/core';
 import { setThreadFileCredentials } from '@aviary/linux';
-import { fromNodeError } from '../node-error.ts';
+import { fromFileError } from '../node-error.ts';
 import type { GuestUser } from '../users/user-database.ts';
 import { fileOperations } from './file-operations.ts';
 import type { OperationContext } from './operation-context.ts';
@@ -38,7 +38,7 @@ function perform({ operation, user, input, cancelled }: ThreadJob): unknown {
 }
 
 function answerError(error: unknown): ThreadAnswer {
-  const known = fromNodeError(error);
+  const known = fromFileError(error);
   if (known instanceof AppError) {
     return { error: { code: known.code, message: known.message, details: known.details } };
   }
