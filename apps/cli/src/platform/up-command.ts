@@ -43,7 +43,7 @@ export const upCommand: Command = {
     try {
       announce(context, platform);
       await aborted(signal);
-      output.note('stopping; sandboxes go on');
+      output.note('stopping; sandboxes that run go on');
     } finally {
       await platform[Symbol.asyncDispose]();
     }

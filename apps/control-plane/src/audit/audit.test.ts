@@ -69,7 +69,7 @@ test('an export has one entry a line, and what the list has', async () => {
 });
 
 test('a host that falls silent and comes back, and a pause by itself, are told by the system', async () => {
-  await using quiet = await startTestPlatform();
+  await using quiet = await startTestPlatform({ overrides: { reconciler: { heartbeatTtlMs: 0 } } });
   const { database, controlPlane, host } = quiet;
   const created = await quiet.call('POST', '/v1/sandboxes', { headers: { prefer: 'wait=20' } });
   const { run, event_sequence: sequence } = await database.db

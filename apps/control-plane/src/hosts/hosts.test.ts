@@ -6,6 +6,7 @@ import { FakeHostAgent } from '@aviary/testing';
 import { decodeJwt, importJWK, jwtVerify } from 'jose';
 import { afterEach, expect, test } from 'vitest';
 import { startTestPlatform, type TestPlatform } from '../test-platform.ts';
+import { sumSandboxes } from './placement-store.ts';
 import { createHostToken } from './register-host.ts';
 
 let platform: TestPlatform;
@@ -176,6 +177,28 @@ test('a silent host loses its sandboxes to missing, and brings them back', async
   expect((await beat(platform.host.token)).status).toBe(204);
   await platform.controlPlane.context.reconciler.reconcileHost(platform.host.id.slice(5) as never);
   expect(await statusOf(id)).toBe('running');
+});
+
+test('a host is not called silent for the time in which nobody listened', async () => {
+  const { controlPlane } = await start();
+  const { database, reconciler } = controlPlane.context;
+  await database.db
+    .updateTable('hosts')
+    .set({ last_heartbeat_at: new Date(0) })
+    .execute();
+  await reconciler.runOnce();
+  const hosts = await database.db.selectFrom('hosts').select('status').execute();
+  expect(hosts).toEqual([{ status: 'online' }]);
+});
+
+test('a create that failed before it ever ran holds no disk of its host', async () => {
+  const { agent, controlPlane } = await start();
+  agent.failNext('createSandbox', new AppError('disk_full', 'the disk of the host is full'));
+  expect((await platform.call('POST', '/v1/sandboxes', wait)).body.error.code).toBe('disk_full');
+  const { items } = (await platform.call('GET', '/v1/sandboxes')).body;
+  expect(items).toMatchObject([{ status: 'error' }]);
+  const hostId = platform.host.id.slice(5) as HostId;
+  expect(await sumSandboxes(controlPlane.context.database.db, [hostId])).toEqual([]);
 });
 
 test('the reconciler settles what differs, in both directions', async () => {

@@ -8,7 +8,7 @@ export interface SandboxSum extends Size {
   status: SandboxStatus;
 }
 
-/** Sums what the sandboxes of each host were given, by status; stopped ones hold nothing. */
+/** Sums what the sandboxes of each host were given, by status; stopped ones, and those whose first start failed, hold nothing. */
 export async function sumSandboxes(db: Db, hosts: readonly HostId[]): Promise<SandboxSum[]> {
   if (hosts.length === 0) return [];
   const rows = await db
@@ -22,6 +22,9 @@ export async function sumSandboxes(db: Db, hosts: readonly HostId[]): Promise<Sa
     ])
     .where('host_id', 'in', hosts)
     .where('status', '<>', 'stopped')
+    .where(({ eb, or }) =>
+      or([eb('status', '<>', 'error'), eb('started_at', 'is not', null), eb('generation_id', 'is not', null)]),
+    )
     .groupBy(['host_id', 'status'])
     .execute();
   return rows.map((row) => ({

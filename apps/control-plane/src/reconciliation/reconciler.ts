@@ -36,10 +36,13 @@ type Deps = Pick<ServiceContext, 'database' | 'clock' | 'logger'> & { hostClient
 export class Reconciler {
   readonly #deps: Deps;
   readonly #options: ReconcilerOptions;
+  /** Before this nobody may have listened to heartbeats. */
+  readonly #listeningSinceMs: number;
 
   constructor(deps: Deps, options: ReconcilerOptions = defaultReconcilerOptions) {
     this.#deps = deps;
     this.#options = options;
+    this.#listeningSinceMs = deps.clock.now();
   }
 
   run(signal: AbortSignal): Promise<void> {
@@ -164,12 +167,16 @@ export class Reconciler {
 
   async #markSilentHosts(): Promise<void> {
     const { database, clock, logger, hostClients } = this.#deps;
-    const silentSince = new Date(clock.now() - this.#options.heartbeatTtlMs);
-    const silent = await database.transaction(async ({ db }) => {
-      const marked = await markSilentHosts(db, silentSince);
-      for (const host of marked) await recordHostDown(db, host);
-      return marked;
-    });
+    const silentSinceMs = clock.now() - this.#options.heartbeatTtlMs;
+    // A platform that was stopped has heard no host; none is silent before it had the time to be heard.
+    const couldBeHeard = silentSinceMs >= this.#listeningSinceMs;
+    const silent = !couldBeHeard
+      ? []
+      : await database.transaction(async ({ db }) => {
+          const marked = await markSilentHosts(db, new Date(silentSinceMs));
+          for (const host of marked) await recordHostDown(db, host);
+          return marked;
+        });
     for (const { id: hostId } of silent) {
       logger.warn({ hostId }, 'host is unreachable');
       hostClients.evict(hostId);
