@@ -1,13 +1,38 @@
 import { readFileSync } from 'node:fs';
 import { AppError, errorText } from '@aviary/core';
 import { AviaryClient } from '@aviary/sdk';
+import { chooseProfile, profilesFile, readProfiles } from './account/profile-store.ts';
+import { sessionToken } from './account/session-token.ts';
 import { bootstrapFiles, type CliConfig } from './config.ts';
 import { readAnnouncedUrl } from './platform/platform-lock.ts';
 
-/** A client with the key from the environment, else with the one that `aviary up` left on this machine. */
+/** How this program names itself to servers. */
+export const userAgent = 'aviary-cli/0.1.0';
+
+/** A client with the key from the environment, else as whom one has logged in, else with the key that `aviary up` left on this machine. */
 export function connectToApi(config: CliConfig): AviaryClient {
+  if (config.apiKey === undefined) {
+    const known = connectByProfile(config);
+    if (known) return known;
+  }
   const apiKey = config.apiKey ?? readLocalKey(config.dataDir);
-  return new AviaryClient({ apiUrl: findApiUrl(config), apiKey, userAgent: 'aviary-cli/0.1.0' });
+  return new AviaryClient({ apiUrl: findApiUrl(config), apiKey, userAgent });
+}
+
+/** By the profile in use; a server that the environment names is not shown what another one gave. */
+function connectByProfile(config: CliConfig): AviaryClient | undefined {
+  const file = profilesFile(config.env);
+  const chosen = file === undefined ? undefined : chooseProfile(readProfiles(file), config.profile);
+  if (file === undefined || !chosen) return undefined;
+  const { name, profile } = chosen;
+  const { apiUrl, credential } = profile;
+  if (config.isApiUrlSet && URL.parse(config.apiUrl)?.origin !== URL.parse(apiUrl)?.origin) {
+    if (config.profile === undefined) return undefined;
+    const message = `the profile ${JSON.stringify(name)} is for ${apiUrl}, and the environment names ${config.apiUrl}; unset one of them`;
+    throw new AppError('invalid_request', message);
+  }
+  if (credential.type === 'api_key') return new AviaryClient({ apiUrl, apiKey: credential.apiKey, userAgent });
+  return new AviaryClient({ apiUrl, accessToken: sessionToken({ file, name, userAgent }), userAgent });
 }
 
 /** Where the API is: as set, else where the platform of the data directory says that it is, else at the usual place. */

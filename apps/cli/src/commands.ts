@@ -1,3 +1,5 @@
+import { accountCommands } from './account/account-commands.ts';
+import { keyCommands } from './account/key-commands.ts';
 import type { Command } from './command.ts';
 import { doctorCommand } from './doctor/doctor-command.ts';
 import { fileCommands } from './files/file-commands.ts';
@@ -48,6 +50,8 @@ export const commands: readonly Command[] = [
   ...savedStateCommands,
   ...templateCommands,
   ...fileCommands,
+  ...accountCommands,
+  ...keyCommands,
   helpCommand,
   versionCommand,
 ];

@@ -4,6 +4,8 @@ import { EnvReader } from '@aviary/service-kit';
 /** What the command line program takes from its environment. */
 export interface CliConfig {
   apiUrl: string;
+  /** The profile to use, by AVIARY_PROFILE; undefined is the current one. */
+  profile: string | undefined;
   /** False when nothing was set: a platform of this machine may then be at a place that it chose. */
   isApiUrlSet: boolean;
   /** From AVIARY_API_KEY; else the key that `aviary up` left in the data directory is used. */
@@ -24,9 +26,13 @@ export interface CliConfig {
 }
 
 /** Files through which the control plane hands secrets to programs on the same machine. */
-export function bootstrapFiles(dataDir: string): { apiKey: string; hostToken: string } {
+export function bootstrapFiles(dataDir: string): { apiKey: string; hostToken: string; claimCode: string } {
   const directory = path.join(dataDir, 'bootstrap');
-  return { apiKey: path.join(directory, 'api-key'), hostToken: path.join(directory, 'host-token') };
+  return {
+    apiKey: path.join(directory, 'api-key'),
+    hostToken: path.join(directory, 'host-token'),
+    claimCode: path.join(directory, 'claim-code'),
+  };
 }
 
 /** Reads the settings. Throws `invalid_request` naming the variable at fault. */
@@ -37,6 +43,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
   return {
     apiUrl: reader.string('AVIARY_API_URL', localUrl(controlPlaneHost, controlPlanePort)),
     isApiUrlSet: ['AVIARY_API_URL', 'AVIARY_HOST', 'AVIARY_PORT'].some((name) => reader.optional(name) !== undefined),
+    profile: reader.optional('AVIARY_PROFILE'),
     apiKey: reader.optional('AVIARY_API_KEY'),
     areImagesPrebuilt: reader.boolean('AVIARY_PREBUILT_IMAGES'),
     dataDir: path.resolve(reader.string('AVIARY_DATA_DIR', '/var/lib/aviary')),

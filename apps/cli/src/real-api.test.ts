@@ -2,9 +2,12 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { Readable } from 'node:stream';
+import { must } from '@aviary/core';
 import { AviaryClient } from '@aviary/sdk';
 import { FakeHostAgent } from '@aviary/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { profilesFile, readProfiles, writeProfiles } from './account/profile-store.ts';
 import { bootstrapFiles, loadConfig } from './config.ts';
 import { type Platform, readApiKey, startPlatform } from './platform/start-platform.ts';
 import { runCli } from './run-cli.ts';
@@ -83,13 +86,32 @@ async function registerHost(apiUrl: string): Promise<void> {
 }
 
 async function aviary(...argv: string[]) {
+  return aviaryWith({ argv });
+}
+
+/** Runs the program with other variables, and lines on standard input. */
+async function aviaryWith({
+  argv,
+  lines = [],
+  extra = {},
+}: {
+  argv: readonly string[];
+  lines?: readonly string[];
+  extra?: Record<string, string>;
+}) {
   const written = { stdout: '', stderr: '' };
   const stream = (name: keyof typeof written) => ({
     write: (data: string | Uint8Array) => {
       written[name] += typeof data === 'string' ? data : Buffer.from(data).toString();
     },
   });
-  const code = await runCli({ argv, env, stdout: stream('stdout'), stderr: stream('stderr') });
+  const code = await runCli({
+    argv,
+    env: { ...env, ...extra },
+    stdout: stream('stdout'),
+    stderr: stream('stderr'),
+    stdin: Readable.from(lines.map((line) => `${line}\n`)),
+  });
   return { code, ...written };
 }
 
@@ -147,3 +169,68 @@ describe('against the real control plane', () => {
     expect(templateless.code).toBe(3);
   });
 });
+
+describe('people at the command line', () => {
+  const password = 'a long enough password';
+  let extra: Record<string, string>;
+  beforeAll(() => {
+    extra = { XDG_CONFIG_HOME: path.join(directory, 'config') };
+  });
+  const asPerson = async (argv: readonly string[], lines: readonly string[] = []) => {
+    const { code, stdout, stderr } = await aviaryWith({ argv: [...argv, '--json'], lines, extra });
+    return { code, stderr, body: stdout === '' ? undefined : JSON.parse(stdout) };
+  };
+
+  it('claim the platform once, make a key, and go again', async () => {
+    const claim = ['admin', 'claim', '--email', 'ada@example.com', '--name', 'Ada'];
+    expect((await asPerson(claim, [password])).body).toMatchObject({
+      user: { is_admin: true },
+      team: { role: 'owner' },
+    });
+    expect((await asPerson(claim, ['0'.repeat(40), password])).code).not.toBe(0);
+    expect((await asPerson(['whoami'])).body).toMatchObject({ email: 'ada@example.com', is_admin: true });
+    const made = (await asPerson(['key', 'create', 'reporting', '--scope', 'read'])).body;
+    expect((await asPerson(['key', 'list'])).body.items[0]).toMatchObject({ id: made.id, scopes: ['read'] });
+    const byKey = { ...extra, AVIARY_API_KEY: made.key };
+    expect((await aviaryWith({ argv: ['sandbox', 'list'], extra: byKey })).code).toBe(0);
+    expect((await aviaryWith({ argv: ['sandbox', 'create'], extra: byKey })).stderr).toContain(
+      'this API key is for read',
+    );
+    await asPerson(['key', 'revoke', made.id]);
+    expect((await aviaryWith({ argv: ['sandbox', 'list'], extra: byKey })).code).toBe(5);
+    expect((await asPerson(['logout'])).code).toBe(0);
+    expect((await asPerson(['logout'])).stderr).toContain('not logged in');
+  });
+
+  it('log in with what they know', async () => {
+    const login = ['login', '--email', 'ada@example.com'];
+    expect((await asPerson(login, ['not the password'])).code).toBe(5);
+    expect((await asPerson(login)).stderr).toContain('password is missing');
+    expect((await asPerson(login, [password])).body.user.email).toBe('ada@example.com');
+    expect((await asPerson(['whoami'])).code).toBe(0);
+    const stale = readProfilesOf(extra);
+    for (const profile of Object.values(stale.profiles)) {
+      if (profile.credential.type === 'session') profile.credential.accessTokenExpiresAt = new Date(0).toISOString();
+    }
+    await writeProfiles(profileFile(extra), stale);
+    // Two at once: one renews the session, the other waits for what it got.
+    const both = await Promise.all([asPerson(['whoami']), asPerson(['whoami'])]);
+    expect(both.map(({ code }) => code)).toEqual([0, 0]);
+  });
+
+  it('log in with a key that is good', async () => {
+    expect((await asPerson(['login', '--key'], ['avy_0'])).code).toBe(5);
+    const apiKey = await readApiKey(platform);
+    expect((await asPerson(['login', '--key'], [apiKey])).code).toBe(0);
+    expect((await asPerson(['whoami'])).code).not.toBe(0);
+    expect((await asPerson(['sandbox', 'list'])).code).toBe(0);
+  });
+});
+
+function profileFile(extra: Record<string, string>): string {
+  return must(profilesFile(extra), 'it is set');
+}
+
+function readProfilesOf(extra: Record<string, string>) {
+  return readProfiles(profileFile(extra));
+}

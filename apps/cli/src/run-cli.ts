@@ -106,7 +106,7 @@ function adviceFor(error: unknown): string | undefined {
     case 'bad_response':
       return 'AVIARY_API_URL must be the URL of an Aviary control plane';
     case 'unauthorized':
-      return 'check AVIARY_API_KEY: it must be a key of this installation that was not revoked';
+      return "log in again with 'aviary login', or check AVIARY_API_KEY, which comes before that: a key of this installation, not revoked";
     case 'invalid_state':
       return error.details['status'] === 'paused' ? "resume it first: 'aviary sandbox resume ID'" : undefined;
     case 'no_capacity':

@@ -1,3 +1,5 @@
+import { Accounts } from './accounts.ts';
+import { ApiKeys } from './api-keys.ts';
 import { AviaryError } from './aviary-error.ts';
 import { readEnvironment } from './environment.ts';
 import { Files } from './files.ts';
@@ -34,6 +36,8 @@ export class AviaryClient {
   readonly generations: Generations;
   readonly snapshots: Snapshots;
   readonly hosts: Hosts;
+  readonly accounts: Accounts;
+  readonly apiKeys: ApiKeys;
   readonly #transport: Transport;
 
   /** Throws AviaryError `invalid_request` when `apiUrl` is not an http(s) URL. */
@@ -54,6 +58,8 @@ export class AviaryClient {
     this.generations = new Generations(this.#transport);
     this.snapshots = new Snapshots(this.#transport);
     this.hosts = new Hosts(this.#transport);
+    this.accounts = new Accounts(this.#transport);
+    this.apiKeys = new ApiKeys(this.#transport);
   }
 
   /** Resolves when the API answers and is healthy. Throws AviaryError. */

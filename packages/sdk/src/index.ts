@@ -1,3 +1,5 @@
+export type { Accounts } from './accounts.ts';
+export type { ApiKeys } from './api-keys.ts';
 export { AviaryError, type AviaryErrorOptions, type ClientErrorCode } from './aviary-error.ts';
 export { AviaryClient, type AviaryClientOptions, defaultApiUrl } from './client.ts';
 export type { ExecStreamOptions } from './exec-stream.ts';

@@ -2,14 +2,24 @@
 import type { SandboxStatus } from '@aviary/core';
 
 export type {
+  ApiKey,
+  CreateApiKey,
+  CreatedApiKey,
   CreateSandbox,
   FileEntry,
   Generation,
   Host,
+  Me,
   Sandbox,
+  SignedIn,
   Snapshot,
 } from '@aviary/api-contract';
 export type { GenerationCause, SandboxStatus, StartPath } from '@aviary/core';
+
+export interface LogInRequest {
+  email: string;
+  password: string;
+}
 
 export interface ListSandboxes {
   status?: readonly SandboxStatus[];

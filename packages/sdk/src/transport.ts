@@ -47,6 +47,8 @@ export interface ApiRequest extends CallOptions {
    * A caller that gives a key gets the record and the retries.
    */
   isSentOnce?: boolean;
+  /** Shows no credential of the client's: for calls that bring their own proof. */
+  isAnonymous?: boolean;
 }
 
 const defaultTimeoutMs = 60_000;
@@ -119,7 +121,7 @@ export class Transport {
         : request.json === undefined
           ? undefined
           : JSON.stringify(request.json);
-      const headers = { ...ownHeaders, ...(await this.credentials(signal)) };
+      const headers = { ...ownHeaders, ...(request.isAnonymous ? {} : await this.credentials(signal)) };
       const { method, timeoutMs = defaultTimeoutMs } = request;
       const call = { method, headers, signal };
       const response =

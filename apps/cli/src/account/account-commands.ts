@@ -1,0 +1,140 @@
+import { readFile } from 'node:fs/promises';
+import { AppError } from '@aviary/core';
+import { AviaryClient } from '@aviary/sdk';
+import { findApiUrl, userAgent } from '../api-client.ts';
+import type { Command, CommandContext, Flag, Flags } from '../command.ts';
+import { bootstrapFiles } from '../config.ts';
+import {
+  chooseProfile,
+  lockProfiles,
+  type Profile,
+  profilesFile,
+  putProfile,
+  readProfiles,
+  removeProfile,
+} from './profile-store.ts';
+import { Questions } from './read-secret.ts';
+import { sessionCredential } from './session-token.ts';
+
+const email: Flag = { type: 'string', placeholder: 'EMAIL', summary: 'your e-mail address; asked for when absent' };
+const url: Flag = {
+  type: 'string',
+  placeholder: 'URL',
+  summary: "the API's URL; default: AVIARY_API_URL, the profile's, or this machine's platform",
+};
+const defaultProfile = 'default';
+
+/** Commands about who one is to a server. */
+export const accountCommands: readonly Command[] = [
+  {
+    name: 'login',
+    summary: 'Log in to a server, by e-mail and password or with an API key',
+    details:
+      'Kept in the profile that AVIARY_PROFILE names, or in `default`, for you alone. AVIARY_API_KEY comes before it. The password or key is asked for, or read from standard input.',
+    flags: { email, url, key: { type: 'boolean', summary: 'with an API key instead' } },
+    examples: [
+      'aviary login --email ada@example.com',
+      'aviary login --key --url https://aviary.example.com < key-file',
+    ],
+    async run(context, { flags }) {
+      const { output, signal } = context;
+      const apiUrl = findServer(context, flags);
+      const questions = new Questions(context);
+      if (flags.boolean('key')) {
+        const apiKey = (await questions.ask('API key', { isSecret: true })).trim();
+        await new AviaryClient({ apiUrl, apiKey, userAgent }).hosts.list({ signal });
+        await keep(context, { apiUrl, credential: { type: 'api_key', apiKey } });
+        output.result({ api_url: apiUrl }, () => `logged in to ${apiUrl} with an API key`);
+        return;
+      }
+      const credentials = await askCredentials(questions, flags);
+      const signedIn = await new AviaryClient({ apiUrl, userAgent }).accounts.logIn(credentials, { signal });
+      await keep(context, { apiUrl, credential: sessionCredential(signedIn) });
+      const { user, team } = signedIn;
+      output.result({ api_url: apiUrl, user, team }, () => `logged in to ${apiUrl} as ${user.email}${inTeam(team)}`);
+    },
+  },
+  {
+    name: 'logout',
+    summary: 'End the session with a server and forget it',
+    examples: ['aviary logout'],
+    async run(context) {
+      const file = fileOf(context);
+      // A session that is being renewed ends by what the renewal gave.
+      using _lock = await lockProfiles(file, context.signal);
+      const chosen = chooseProfile(readProfiles(file), context.config.profile);
+      if (!chosen) throw new AppError('not_found', 'you are not logged in');
+      const { name, profile } = chosen;
+      const { apiUrl, credential } = profile;
+      if (credential.type === 'session') {
+        const client = new AviaryClient({ apiUrl, userAgent });
+        await client.accounts.logOut(credential.refreshToken, { signal: context.signal });
+      }
+      await removeProfile(file, name);
+      context.output.result({ profile: name }, () => `logged out of ${apiUrl}`);
+    },
+  },
+  {
+    name: 'whoami',
+    summary: 'Show who you are to the server, and in which team',
+    examples: ['aviary whoami'],
+    async run({ client, output, signal }) {
+      const me = await client().accounts.me({ signal });
+      output.result(me, () => `${me.email} (${me.name})${inTeam(me.team)}${me.is_admin ? ', administrator' : ''}`);
+    },
+  },
+  {
+    name: 'admin claim',
+    summary: 'Become the first administrator of a platform',
+    details:
+      "The code is in bootstrap/claim-code of the platform's data directory, and is read from there on its machine; elsewhere it is asked for.",
+    flags: { email, url, name: { type: 'string', placeholder: 'NAME', summary: 'how to call you' } },
+    examples: ['sudo aviary admin claim --email ada@example.com'],
+    async run(context, { flags }) {
+      const apiUrl = findServer(context, flags);
+      const questions = new Questions(context);
+      const kept = await readFile(bootstrapFiles(context.config.dataDir).claimCode, 'utf8').catch(() => '');
+      const code = kept.trim() || (await questions.ask('Claim code', { isSecret: true })).trim();
+      const name = flags.string('name');
+      const request = { ...(await askCredentials(questions, flags)), code, ...(name === undefined ? {} : { name }) };
+      const signedIn = await new AviaryClient({ apiUrl, userAgent }).accounts.claim(request, {
+        signal: context.signal,
+      });
+      await keep(context, { apiUrl, credential: sessionCredential(signedIn) });
+      const { user, team } = signedIn;
+      context.output.result({ api_url: apiUrl, user, team }, () => `${user.email} is administrator${inTeam(team)}`);
+    },
+  },
+];
+
+async function askCredentials(questions: Questions, flags: Flags): Promise<{ email: string; password: string }> {
+  const address = flags.string('email') ?? (await questions.ask('E-mail')).trim();
+  return { email: address, password: await questions.ask('Password', { isSecret: true }) };
+}
+
+async function keep(context: CommandContext, profile: Profile): Promise<void> {
+  const file = fileOf(context);
+  using _lock = await lockProfiles(file, context.signal);
+  await putProfile(file, context.config.profile ?? defaultProfile, profile, { isCurrent: true });
+}
+
+/** Where to log in: as asked for, else where the profile that this replaces is, so that no password goes to another server by habit. */
+function findServer({ config }: CommandContext, flags: Flags): string {
+  const asked = flags.string('url') ?? (config.isApiUrlSet ? config.apiUrl : undefined);
+  if (asked !== undefined) return asked;
+  const file = profilesFile(config.env);
+  const { profiles } = file === undefined ? { profiles: {} } : readProfiles(file);
+  const replaced = new Map<string, Profile>(Object.entries(profiles)).get(config.profile ?? defaultProfile);
+  return replaced?.apiUrl ?? findApiUrl(config);
+}
+
+function fileOf({ config }: CommandContext): string {
+  const file = profilesFile(config.env);
+  if (file === undefined)
+    throw new AppError('invalid_request', 'there is no place for profiles; set HOME or XDG_CONFIG_HOME');
+  return file;
+}
+
+function inTeam(team: { name: string; role: string } | null): string {
+  return team ? ` in the team ${team.name} (${team.role})` : '';
+}

@@ -1,0 +1,55 @@
+import { createInterface } from 'node:readline/promises';
+import { Writable } from 'node:stream';
+import type { CommandContext } from '../command.ts';
+import { UsageError } from '../exit-codes.ts';
+
+const maxInputBytes = 64 * 1024;
+
+/**
+ * Reads lines that a person types at a terminal, without showing what is secret, or that come through a pipe, in the same order. What is
+ * secret is never an argument: those are seen by others and kept in a shell's history.
+ */
+export class Questions {
+  readonly #context: CommandContext;
+  #piped: string[] | undefined;
+
+  constructor(context: CommandContext) {
+    this.#context = context;
+  }
+
+  /** The line as it was given: spaces may belong to a password. Throws UsageError when nothing was given. */
+  async ask(question: string, { isSecret = false }: { isSecret?: boolean } = {}): Promise<string> {
+    const answer = this.#context.stdin?.isTTY ? await this.#askPerson(question, isSecret) : await this.#nextLine();
+    if (answer === '')
+      throw new UsageError(`${question.toLowerCase()} is missing; type it, or give it on standard input`);
+    return answer;
+  }
+
+  async #askPerson(question: string, isSecret: boolean): Promise<string> {
+    process.stderr.write(`${question}: `);
+    const shown = isSecret ? new Writable({ write: (_chunk, _encoding, done) => done() }) : process.stderr;
+    const lines = createInterface({ input: process.stdin, output: shown, terminal: true });
+    try {
+      return await lines.question('', { signal: this.#context.signal });
+    } finally {
+      lines.close();
+      if (isSecret) process.stderr.write('\n');
+    }
+  }
+
+  async #nextLine(): Promise<string> {
+    this.#piped ??= await this.#readPipe();
+    return (this.#piped.shift() ?? '').replace(/\r$/, '');
+  }
+
+  async #readPipe(): Promise<string[]> {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    for await (const chunk of this.#context.stdin ?? []) {
+      chunks.push(Buffer.from(chunk));
+      size += chunk.length;
+      if (size > maxInputBytes) throw new UsageError('standard input is too long for what was asked');
+    }
+    return Buffer.concat(chunks).toString().split('\n');
+  }
+}

@@ -1,0 +1,46 @@
+import type { LogInRequest, Me, SignedIn } from './resources.ts';
+import type { CallOptions, Transport } from './transport.ts';
+
+/** Logging in and out, and one's own account. Every method throws AviaryError. */
+export class Accounts {
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  /** Opens a session: its access token is good for fifteen minutes, its refresh token once. */
+  async logIn(request: LogInRequest, options: CallOptions = {}): Promise<SignedIn> {
+    return await this.#prove('/v1/auth/login', { ...request, refresh_token_in: 'body' }, options);
+  }
+
+  /** Makes the first administrator, by the code that the platform printed at its start. */
+  async claim(request: LogInRequest & { code: string; name?: string }, options: CallOptions = {}): Promise<SignedIn> {
+    return await this.#prove('/v1/auth/claim', { ...request, refresh_token_in: 'body' }, options);
+  }
+
+  /** Uses the refresh token up and gives the next. */
+  async refresh(refreshToken: string, options: CallOptions = {}): Promise<SignedIn> {
+    return await this.#prove('/v1/auth/refresh', { refresh_token: refreshToken }, options);
+  }
+
+  async logOut(refreshToken: string, options: CallOptions = {}): Promise<void> {
+    await this.#prove('/v1/auth/logout', { refresh_token: refreshToken }, options);
+  }
+
+  /** Goes on in another team: the access token is for that one, and so are those that refreshing gives. */
+  async switchTeam(teamId: string, options: CallOptions = {}): Promise<SignedIn> {
+    const call = { method: 'POST', path: '/v1/auth/switch-team', json: { team_id: teamId }, isSentOnce: true } as const;
+    return await this.#transport.json({ ...call, ...options });
+  }
+
+  async me(options: CallOptions = {}): Promise<Me> {
+    return await this.#transport.json({ method: 'GET', path: '/v1/me', ...options });
+  }
+
+  // What proves who calls is in the body; a key that the client has may be of another server.
+  async #prove<T>(path: string, json: object, options: CallOptions): Promise<T> {
+    const call = { method: 'POST', path, json, isSentOnce: true, isAnonymous: true } as const;
+    return await this.#transport.json({ ...call, ...options });
+  }
+}
