@@ -72,7 +72,8 @@ export class FakeFiles {
   }
 
   #addDirectories(name: string): void {
-    for (let directory = name; directory !== '/'; directory = path.posix.dirname(directory)) {
+    // A relative name never comes to the root by itself.
+    for (let directory = path.posix.resolve('/', name); directory !== '/'; directory = path.posix.dirname(directory)) {
       if (this.#files.has(directory))
         throw pathError('invalid_request', `cannot create the directory ${directory}: a file is in its way`);
       this.#directories.add(directory);
