@@ -26,11 +26,14 @@ export class Questions {
   }
 
   async #askPerson(question: string, isSecret: boolean): Promise<string> {
-    process.stderr.write(`${question}: `);
     const shown = isSecret ? new Writable({ write: (_chunk, _encoding, done) => done() }) : process.stderr;
+    // The line editor draws its own prompt anew with each key; where it is muted the question is written beside it.
+    if (isSecret) process.stderr.write(`${question}: `);
     const lines = createInterface({ input: process.stdin, output: shown, terminal: true });
+    // A terminal that is read key by key makes no signal of Ctrl-C.
+    lines.on('SIGINT', () => process.kill(process.pid, 'SIGINT'));
     try {
-      return await lines.question('', { signal: this.#context.signal });
+      return await lines.question(isSecret ? '' : `${question}: `, { signal: this.#context.signal });
     } finally {
       lines.close();
       if (isSecret) process.stderr.write('\n');
