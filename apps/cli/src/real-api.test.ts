@@ -171,7 +171,8 @@ describe('against the real control plane', () => {
 });
 
 describe('people at the command line', () => {
-  const password = 'a long enough password';
+  // Spaces at the ends belong to it.
+  const password = ' a long enough password ';
   let extra: Record<string, string>;
   beforeAll(() => {
     extra = { XDG_CONFIG_HOME: path.join(directory, 'config') };
@@ -205,6 +206,7 @@ describe('people at the command line', () => {
   it('log in with what they know', async () => {
     const login = ['login', '--email', 'ada@example.com'];
     expect((await asPerson(login, ['not the password'])).code).toBe(5);
+    expect((await asPerson(login, [password.trim()])).code).toBe(5);
     expect((await asPerson(login)).stderr).toContain('password is missing');
     expect((await asPerson(login, [password])).body.user.email).toBe('ada@example.com');
     expect((await asPerson(['whoami'])).code).toBe(0);

@@ -252,3 +252,13 @@ describe('files', () => {
     expect(seen).toHaveLength(3);
   });
 });
+
+describe('logging in', () => {
+  it('shows no key, which may be of another server', async () => {
+    answers.push(json(200, { access_token: 'a' }), json(200, { access_token: 'b' }), json(200, {}));
+    await client.accounts.logIn({ email: 'ada@example.com', password: 'secret' });
+    await client.accounts.refresh('r');
+    await client.accounts.me();
+    expect(seen.map(({ headers }) => headers['x-api-key'])).toEqual([undefined, undefined, 'avy_test']);
+  });
+});
