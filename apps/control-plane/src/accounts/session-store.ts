@@ -1,6 +1,7 @@
 import { newId, type SessionId, type TeamId, type UserId } from '@aviary/core';
 import type { UserStatus } from '@aviary/database';
 import type { Db } from '../context.ts';
+import { tellAccessChanged } from '../http/access-change-store.ts';
 
 export interface NewSession {
   userId: UserId;
@@ -114,7 +115,9 @@ export async function revokeSessions(
     .where('expires_at', '>', now);
   if (which.id) query = query.where('id', '=', which.id);
   if (which.except) query = query.where('id', '<>', which.except);
-  return (await query.returning('id').execute()).map(({ id }) => id);
+  const ended = (await query.returning('id').execute()).map(({ id }) => id);
+  if (ended.length > 0) await tellAccessChanged(db, { type: 'user', id: userId });
+  return ended;
 }
 
 /** Ends the oldest open sessions of a user beyond `kept`. */
