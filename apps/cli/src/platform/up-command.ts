@@ -1,4 +1,6 @@
+import { existsSync } from 'node:fs';
 import type { Command, CommandContext } from '../command.ts';
+import { bootstrapFiles } from '../config.ts';
 import { ExitWith } from '../exit-codes.ts';
 import type { Style } from '../output.ts';
 import { isRoot, runAsRoot } from './become-root.ts';
@@ -59,6 +61,7 @@ function announce({ output, config }: CommandContext, platform: Platform): void 
     data_dir: platform.dataDir,
     pid: process.pid,
   };
+  const { claimCode } = bootstrapFiles(config.dataDir);
   output.result(result, () =>
     [
       '',
@@ -71,6 +74,8 @@ function announce({ output, config }: CommandContext, platform: Platform): void 
       `  export AVIARY_API_URL=${platform.apiUrl}`,
       `  export AVIARY_API_KEY="$(sudo cat ${platform.apiKeyFile})"`,
       `  npx aviary run -- 'uname -a'`,
+      // Until somebody is; without an account everything works by the key.
+      ...(existsSync(claimCode) ? ['  sudo npx aviary admin claim   # becomes the first administrator'] : []),
       '',
       `Ctrl-C stops it; sandboxes go on ('aviary down' pauses them). Data: ${config.dataDir}`,
     ].join('\n'),
