@@ -24,8 +24,7 @@ export interface NewAccount {
   email: string;
   emailKey: string;
   name: string;
-  passwordHash: string | null;
-  verifiedAt: Date | null;
+  passwordHash: string;
 }
 
 /** Undefined when the address is taken: of two that come at once, one. */
@@ -38,7 +37,6 @@ export function insertAccount(db: Db, account: NewAccount): Promise<Account | un
       email_key: account.emailKey,
       name: account.name,
       password_hash: account.passwordHash,
-      email_verified_at: account.verifiedAt,
     })
     .onConflict((conflict) => conflict.column('email_key').where('status', '<>', 'deleted').doNothing())
     .returning(columns)
@@ -77,7 +75,7 @@ export function lockAccount(db: Db, id: UserId): Promise<AccountWithPassword> {
 export async function updateAccount(
   db: Db,
   id: UserId,
-  { now, ...change }: { name?: string; passwordHash?: string; verifiedAt?: Date; isAdmin?: boolean; now: Date },
+  { now, ...change }: { name?: string; passwordHash?: string; isAdmin?: boolean; now: Date },
 ): Promise<void> {
   await db
     .updateTable('users')
@@ -85,7 +83,6 @@ export async function updateAccount(
       updated_at: now,
       ...(change.name === undefined ? {} : { name: change.name }),
       ...(change.passwordHash === undefined ? {} : { password_hash: change.passwordHash }),
-      ...(change.verifiedAt === undefined ? {} : { email_verified_at: change.verifiedAt }),
       ...(change.isAdmin === undefined ? {} : { is_admin: change.isAdmin }),
     })
     .where('id', '=', id)

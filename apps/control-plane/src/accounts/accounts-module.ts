@@ -1,6 +1,13 @@
+import { runLoop } from '@aviary/service-kit';
 import type { Module } from '../module.ts';
 import { registerAuthRoutes } from './auth-routes.ts';
 import { registerMeRoutes } from './me-routes.ts';
+import { deleteExpiredTokens } from './one-time-token-store.ts';
+import { deleteEndedSessions } from './session-store.ts';
+
+const hourMs = 3_600_000;
+/** So long a session that has ended is kept, for a late use of one of its tokens to be told as theft. */
+const endedKeptMs = 30 * 24 * hourMs;
 
 /** People: how they sign up and in, their sessions, their own accounts. */
 export const accountsModule: Module = {
@@ -9,4 +16,17 @@ export const accountsModule: Module = {
     registerAuthRoutes(app, context);
     registerMeRoutes(app, context);
   },
+  loops: ({ database, clock, logger }) => [
+    (signal) =>
+      runLoop(
+        { name: 'accounts', intervalMs: hourMs, clock, logger },
+        async () => {
+          await deleteEndedSessions(database.db, new Date(clock.now() - endedKeptMs));
+          await deleteExpiredTokens(database.db, new Date(clock.now()));
+        },
+        signal,
+      ),
+  ],
+  // A session of a team that is gone goes on in another one.
+  teamResources: () => [{ tables: ['sessions'] }],
 };

@@ -1,11 +1,9 @@
 import { AppError, platformTeamId } from '@aviary/core';
 import { recordAudit } from '../audit/audit-store.ts';
-import type { Db } from '../context.ts';
 import type { UserCaller } from '../http/register-routes.ts';
 import type { AccountDeps } from './account-deps.ts';
 import { type AccountWithPassword, getAccount, lockAccount, updateAccount } from './account-store.ts';
 import { logInRules, pairKey } from './attempt-limit.ts';
-import { deleteOneTimeTokens } from './one-time-token-store.ts';
 import { revokeSessions } from './session-store.ts';
 
 /** Changes the password, or sets one where there is none, and ends the user's other sessions. Throws `forbidden` when the present one is wrong. */
@@ -24,7 +22,7 @@ export async function changePassword(
     if (account.password_hash !== known.password_hash) {
       throw new AppError('conflict', 'the password was changed meanwhile; try again with the new one');
     }
-    await replacePassword(db, { account, passwordHash, now });
+    await updateAccount(db, account.id, { passwordHash, now });
     await revokeSessions(db, { userId: account.id, reason: 'password_change', now, except: caller.sessionId });
     await recordAudit(db, {
       teamId: platformTeamId,
@@ -48,13 +46,4 @@ async function confirmPassword(
     throw new AppError('forbidden', 'the current password is wrong', { details: { field: 'current_password' } });
   }
   accounts.attempts.clear(pairKey(who));
-}
-
-/** Sets a password; links that would set another one are no good any more. */
-async function replacePassword(
-  db: Db,
-  { account, passwordHash, now }: { account: Pick<AccountWithPassword, 'id'>; passwordHash: string; now: Date },
-): Promise<void> {
-  await updateAccount(db, account.id, { passwordHash, now });
-  await deleteOneTimeTokens(db, { purpose: 'password_reset', userId: account.id });
 }

@@ -34,7 +34,6 @@ export async function offerClaim(
   if (await isOneTimeTokenGood(database.db, { secret: known, purpose: 'claim', now })) return;
   const code = await insertOneTimeToken(database.db, {
     purpose: 'claim',
-    userId: null,
     now,
     expiresAt: new Date(now.getTime() + claimMs),
   });
@@ -56,14 +55,14 @@ export async function claimPlatform(
   const passwordHash = await accounts.hasher.hash(request.password);
   const issued = await database.transaction(async ({ db, afterCommit }) => {
     await lockClaims(db);
-    const code = await consumeOneTimeToken(db, { secret: request.code.trim(), purpose: 'claim', now });
-    if (!code || (await hasAdmin(db))) {
+    const isGood = await consumeOneTimeToken(db, { secret: request.code.trim(), purpose: 'claim', now });
+    if (!isGood || (await hasAdmin(db))) {
       throw new AppError(
         'unauthorized',
         'the code is unknown, used or expired; a restart makes a new one while nobody has claimed the platform',
       );
     }
-    await deleteOneTimeTokens(db, { purpose: 'claim' });
+    await deleteOneTimeTokens(db, 'claim');
     const account = known
       ? existing(known, isOwner)
       : await createAccount(db, {
@@ -71,7 +70,6 @@ export async function claimPlatform(
           emailKey: email.key,
           name: request.name?.trim() ?? nameOf(email.address),
           passwordHash,
-          verifiedAt: null,
         });
     const admin = await makeAdmin(db, account, now);
     afterCommit(() => void removeCode({ dataDirectory, logger }));

@@ -1,7 +1,7 @@
 import type { TeamId, UserId } from '@aviary/core';
 import { sql } from 'kysely';
 import type { Db } from '../context.ts';
-import { insertMember } from './default-team-store.ts';
+import { insertMember } from '../teams/member-store.ts';
 
 /** The team whose key is in `bootstrap/api-key`. */
 const firstTeamSlug = 'default';

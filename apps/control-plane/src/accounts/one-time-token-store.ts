@@ -1,14 +1,13 @@
-import type { UserId } from '@aviary/core';
 import type { Db } from '../context.ts';
 import { newSecret, sha256Hex } from '../secrets.ts';
 
 /** What a one-time token is good for. */
-export type TokenPurpose = 'claim' | 'email_verify' | 'password_reset';
+export type TokenPurpose = 'claim';
 
 /** Makes a token and returns it: the only time that it can be read. */
 export async function insertOneTimeToken(
   db: Db,
-  token: { purpose: TokenPurpose; userId: UserId | null; payload?: object; now: Date; expiresAt: Date },
+  token: { purpose: TokenPurpose; now: Date; expiresAt: Date },
 ): Promise<string> {
   const secret = newSecret('');
   await db
@@ -16,8 +15,7 @@ export async function insertOneTimeToken(
     .values({
       token_hash: sha256Hex(secret),
       purpose: token.purpose,
-      user_id: token.userId,
-      payload: JSON.stringify(token.payload ?? {}),
+      user_id: null,
       created_at: token.now,
       expires_at: token.expiresAt,
     })
@@ -25,19 +23,19 @@ export async function insertOneTimeToken(
   return secret;
 }
 
-/** Uses a token up: of many that try, one gets it. */
+/** Uses a token up: of many that try, one gets true. */
 export async function consumeOneTimeToken(
   db: Db,
   { secret, purpose, now }: { secret: string; purpose: TokenPurpose; now: Date },
-): Promise<{ userId: UserId | null; payload: object } | undefined> {
+): Promise<boolean> {
   const row = await db
     .deleteFrom('one_time_tokens')
     .where('token_hash', '=', sha256Hex(secret))
     .where('purpose', '=', purpose)
     .where('expires_at', '>', now)
-    .returning(['user_id', 'payload'])
+    .returning('token_hash')
     .executeTakeFirst();
-  return row && { userId: row.user_id, payload: row.payload };
+  return row !== undefined;
 }
 
 export async function isOneTimeTokenGood(
@@ -54,12 +52,11 @@ export async function isOneTimeTokenGood(
   return row !== undefined;
 }
 
-/** Ends all tokens for `purpose`, or those of one user. */
-export async function deleteOneTimeTokens(
-  db: Db,
-  { purpose, userId }: { purpose: TokenPurpose; userId?: UserId },
-): Promise<void> {
-  let query = db.deleteFrom('one_time_tokens').where('purpose', '=', purpose);
-  if (userId) query = query.where('user_id', '=', userId);
-  await query.execute();
+/** Ends all tokens for `purpose`. */
+export async function deleteOneTimeTokens(db: Db, purpose: TokenPurpose): Promise<void> {
+  await db.deleteFrom('one_time_tokens').where('purpose', '=', purpose).execute();
+}
+
+export async function deleteExpiredTokens(db: Db, now: Date): Promise<void> {
+  await db.deleteFrom('one_time_tokens').where('expires_at', '<', now).execute();
 }

@@ -120,12 +120,12 @@ export async function revokeSessions(
   return ended;
 }
 
-/** Ends the oldest open sessions of a user beyond `kept`. */
+/** Ends the oldest open sessions of a user beyond `kept`, with what they have open. */
 export async function revokeOldestSessions(
   db: Db,
   { userId, kept, now }: { userId: UserId; kept: number; now: Date },
 ): Promise<void> {
-  await db
+  const ended = await db
     .updateTable('sessions')
     .set({ revoked_at: now, revoke_reason: 'too_many' })
     .where('id', 'in', (from) =>
@@ -139,7 +139,9 @@ export async function revokeOldestSessions(
         .orderBy('id', 'desc')
         .offset(kept),
     )
+    .returning('id')
     .execute();
+  if (ended.length > 0) await tellAccessChanged(db, { type: 'user', id: userId });
 }
 
 export interface ListedSession {
@@ -165,5 +167,13 @@ export function listSessions(
     .orderBy('created_at', 'desc')
     .orderBy('id', 'desc')
     .limit(limit)
+    .execute();
+}
+
+/** Removes sessions that ended before `before`, with their refresh tokens: none of them can be used, or be told from one that never was. */
+export async function deleteEndedSessions(db: Db, before: Date): Promise<void> {
+  await db
+    .deleteFrom('sessions')
+    .where((where) => where.or([where('expires_at', '<', before), where('revoked_at', '<', before)]))
     .execute();
 }

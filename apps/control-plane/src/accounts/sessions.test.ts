@@ -4,6 +4,7 @@ import { type Clock, systemClock } from '@aviary/service-kit';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startTestPlatform, type TestPlatform } from '../test-platform.ts';
+import { deleteEndedSessions } from './session-store.ts';
 import { accountOf, callAnonymously, logInAs, password, signUpAs, type TestAccount } from './test-account.ts';
 
 // Days pass at once: nothing that sleeps is of interest here.
@@ -263,6 +264,20 @@ describe('a token that we did not sign for this', () => {
     expect((await bearer(forged.token, '/v1/sandboxes')).status).toBe(403);
     expect((await bearer(forged.token)).body).toMatchObject({ is_admin: false, team: null });
   });
+});
+
+test('what ended long ago is removed, and nothing that may still be used', async () => {
+  const { db } = platform.database;
+  const kept = await newUser();
+  const gone = await newUser();
+  await gone.call('POST', '/v1/auth/logout-all');
+  const ids = async () =>
+    (await db.selectFrom('sessions').select('id').execute()).map(({ id }) => formatId('session', id));
+  await deleteEndedSessions(db, new Date(clock.now() - 1_000));
+  expect(await ids()).toEqual(expect.arrayContaining([kept.sessionId, gone.sessionId]));
+  await deleteEndedSessions(db, new Date(clock.now() + 1_000));
+  expect(await ids()).toContain(kept.sessionId);
+  expect(await ids()).not.toContain(gone.sessionId);
 });
 
 async function join(user: TestAccount, teamId: string): Promise<void> {

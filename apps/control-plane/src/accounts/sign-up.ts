@@ -2,10 +2,11 @@ import type { SignUp } from '@aviary/api-contract';
 import { AppError, parseEmail, platformTeamId } from '@aviary/core';
 import { recordAudit } from '../audit/audit-store.ts';
 import type { Actor, Db } from '../context.ts';
+import { insertMember } from '../teams/member-store.ts';
+import { insertTeam } from '../teams/team-store.ts';
 import type { AccountDeps } from './account-deps.ts';
 import { type Account, insertAccount, type NewAccount } from './account-store.ts';
 import { signUpRules } from './attempt-limit.ts';
-import { insertOwnTeam } from './default-team-store.ts';
 import { type Device, type IssuedSession, openSession } from './open-session.ts';
 
 /** Makes an account, a team of its own and a session, all or nothing. Throws `already_exists` when the address is taken. */
@@ -21,7 +22,6 @@ export async function signUp(deps: AccountDeps, request: SignUp, device: Device)
       emailKey: email.key,
       name,
       passwordHash,
-      verifiedAt: null,
     });
     await createOwnTeam(db, account);
     return openSession(deps, db, { account, device, now });
@@ -52,7 +52,8 @@ export async function createAccount(db: Db, fields: NewAccount): Promise<Account
 
 /** The team that everybody has from the start. */
 async function createOwnTeam(db: Db, account: Account): Promise<void> {
-  const team = await insertOwnTeam(db, { userId: account.id, name: `${account.name}'s team` });
+  const team = await insertTeam(db, `${account.name}'s team`);
+  await insertMember(db, { teamId: team.id, userId: account.id, role: 'owner' });
   await recordAudit(db, {
     teamId: team.id,
     actor: actorOf(account),

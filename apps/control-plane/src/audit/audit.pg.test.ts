@@ -43,7 +43,18 @@ describeStores('the audit log', (open, kind) => {
     await expect(
       db.updateTable('audit_logs').set({ actor_name: 'deleted user', actor_id: null, action: 'user.update' }).execute(),
     ).rejects.toThrow(refused);
-    await db.updateTable('audit_logs').set({ actor_name: 'deleted user', actor_id: null, metadata: '{}' }).execute();
+    const gone = { actor_name: 'deleted user', actor_id: null };
+    for (const more of [{ metadata: '{"made":"up"}' }, { resource_id: 'another' }, { position: 0 }])
+      await expect(
+        db
+          .updateTable('audit_logs')
+          .set({ ...gone, ...more })
+          .execute(),
+      ).rejects.toThrow(refused);
+    await db
+      .updateTable('audit_logs')
+      .set({ ...gone, metadata: sql`metadata - 'email' - 'name'` })
+      .execute();
   });
 
   test('gives every entry once, however many share a transaction or come while it is read', async () => {

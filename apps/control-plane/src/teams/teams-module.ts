@@ -16,7 +16,7 @@ export const teamsModule: Module = {
         await deleteMembers(db, teamId);
       },
     },
-    // What happened stays, under the id of a team that is never given again; a session finds another team; a quota limits nothing.
-    { tables: ['audit_logs', 'outbox_events', 'sessions', 'team_quotas'] },
+    // What happened stays, under the id of a team that is never given again.
+    { tables: ['outbox_events'] },
   ],
 };
