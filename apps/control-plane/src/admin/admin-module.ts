@@ -7,10 +7,10 @@ import { joinCursor, pageOf, splitCursor } from '../http/cursor.ts';
 import { registerRoutes } from '../http/register-routes.ts';
 import type { ControlPlaneContext, Module } from '../module.ts';
 import { pauseSandbox } from '../sandboxes/pause-sandbox.ts';
-import { getSandbox } from '../sandboxes/sandbox-store.ts';
+import { listSandboxesOfAll } from '../sandboxes/sandbox-store.ts';
 import { viewSandbox } from '../sandboxes/sandbox-view.ts';
 import { showSlug } from '../teams/team-view.ts';
-import { listRunningOfOnlyMember, listTeams, listTeamsOfSandboxes, listUsers } from './admin-store.ts';
+import { listRunningOfOnlyMember, listTeams, listUsers } from './admin-store.ts';
 import { setUserActive, setUserAdmin } from './change-user.ts';
 
 /** What those who look after the platform see and do of people and teams. */
@@ -66,15 +66,11 @@ function registerAdminRoutes(app: FastifyInstance, context: ControlPlaneContext)
       adminListSandboxes: async ({ query: { limit = 50, cursor } }) => {
         const [before] = splitCursor(cursor);
         const from = before === undefined ? {} : { before: parseId('sandbox', before, 'cursor') };
-        const rows = await listTeamsOfSandboxes(database.db, { limit: limit + 1, ...from });
-        const shown = await Promise.all(
-          rows.map(async (row) => ({ ...row, sandbox: await getSandbox(database.db, row.team_id, row.id) })),
-        );
-        return pageOf(shown, {
+        return pageOf(await listSandboxesOfAll(database.db, { limit: limit + 1, ...from }), {
           limit,
-          view: ({ team_id, team_name, sandbox }) => ({
-            team_id: formatId('team', team_id),
-            team_name,
+          view: ({ team_name, ...sandbox }) => ({
+            team_id: formatId('team', sandbox.team_id),
+            team_name: team_name ?? '',
             sandbox: viewSandbox(sandbox),
           }),
           cursorOf: ({ id }) => joinCursor(formatId('sandbox', id)),

@@ -50,17 +50,6 @@ export function listTeams(db: Db, { limit, search, before }: Page<TeamId>) {
   return query.orderBy('id', 'desc').limit(limit).execute();
 }
 
-/** Ids of all teams' sandboxes that are not stopped, with their teams, newest first. */
-export function listTeamsOfSandboxes(db: Db, { limit, before }: Page<SandboxId>) {
-  let query = db
-    .selectFrom('sandboxes')
-    .innerJoin('teams', 'teams.id', 'sandboxes.team_id')
-    .select(['sandboxes.id', 'sandboxes.team_id', 'teams.name as team_name'])
-    .where('sandboxes.status', '<>', 'stopped');
-  if (before !== undefined) query = query.where('sandboxes.id', '<', before);
-  return query.orderBy('sandboxes.id', 'desc').limit(limit).execute();
-}
-
 /** The active administrators, kept to the caller's transaction: so that of two changes at once the second sees the first. */
 export async function lockAdmins(db: Db): Promise<UserId[]> {
   const rows = await db
@@ -96,15 +85,6 @@ export async function updateUser(
     .updateTable('users')
     .set({ ...changes, updated_at: sql<Date>`now()` })
     .where('id', '=', id)
-    .execute();
-}
-
-export async function revokeSessionsOf(db: Db, userId: UserId, now: Date): Promise<void> {
-  await db
-    .updateTable('sessions')
-    .set({ revoked_at: now, revoke_reason: 'deactivated' })
-    .where('user_id', '=', userId)
-    .where('revoked_at', 'is', null)
     .execute();
 }
 

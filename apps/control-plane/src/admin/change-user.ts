@@ -1,11 +1,12 @@
 import { AppError, platformTeamId, type UserId } from '@aviary/core';
 import type { UnitOfWork } from '@aviary/database';
+import { revokeSessions } from '../accounts/session-store.ts';
 import { revokeKeys } from '../api-keys/revoke-keys.ts';
 import { recordAudit } from '../audit/audit-store.ts';
 import type { Db } from '../context.ts';
 import { tellAccessChanged } from '../http/access-change-store.ts';
 import type { UserCaller } from '../http/register-routes.ts';
-import { lockAdmins, lockUser, revokeSessionsOf, updateUser } from './admin-store.ts';
+import { lockAdmins, lockUser, updateUser } from './admin-store.ts';
 
 /** Deactivates somebody, or lets them in again. Keys and sessions that ended stay so. */
 export async function setUserActive(
@@ -27,7 +28,7 @@ export async function setUserActive(
     metadata: { email: user.email },
   });
   if (isActive) return;
-  await revokeSessionsOf(db, userId, now);
+  await revokeSessions(db, { userId, reason: 'deactivated', now });
   const cause = 'its maker was deactivated';
   await revokeKeys(db, { selection: { createdBy: userId }, actor: caller.actor, now, cause });
   await tellAccessChanged(db, { type: 'user', id: userId });

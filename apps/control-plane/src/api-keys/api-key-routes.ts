@@ -3,7 +3,7 @@ import { AppError, formatId, hasRole, must, parseId } from '@aviary/core';
 import type { FastifyInstance } from 'fastify';
 import { recordAudit } from '../audit/audit-store.ts';
 import type { ServiceContext } from '../context.ts';
-import { joinCursor, splitCursor } from '../http/cursor.ts';
+import { joinCursor, pageOf, splitCursor } from '../http/cursor.ts';
 import { type ApiDeps, registerRoutes, type TeamCaller } from '../http/register-routes.ts';
 import { type ApiKeyRow, findTeamKey, insertApiKey, listApiKeys } from './api-key-store.ts';
 import { revokeKeys } from './revoke-keys.ts';
@@ -21,9 +21,7 @@ export function registerApiKeyRoutes(app: FastifyInstance, deps: Deps): void {
         const [before] = splitCursor(cursor);
         const after = before === undefined ? {} : { before: parseId('apiKey', before, 'cursor') };
         const rows = await listApiKeys(database.db, { teamId, limit: limit + 1, ...after });
-        const page = rows.slice(0, limit);
-        const last = rows.length > limit ? page.at(-1) : undefined;
-        return { items: page.map(viewApiKey), next_cursor: last ? joinCursor(formatId('apiKey', last.id)) : null };
+        return pageOf(rows, { limit, view: viewApiKey, cursorOf: ({ id }) => joinCursor(formatId('apiKey', id)) });
       },
       revokeApiKey: async ({ caller, params }) => {
         const id = parseId('apiKey', params.id, 'id');

@@ -3,7 +3,7 @@ import { formatId, parseId, type SandboxStatus } from '@aviary/core';
 import type { FastifyInstance } from 'fastify';
 import type { ServiceContext } from '../context.ts';
 import type { PlacementOptions } from '../hosts/placement.ts';
-import { joinCursor, splitCursor } from '../http/cursor.ts';
+import { joinCursor, pageOf, splitCursor } from '../http/cursor.ts';
 import { type ApiDeps, registerRoutes } from '../http/register-routes.ts';
 import type { CommandDeps } from '../operations/accept-command.ts';
 import { answerCommand, commandContext } from '../operations/answer-command.ts';
@@ -39,9 +39,7 @@ export function registerSandboxRoutes(app: FastifyInstance, deps: SandboxRouteDe
           ...(query.status === undefined ? {} : { statuses: query.status.split(',') as SandboxStatus[] }),
           ...(before === undefined ? {} : { before: parseId('sandbox', before, 'cursor') }),
         });
-        const page = rows.slice(0, limit);
-        const last = rows.length > limit ? page.at(-1) : undefined;
-        return { items: page.map(viewSandbox), next_cursor: last ? joinCursor(formatId('sandbox', last.id)) : null };
+        return pageOf(rows, { limit, view: viewSandbox, cursorOf: ({ id }) => joinCursor(formatId('sandbox', id)) });
       },
       getSandbox: async ({ caller, params }) =>
         viewSandbox(await getSandbox(deps.database.db, caller.teamId, parseId('sandbox', params.id, 'id'))),
@@ -73,12 +71,11 @@ export function registerSandboxRoutes(app: FastifyInstance, deps: SandboxRouteDe
           limit: limit + 1,
           ...(before === undefined ? {} : { before: parseId('operation', before, 'cursor') }),
         });
-        const page = rows.slice(0, limit);
-        const last = rows.length > limit ? page.at(-1) : undefined;
-        return {
-          items: page.map(viewOperation),
-          next_cursor: last ? joinCursor(formatId('operation', last.id)) : null,
-        };
+        return pageOf(rows, {
+          limit,
+          view: viewOperation,
+          cursorOf: ({ id }) => joinCursor(formatId('operation', id)),
+        });
       },
     },
   });

@@ -240,6 +240,22 @@ export function listSandboxes(
   return query.orderBy('id', 'desc').limit(limit).execute();
 }
 
+/** Sandboxes of all teams that are not stopped, newest first, with their team's name. */
+export function listSandboxesOfAll(
+  db: Db,
+  { limit, before }: { limit: number; before?: SandboxId },
+): Promise<(SandboxRow & { team_name: string | null })[]> {
+  let query = db
+    .selectFrom('sandboxes')
+    .select(sandboxColumns)
+    .select((from) =>
+      from.selectFrom('teams').select('name').whereRef('teams.id', '=', 'sandboxes.team_id').as('team_name'),
+    )
+    .where('status', '<>', 'stopped');
+  if (before !== undefined) query = query.where('id', '<', before);
+  return query.orderBy('id', 'desc').limit(limit).execute();
+}
+
 /** A host's sandboxes that are not stopped; bounded by what a host can hold. */
 export function listLiveSandboxes(db: Db, hostId: HostId): Promise<SandboxRow[]> {
   return db

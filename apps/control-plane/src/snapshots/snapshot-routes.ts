@@ -1,7 +1,7 @@
 import { snapshotRoutes } from '@aviary/api-contract';
 import { formatId, parseId } from '@aviary/core';
 import type { FastifyInstance } from 'fastify';
-import { joinCursor, splitCursor } from '../http/cursor.ts';
+import { joinCursor, pageOf, splitCursor } from '../http/cursor.ts';
 import { type ApiDeps, registerRoutes } from '../http/register-routes.ts';
 import type { CommandDeps } from '../operations/accept-command.ts';
 import { answerCommand, commandContext } from '../operations/answer-command.ts';
@@ -33,12 +33,8 @@ export function registerSnapshotRoutes(
           ...(query.type === undefined ? {} : { kind: query.type }),
           ...(name === undefined || id === undefined ? {} : { after: { name, id: parseId('template', id, 'cursor') } }),
         });
-        const page = rows.slice(0, limit);
-        const last = rows.length > limit ? page.at(-1) : undefined;
-        return {
-          items: page.map(viewSnapshot),
-          next_cursor: last ? joinCursor(last.name, formatId('template', last.id)) : null,
-        };
+        const cursorOf = (row: (typeof rows)[number]) => joinCursor(row.name, formatId('template', row.id));
+        return pageOf(rows, { limit, view: viewSnapshot, cursorOf });
       },
       deleteSnapshot: async ({ caller, params, request, reply }) => {
         const accepted = await deleteSnapshot(deps, commandContext(caller, request), params.name);
