@@ -5,12 +5,12 @@ import path from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { expect, it } from 'vitest';
 import { SystemCallListener } from './system-call-listener.ts';
-import type { TestThreadMessage, TestThreadTask } from './system-call-listener-thread.ts';
+import type { TestThreadMessage, TestThreadTask } from './test-held-calls-thread.ts';
 
 const signal = 'SIGUSR2';
 
 function startTask(workerData: TestThreadTask): Worker {
-  return new Worker(new URL('./system-call-listener-thread.ts', import.meta.url), {
+  return new Worker(new URL('./test-held-calls-thread.ts', import.meta.url), {
     workerData,
     trackUnmanagedFds: false,
   });
