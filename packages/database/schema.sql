@@ -117,29 +117,14 @@ CREATE TABLE idempotency_keys (
 CREATE INDEX idempotency_keys_created ON public.idempotency_keys USING btree (created_at);
 CREATE INDEX idempotency_keys_leased ON public.idempotency_keys USING btree (lease_owner) WHERE (response_status IS NULL);
 
-CREATE TABLE identities (
-  provider text NOT NULL,
-  subject text NOT NULL,
-  user_id uuid NOT NULL,
-  email text NOT NULL DEFAULT ''::text,
-  created_at timestamp with time zone NOT NULL DEFAULT now(),
-  CONSTRAINT identities_pkey PRIMARY KEY (provider, subject),
-  CONSTRAINT identities_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE
-);
-CREATE INDEX identities_user ON public.identities USING btree (user_id);
-
 CREATE TABLE one_time_tokens (
   token_hash text NOT NULL,
   purpose text NOT NULL,
-  user_id uuid,
-  payload jsonb NOT NULL DEFAULT '{}'::jsonb,
   created_at timestamp with time zone NOT NULL DEFAULT now(),
   expires_at timestamp with time zone NOT NULL,
-  CONSTRAINT one_time_tokens_pkey PRIMARY KEY (token_hash),
-  CONSTRAINT one_time_tokens_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE
+  CONSTRAINT one_time_tokens_pkey PRIMARY KEY (token_hash)
 );
 CREATE INDEX one_time_tokens_expiry ON public.one_time_tokens USING btree (expires_at);
-CREATE INDEX one_time_tokens_user ON public.one_time_tokens USING btree (user_id, purpose);
 
 CREATE TABLE operations (
   id uuid NOT NULL,
@@ -183,30 +168,6 @@ CREATE TABLE outbox_events (
   CONSTRAINT outbox_events_pkey PRIMARY KEY (seq)
 );
 CREATE INDEX outbox_events_unpublished ON public.outbox_events USING btree (seq) WHERE (published_at IS NULL);
-
-CREATE TABLE passkeys (
-  id uuid NOT NULL,
-  user_id uuid NOT NULL,
-  credential_id text NOT NULL,
-  public_key text NOT NULL,
-  counter bigint NOT NULL DEFAULT 0,
-  transports jsonb NOT NULL DEFAULT '[]'::jsonb,
-  name text NOT NULL,
-  created_at timestamp with time zone NOT NULL DEFAULT now(),
-  last_used_at timestamp with time zone,
-  CONSTRAINT passkeys_credential_id_key UNIQUE (credential_id),
-  CONSTRAINT passkeys_pkey PRIMARY KEY (id),
-  CONSTRAINT passkeys_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE
-);
-CREATE INDEX passkeys_user ON public.passkeys USING btree (user_id);
-
-CREATE TABLE recovery_codes (
-  code_hash text NOT NULL,
-  user_id uuid NOT NULL,
-  used_at timestamp with time zone,
-  CONSTRAINT recovery_codes_pkey PRIMARY KEY (user_id, code_hash),
-  CONSTRAINT recovery_codes_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE
-);
 
 CREATE TABLE sandboxes (
   id uuid NOT NULL,
@@ -362,16 +323,6 @@ CREATE TABLE templates (
   CONSTRAINT templates_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(id)
 );
 CREATE UNIQUE INDEX templates_name ON public.templates USING btree (team_id, name);
-
-CREATE TABLE totp_factors (
-  user_id uuid NOT NULL,
-  secret text NOT NULL,
-  created_at timestamp with time zone NOT NULL DEFAULT now(),
-  confirmed_at timestamp with time zone,
-  last_step bigint NOT NULL DEFAULT 0,
-  CONSTRAINT totp_factors_pkey PRIMARY KEY (user_id),
-  CONSTRAINT totp_factors_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE
-);
 
 CREATE TABLE users (
   id uuid NOT NULL,

@@ -66,58 +66,14 @@ CREATE TABLE session_tokens (
 );
 CREATE INDEX session_tokens_session ON session_tokens (session_id);
 
--- What a link in an e-mail, or one printed for the operator, is good for: once, until it expires.
+-- What a code is good for: once, until it expires.
 CREATE TABLE one_time_tokens (
   token_hash text PRIMARY KEY,
   purpose text NOT NULL,
-  user_id uuid REFERENCES users (id) ON DELETE CASCADE,
-  payload jsonb NOT NULL DEFAULT '{}',
   created_at timestamptz NOT NULL DEFAULT now(),
   expires_at timestamptz NOT NULL
 );
-CREATE INDEX one_time_tokens_user ON one_time_tokens (user_id, purpose);
 CREATE INDEX one_time_tokens_expiry ON one_time_tokens (expires_at);
-
--- An account elsewhere that its owner signs in with.
-CREATE TABLE identities (
-  provider text NOT NULL,
-  subject text NOT NULL,
-  user_id uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
-  email text NOT NULL DEFAULT '',
-  created_at timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (provider, subject)
-);
-CREATE INDEX identities_user ON identities (user_id);
-
-CREATE TABLE totp_factors (
-  user_id uuid PRIMARY KEY REFERENCES users (id) ON DELETE CASCADE,
-  secret text NOT NULL,
-  created_at timestamptz NOT NULL DEFAULT now(),
-  -- Null until a first code was given: it is not asked for before.
-  confirmed_at timestamptz,
-  -- The time step of the last code that was taken: none is taken twice.
-  last_step bigint NOT NULL DEFAULT 0
-);
-
-CREATE TABLE recovery_codes (
-  code_hash text NOT NULL,
-  user_id uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
-  used_at timestamptz,
-  PRIMARY KEY (user_id, code_hash)
-);
-
-CREATE TABLE passkeys (
-  id uuid PRIMARY KEY,
-  user_id uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
-  credential_id text NOT NULL UNIQUE,
-  public_key text NOT NULL,
-  counter bigint NOT NULL DEFAULT 0,
-  transports jsonb NOT NULL DEFAULT '[]',
-  name text NOT NULL,
-  created_at timestamptz NOT NULL DEFAULT now(),
-  last_used_at timestamptz
-);
-CREATE INDEX passkeys_user ON passkeys (user_id);
 
 ALTER TABLE api_keys
   ADD COLUMN scopes jsonb NOT NULL DEFAULT '["sandboxes","templates"]',

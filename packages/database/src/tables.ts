@@ -107,44 +107,8 @@ export interface SessionTokenTable {
 export interface OneTimeTokenTable {
   token_hash: string;
   purpose: string;
-  user_id: UserId | null;
-  payload: Json<object>;
   created_at: Timestamp;
   expires_at: Date;
-}
-
-export interface IdentityTable {
-  provider: string;
-  subject: string;
-  user_id: UserId;
-  email: Generated<string>;
-  created_at: Timestamp;
-}
-
-export interface TotpFactorTable {
-  user_id: UserId;
-  secret: string;
-  created_at: Timestamp;
-  confirmed_at: NullableTimestamp;
-  last_step: Generated<number>;
-}
-
-export interface RecoveryCodeTable {
-  code_hash: string;
-  user_id: UserId;
-  used_at: NullableTimestamp;
-}
-
-export interface PasskeyTable {
-  id: Id<'passkey'>;
-  user_id: UserId;
-  credential_id: string;
-  public_key: string;
-  counter: Generated<number>;
-  transports: Json<string[]>;
-  name: string;
-  created_at: Timestamp;
-  last_used_at: NullableTimestamp;
 }
 
 export interface TeamQuotaTable {
@@ -328,10 +292,6 @@ export interface Tables {
   sessions: SessionTable;
   session_tokens: SessionTokenTable;
   one_time_tokens: OneTimeTokenTable;
-  identities: IdentityTable;
-  totp_factors: TotpFactorTable;
-  recovery_codes: RecoveryCodeTable;
-  passkeys: PasskeyTable;
   team_quotas: TeamQuotaTable;
   signing_keys: SigningKeyTable;
   audit_logs: AuditLogTable;

@@ -15,7 +15,6 @@ export async function insertOneTimeToken(
     .values({
       token_hash: sha256Hex(secret),
       purpose: token.purpose,
-      user_id: null,
       created_at: token.now,
       expires_at: token.expiresAt,
     })
