@@ -211,9 +211,11 @@ describe.each(table)('%s', (name, route) => {
   });
 
   const isNaming = /\{\w+\}/.test(route.path) || bodiesNamingThings.includes(name);
-  test.runIf(isNaming && access.by === 'team')("answers another team's things as what never was", async () => {
+  // Of any other route there is nothing of another team's to ask for.
+  if (!isNaming || access.by !== 'team') return;
+  test("answers another team's things as what never was", async () => {
     const asking: Record<string, string>[] = [bearer(own.person)];
-    if (access.by === 'team' && access.keyScope !== null) asking.push(await makeKey(own.things.teamId));
+    if (access.keyScope !== null) asking.push(await makeKey(own.things.teamId));
     const hasMoreThanTeam = /\{(?!team_id\})\w+\}/.test(route.path);
     for (const headers of asking) {
       // The whole path is another team's, or what comes after one's own team in it.
