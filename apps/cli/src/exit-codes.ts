@@ -64,6 +64,7 @@ const byCode = {
   internal: 'failure',
   integrity: 'failure',
   not_implemented: 'failure',
+  unavailable: 'busy',
   host_unavailable: 'busy',
   no_capacity: 'busy',
   guest_unavailable: 'failure',

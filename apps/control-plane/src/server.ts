@@ -87,11 +87,7 @@ export async function createServer(
     table: healthRoutes,
     handlers: {
       health: async () => {
-        try {
-          await deps.database.readTime();
-        } catch (cause) {
-          throw new AppError('host_unavailable', 'the database does not answer', { cause });
-        }
+        await deps.database.readTime();
         const answer: Health = { status: 'ok', version: apiVersion };
         return answer;
       },

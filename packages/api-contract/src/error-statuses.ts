@@ -2,7 +2,8 @@ import type { Route } from './route.ts';
 
 /** Every error status that a route can answer, in order: those of its kind and its own. The document, the server and tests go by it. */
 export function errorStatuses(route: Route): number[] {
-  const statuses = new Set<number>([400, 500, ...(route.errors ?? [])]);
+  // 503: the database is away for a moment.
+  const statuses = new Set<number>([400, 500, 503, ...(route.errors ?? [])]);
   if (route.access.by !== 'anyone') statuses.add(401);
   if (!route.isUnlimited) statuses.add(429);
   // A role, a scope, an account that is no more.

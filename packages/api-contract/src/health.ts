@@ -16,6 +16,5 @@ export const healthRoutes = {
     summary: 'Tell whether the control plane can serve',
     isUnlimited: true,
     replies: { 200: Health },
-    errors: [503],
   },
 } as const satisfies RouteTable;

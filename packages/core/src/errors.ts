@@ -18,6 +18,7 @@ export const errorCodes = {
   internal: { http: 500, connect: 'internal' },
   integrity: { http: 500, connect: 'data_loss' },
   not_implemented: { http: 501, connect: 'unimplemented' },
+  unavailable: { http: 503, connect: 'unavailable' },
   host_unavailable: { http: 503, connect: 'unavailable' },
   no_capacity: { http: 503, connect: 'resource_exhausted' },
   guest_unavailable: { http: 502, connect: 'unavailable' },

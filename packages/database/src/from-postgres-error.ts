@@ -1,3 +1,6 @@
+import { AppError } from '@aviary/core';
+import pg from 'pg';
+
 /** PostgreSQL's five-character error code (its manual, appendix A), or undefined when `error` is not from the store. */
 export function postgresErrorCode(error: unknown): string | undefined {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
@@ -7,4 +10,19 @@ export function postgresErrorCode(error: unknown): string | undefined {
 /** True when a unique index refused the row. */
 export function isUniqueViolation(error: unknown): boolean {
   return postgresErrorCode(error) === '23505';
+}
+
+/** Classes of codes by which a server says that it cannot work now: connection lost, out of resources, shut down or starting. */
+const awayCodes = /^(08|53|57P)/;
+
+/**
+ * `unavailable` where `error`, of a connection to PostgreSQL, says that the server is away or has no room; else the error itself. What
+ * comes from the server has a code of its own; a plain Error is of the way there, which has broken.
+ */
+export function fromPostgresError(error: unknown): unknown {
+  if (!(error instanceof Error)) return error;
+  const isAway = error instanceof pg.DatabaseError ? awayCodes.test(error.code ?? '') : error.constructor === Error;
+  if (!isAway) return error;
+  const message = 'the database does not answer; ask again in a moment';
+  return new AppError('unavailable', message, { cause: error, retryAfterSec: 1 });
 }

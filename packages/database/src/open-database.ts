@@ -1,10 +1,10 @@
 import { once } from 'node:events';
 import { must } from '@aviary/core';
 import { Kysely, PostgresDialect, sql } from 'kysely';
-import pg from 'pg';
 import { lockDirectory } from './directory-lock.ts';
 import { listenOnPostgres, type NoticeListener } from './notices.ts';
-import { int8Oid, kyselyOn, openPglite } from './pglite-dialect.ts';
+import { kyselyOn, openPglite } from './pglite-dialect.ts';
+import { openPool } from './postgres-pool.ts';
 import type { Tables } from './tables.ts';
 import { runUnitOfWork, type UnitOfWork } from './unit-of-work.ts';
 
@@ -40,26 +40,14 @@ export interface Database extends AsyncDisposable {
   listen(channel: string, listener: NoticeListener, signal: AbortSignal): Promise<void>;
 }
 
-/** Longest time a statement may take before PostgreSQL ends it. */
-const statementTimeoutMs = 30_000;
-
 /** Opens the store. It does not migrate: see `migrate`. */
 export function openDatabase(options: DatabaseOptions): Promise<Database> {
   return options.url === undefined ? openEmbedded(options) : openPostgres(options.url, options);
 }
 
 async function openPostgres(url: string, options: DatabaseOptions): Promise<Database> {
-  const pool = new pg.Pool({
-    connectionString: url,
-    max: options.poolSize ?? 10,
-    connectionTimeoutMillis: 10_000,
-    statement_timeout: statementTimeoutMs,
-    types: {
-      getTypeParser: (oid, format) =>
-        oid === int8Oid ? (text: string) => Number(text) : pg.types.getTypeParser(oid, format),
-    },
-  });
-  pool.on('error', (error) => options.onConnectionError?.(error));
+  const { poolSize = 10, onConnectionError = () => undefined } = options;
+  const pool = openPool({ url, poolSize, onConnectionError });
   const db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) });
   return {
     kind: 'postgres',

@@ -68,7 +68,8 @@ class PgliteDriver implements Driver {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const timer = setTimeout(() => {
       this.#waiting.splice(this.#waiting.indexOf(resolve), 1);
-      reject(new AppError('deadline_exceeded', `the embedded database was busy for ${acquireTimeoutMs} ms`));
+      const message = `the embedded database was busy for ${acquireTimeoutMs} ms; ask again in a moment`;
+      reject(new AppError('unavailable', message, { retryAfterSec: 1 }));
     }, acquireTimeoutMs);
     this.#waiting.push(resolve);
     try {

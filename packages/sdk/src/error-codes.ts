@@ -20,6 +20,7 @@ const errorCodes = {
   internal: true,
   integrity: true,
   not_implemented: true,
+  unavailable: true,
   host_unavailable: true,
   no_capacity: true,
   guest_unavailable: true,

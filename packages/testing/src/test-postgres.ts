@@ -9,11 +9,17 @@ import pg from 'pg';
 
 const versionsDirectory = '/usr/lib/postgresql';
 const account = 'postgres';
+/** After a kill a new server is refused until the last process of the old one has gone. */
+const retryStartMs = 10_000;
 
 /** A throw-away PostgreSQL server on a Unix socket, gone with the test process. */
 export interface TestPostgres extends AsyncDisposable {
   /** Makes an empty database and returns its URL. */
   createDatabase(): Promise<string>;
+  /** Ends it as a crash would (SIGKILL); what was committed is there again after {@link TestPostgres.restart}. */
+  kill(): Promise<void>;
+  /** Starts a server that was killed, and resolves once it answers. */
+  restart(): Promise<void>;
 }
 
 /** Starts a server in a temporary directory; installs Debian's package first when it is missing. */
@@ -38,20 +44,14 @@ export async function startTestPostgres(): Promise<TestPostgres> {
     max_connections: '200',
     log_min_messages: 'fatal',
   };
-  const server = startServer(prefix, [
+  const command = [
     path.join(bin, 'postgres'),
     '-D',
     data,
     ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]),
-  ]);
+  ];
   const urlOf = (database: string) => `postgresql://${account}@${encodeURIComponent(directory)}/${database}`;
-  await waitFor({ what: 'PostgreSQL answering', timeoutMs: 30_000, intervalMs: 50 }, async () => {
-    if (server.exitCode !== null) throw new Error(`postgres ended with ${server.exitCode}`);
-    return query(urlOf(account), 'SELECT 1').then(
-      () => true,
-      () => false,
-    );
-  });
+  let server = await startServer({ prefix, command, url: urlOf(account) });
   let count = 0;
   return {
     async createDatabase() {
@@ -59,10 +59,13 @@ export async function startTestPostgres(): Promise<TestPostgres> {
       await query(urlOf(account), `CREATE DATABASE ${name}`);
       return urlOf(name);
     },
+    kill: () => endServer(server, 'SIGKILL'),
+    async restart() {
+      server = await startServer({ prefix, command, url: urlOf(account) });
+    },
     async [Symbol.asyncDispose]() {
-      const ended = new Promise((resolve) => server.once('exit', resolve));
       // Immediate shutdown: nothing here is worth keeping.
-      if (server.exitCode === null && server.kill('SIGQUIT')) await ended;
+      await endServer(server, 'SIGQUIT');
       await rm(directory, { recursive: true, force: true });
     },
   };
@@ -86,10 +89,36 @@ async function runAs(prefix: string[], command: string[]): Promise<void> {
   await runProgram(file, args, { cwd: '/', timeoutMs: 120_000 });
 }
 
-/** The server dies with the test process, however that ends. */
-function startServer(prefix: string[], command: string[]): ChildProcess {
+/** Starts the server, which dies with the test process, however that ends; resolves once it answers. */
+async function startServer({
+  prefix,
+  command,
+  url,
+}: {
+  prefix: string[];
+  command: string[];
+  url: string;
+}): Promise<ChildProcess> {
   const [file = '', ...args] = [...prefix, '--pdeathsig=QUIT', ...command];
-  return spawn(file, args, { cwd: '/', stdio: 'ignore' });
+  const start = () => spawn(file, args, { cwd: '/', stdio: 'ignore' });
+  const startedAt = Date.now();
+  let server = start();
+  await waitFor({ what: 'PostgreSQL answering', timeoutMs: 30_000, intervalMs: 50 }, async () => {
+    if (server.exitCode !== null) {
+      if (Date.now() - startedAt > retryStartMs) throw new Error(`postgres ended with ${server.exitCode}`);
+      server = start();
+    }
+    return query(url, 'SELECT 1').then(
+      () => true,
+      () => false,
+    );
+  });
+  return server;
+}
+
+async function endServer(server: ChildProcess, signal: 'SIGKILL' | 'SIGQUIT'): Promise<void> {
+  const ended = new Promise((resolve) => server.once('exit', resolve));
+  if (server.exitCode === null && server.signalCode === null && server.kill(signal)) await ended;
 }
 
 async function query(url: string, text: string): Promise<void> {

@@ -1,4 +1,4 @@
-import { AppError, formatId, newId, type OperationId, toAppError } from '@aviary/core';
+import { AppError, type ErrorCode, formatId, newId, type OperationId, toAppError } from '@aviary/core';
 import type { UnitOfWork } from '@aviary/database';
 import { backoffMs, currentTrace, runLoop, runWithTrace } from '@aviary/service-kit';
 import type { ServiceContext } from '../context.ts';
@@ -34,6 +34,9 @@ export const defaultRunnerOptions: RunnerOptions = {
   drainMs: 10_000,
   maxAttempts: 8,
 };
+
+/** Failures of the way to a host or to the database, after which the same may be asked again. */
+const retryable: readonly ErrorCode[] = ['host_unavailable', 'unavailable'];
 
 const stopped = new AppError('cancelled', 'this replica stops; another one goes on');
 const lostLease = new AppError('cancelled', 'another replica has taken the operation over');
@@ -175,6 +178,8 @@ export class OperationRunner {
       await faults.hit(`operation.after-${operation.kind}`);
     } catch (error) {
       signal.throwIfAborted();
+      // Of the database, not of the work: it is taken up again when its lease has run out.
+      if (error instanceof AppError && error.code === 'unavailable') throw error;
       settle = await this.#judgeFailure(operation, opened, error);
     }
     signal.throwIfAborted();
@@ -233,7 +238,7 @@ export class OperationRunner {
         return await opened.run(context);
       } catch (error) {
         context.signal.throwIfAborted();
-        const isRetryable = error instanceof AppError && error.code === 'host_unavailable';
+        const isRetryable = error instanceof AppError && retryable.includes(error.code);
         if (!isRetryable || clock.now() - startedAt >= opened.retryBudgetMs) throw error;
         await clock.sleep(backoffMs(attempt, { maxMs: 5_000 }), context.signal);
       }
