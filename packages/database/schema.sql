@@ -117,14 +117,38 @@ CREATE TABLE idempotency_keys (
 CREATE INDEX idempotency_keys_created ON public.idempotency_keys USING btree (created_at);
 CREATE INDEX idempotency_keys_leased ON public.idempotency_keys USING btree (lease_owner) WHERE (response_status IS NULL);
 
+CREATE TABLE mails (
+  id uuid NOT NULL,
+  kind text NOT NULL,
+  email text NOT NULL,
+  email_key text NOT NULL,
+  subject_id uuid NOT NULL,
+  payload jsonb NOT NULL DEFAULT '{}'::jsonb,
+  state text NOT NULL DEFAULT 'waiting'::text,
+  attempts integer NOT NULL DEFAULT 0,
+  next_attempt_at timestamp with time zone NOT NULL,
+  last_error text,
+  created_at timestamp with time zone NOT NULL,
+  expires_at timestamp with time zone NOT NULL,
+  CONSTRAINT mails_kind_email_key_subject_id_key UNIQUE (kind, email_key, subject_id),
+  CONSTRAINT mails_pkey PRIMARY KEY (id),
+  CONSTRAINT mails_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'logged'::text, 'failed'::text])))
+);
+CREATE INDEX mails_due ON public.mails USING btree (next_attempt_at) WHERE (state = 'waiting'::text);
+CREATE INDEX mails_expiry ON public.mails USING btree (expires_at);
+
 CREATE TABLE one_time_tokens (
   token_hash text NOT NULL,
   purpose text NOT NULL,
   created_at timestamp with time zone NOT NULL DEFAULT now(),
   expires_at timestamp with time zone NOT NULL,
-  CONSTRAINT one_time_tokens_pkey PRIMARY KEY (token_hash)
+  user_id uuid,
+  is_mailed boolean NOT NULL DEFAULT false,
+  CONSTRAINT one_time_tokens_pkey PRIMARY KEY (token_hash),
+  CONSTRAINT one_time_tokens_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE
 );
 CREATE INDEX one_time_tokens_expiry ON public.one_time_tokens USING btree (expires_at);
+CREATE INDEX one_time_tokens_user ON public.one_time_tokens USING btree (user_id);
 
 CREATE TABLE operations (
   id uuid NOT NULL,

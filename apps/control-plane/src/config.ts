@@ -4,6 +4,9 @@ import { EnvReader } from '@aviary/service-kit';
 import type { AccountSettings } from './accounts/account-deps.ts';
 import { defaultPasswordCost, type PasswordCost } from './accounts/password-hash.ts';
 import { defaultRateLimits, type RateLimitOptions } from './http/rate-limits.ts';
+import type { MailSettings } from './mail/mailer.ts';
+import { readSmtpSettings } from './mail/smtp-settings.ts';
+import type { SmtpSettings } from './mail/smtp-transport.ts';
 
 /** What the control plane reads from its environment. */
 export interface ControlPlaneConfig {
@@ -28,6 +31,8 @@ export interface ControlPlaneConfig {
   publicUrl?: URL | undefined;
   /** What a password's hash costs; default: what is advised today. */
   passwordCost?: PasswordCost;
+  /** The mail server; undefined: links go to the log. */
+  smtp?: SmtpSettings | undefined;
 }
 
 /** Reads `AVIARY_*`. Throws `invalid_request` naming the variable. */
@@ -53,6 +58,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
       }),
       passes: reader.integer('AVIARY_PASSWORD_PASSES', { fallback: defaultPasswordCost.passes, min: 1, max: 64 }),
     },
+    smtp: readSmtpSettings(reader),
   };
 }
 
@@ -68,9 +74,17 @@ function readRateLimits(reader: EnvReader): RateLimitOptions {
 
 /** What accounts go by. */
 export function accountSettings(config: ControlPlaneConfig): AccountSettings {
+  return { publicUrl: publicUrl(config), passwordCost: config.passwordCost ?? defaultPasswordCost };
+}
+
+/** What mail goes by. */
+export function mailSettings(config: ControlPlaneConfig): MailSettings {
+  return { publicUrl: publicUrl(config), smtp: config.smtp };
+}
+
+function publicUrl(config: ControlPlaneConfig): URL {
   const host = ['0.0.0.0', '::'].includes(config.host) ? 'localhost' : config.host;
-  const own = new URL(`http://${host.includes(':') ? `[${host}]` : host}:${config.port}`);
-  return { publicUrl: config.publicUrl ?? own, passwordCost: config.passwordCost ?? defaultPasswordCost };
+  return config.publicUrl ?? new URL(`http://${host.includes(':') ? `[${host}]` : host}:${config.port}`);
 }
 
 function readUrl(reader: EnvReader, name: string): URL | undefined {

@@ -8,6 +8,8 @@ import type { SigningKey } from './hosts/signing-key.ts';
 import type { OpenCalls } from './http/open-calls.ts';
 import type { ApiDeps } from './http/register-routes.ts';
 import type { IdempotencyKeys } from './idempotency/idempotency-keys.ts';
+import type { MailKind } from './mail/mail-kind.ts';
+import type { Mailer } from './mail/mailer.ts';
 import type { RegisteredOperation } from './operations/operation-registry.ts';
 import type { OperationRunner } from './operations/operation-runner.ts';
 import type { OperationWaits } from './operations/operation-waits.ts';
@@ -26,6 +28,7 @@ export interface PlatformContext extends ServiceContext, ApiDeps {
   waits: OperationWaits;
   reconciler: Reconciler;
   accounts: AccountServices;
+  mailer: Mailer;
   /** This replica's own files. */
   dataDirectory: string;
 }
@@ -49,6 +52,8 @@ export interface Module {
   routes?(app: FastifyInstance, context: ControlPlaneContext): void | Promise<void>;
   /** The kinds of operations that the module's commands leave behind; made before the runner, which carries them out. */
   operations?(context: PlatformContext): readonly RegisteredOperation[];
+  /** The mails that the module causes; made before the mailer sends the first. */
+  mails?(context: ControlPlaneContext): readonly MailKind[];
   loops?(context: ControlPlaneContext): readonly Loop[];
   /** What teams own in the module's tables. A table with a `team_id` that no module answers for fails the tests. */
   teamResources?(context: ControlPlaneContext): readonly TeamResource[];

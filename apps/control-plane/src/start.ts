@@ -11,7 +11,7 @@ import { adminModule } from './admin/admin-module.ts';
 import { apiKeysModule } from './api-keys/api-keys-module.ts';
 import { KeyUses } from './api-keys/key-uses.ts';
 import { auditModule } from './audit/audit-module.ts';
-import { accountSettings, type ControlPlaneConfig } from './config.ts';
+import { accountSettings, type ControlPlaneConfig, mailSettings } from './config.ts';
 import type { ServiceContext } from './context.ts';
 import { HostClients } from './hosts/host-clients.ts';
 import { hostsModule } from './hosts/hosts-module.ts';
@@ -22,6 +22,8 @@ import { RateLimits } from './http/rate-limits.ts';
 import { IdempotencyKeys } from './idempotency/idempotency-keys.ts';
 import { idempotencyModule } from './idempotency/idempotency-module.ts';
 import { releaseAllKeys } from './idempotency/key-store.ts';
+import { mailModule } from './mail/mail-module.ts';
+import { defaultMailerOptions, Mailer, type MailerOptions } from './mail/mailer.ts';
 import type { ControlPlaneContext, Module, PlatformContext } from './module.ts';
 import { defaultRunnerOptions, OperationRunner, type RunnerOptions } from './operations/operation-runner.ts';
 import { releaseLeases } from './operations/operation-store.ts';
@@ -61,6 +63,7 @@ const coreModules: readonly Module[] = [
   hostsModule,
   reconciliationModule,
   accountsModule,
+  mailModule,
 ];
 
 /** What tests and embedders may set besides the configuration. */
@@ -76,6 +79,7 @@ export interface ControlPlaneOverrides {
   /** Instead of what the configuration says. */
   rateLimits?: RateLimits;
   teamDeletion?: Partial<TeamDeletionOptions>;
+  mailer?: Partial<MailerOptions>;
 }
 
 export interface ControlPlane extends AsyncDisposable {
@@ -109,6 +113,7 @@ export async function startControlPlane(
   }
   const context = await createContext(modules, { database, logger, config }, overrides);
   context.teamDeletion.use(modules.flatMap((module) => module.teamResources?.(context) ?? []));
+  context.mailer.use(modules.flatMap((module) => module.mails?.(context) ?? []));
   stack.use(context.hostClients);
   await bootstrap(context, config.dataDirectory);
   await offerClaim(context, config.dataDirectory);
@@ -123,7 +128,7 @@ export async function startControlPlane(
   });
   stack.defer(() => app.close());
   const url = await app.listen({ host: config.host, port: config.port });
-  logger.info({ url, database: database.kind }, 'control plane ready');
+  logger.info({ url, database: database.kind, mail: config.smtp?.host ?? 'none' }, 'control plane ready');
   const owned = stack.move();
   return { url, context, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
@@ -180,6 +185,7 @@ async function createContext(
     reconciler: new Reconciler({ ...service, hostClients }, { ...defaultReconcilerOptions, ...overrides.reconciler }),
     placement: { ...defaultPlacement, ...overrides.placement },
     accounts: createAccountServices(service, accountSettings(config)),
+    mailer: new Mailer(service, mailSettings(config), { ...defaultMailerOptions, ...overrides.mailer }),
     dataDirectory: config.dataDirectory,
   };
   const operations = modules.flatMap((module) => module.operations?.(platform) ?? []);

@@ -8,6 +8,7 @@ import { silentLogger } from '@aviary/service-kit';
 import { FakeHostAgent, openTestDatabase } from '@aviary/testing';
 import { insertApiKey } from './api-keys/api-key-store.ts';
 import { findAnswerFault, findFault } from './http/answer-check.ts';
+import type { SmtpSettings } from './mail/smtp-transport.ts';
 import type { ControlPlane, ControlPlaneOverrides } from './start.ts';
 import { startControlPlane } from './start.ts';
 import { ensureTeam } from './teams/team-store.ts';
@@ -75,7 +76,7 @@ function checkByContract({ method, url }: { method: string; url: string }, { sta
 
 /** Starts on PGlite in memory, or on the given store. Everything goes when it is disposed. */
 export async function startTestPlatform(
-  options: { database?: Database; overrides?: ControlPlaneOverrides; fault?: string } = {},
+  options: { database?: Database; overrides?: ControlPlaneOverrides; fault?: string; smtp?: SmtpSettings } = {},
 ): Promise<TestPlatform> {
   await using stack = new AsyncDisposableStack();
   const dataDirectory = await mkdtemp(path.join(tmpdir(), 'aviary-cp-'));
@@ -90,6 +91,7 @@ export async function startTestPlatform(
     fault: options.fault,
     checksAnswers: true,
     passwordCost: { memoryKib: 64, passes: 1 },
+    smtp: options.smtp,
   };
   const replicas: ControlPlane[] = [];
   stack.defer(async () => {

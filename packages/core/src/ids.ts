@@ -8,6 +8,7 @@ export const idPrefixes = {
   apiKey: 'key',
   session: 'ses',
   invitation: 'inv',
+  mail: 'mail',
   auditEntry: 'aud',
   host: 'host',
   template: 'tpl',
@@ -29,6 +30,7 @@ export type UserId = Id<'user'>;
 export type ApiKeyId = Id<'apiKey'>;
 export type SessionId = Id<'session'>;
 export type InvitationId = Id<'invitation'>;
+export type MailId = Id<'mail'>;
 export type AuditEntryId = Id<'auditEntry'>;
 export type HostId = Id<'host'>;
 export type TemplateId = Id<'template'>;
@@ -79,6 +81,7 @@ const kindWords = {
   apiKey: "an API key's id",
   session: "a session's id",
   invitation: "an invitation's id",
+  mail: "a mail's id",
   auditEntry: "an audit entry's id",
   host: 'a host id',
   template: "a snapshot's id",

@@ -7,6 +7,7 @@ import type {
   HostId,
   Id,
   KeyScope,
+  MailId,
   OperationId,
   SandboxId,
   SandboxStatus,
@@ -108,6 +109,23 @@ export interface OneTimeTokenTable {
   token_hash: string;
   purpose: string;
   created_at: Timestamp;
+  expires_at: Date;
+  user_id: UserId | null;
+  is_mailed: Generated<boolean>;
+}
+
+export interface MailTable {
+  id: MailId;
+  kind: string;
+  email: string;
+  email_key: string;
+  subject_id: string;
+  payload: Json<object>;
+  state: Generated<'waiting' | 'logged' | 'failed'>;
+  attempts: Generated<number>;
+  next_attempt_at: Date;
+  last_error: string | null;
+  created_at: Date;
   expires_at: Date;
 }
 
@@ -292,6 +310,7 @@ export interface Tables {
   sessions: SessionTable;
   session_tokens: SessionTokenTable;
   one_time_tokens: OneTimeTokenTable;
+  mails: MailTable;
   team_quotas: TeamQuotaTable;
   signing_keys: SigningKeyTable;
   audit_logs: AuditLogTable;

@@ -100,6 +100,25 @@ export function findInvitation(db: Db, token: string, now: Date) {
     .executeTakeFirst();
 }
 
+/** Gives an open invitation another token, the only one that is good then; undefined when it is open no more. */
+export async function renewInvitationToken(
+  db: Db,
+  id: InvitationId,
+  now: Date,
+): Promise<{ token: string; role: InvitationRow['role']; expiresAt: Date } | undefined> {
+  const token = newSecret('avyi_');
+  const row = await db
+    .updateTable('team_invitations')
+    .set({ token_hash: sha256Hex(token) })
+    .where('id', '=', id)
+    .where('accepted_at', 'is', null)
+    .where('revoked_at', 'is', null)
+    .where('expires_at', '>', now)
+    .returning(['role', 'expires_at'])
+    .executeTakeFirst();
+  return row && { token, role: row.role, expiresAt: row.expires_at };
+}
+
 /** Uses an invitation up. False when somebody else was there before, or it was revoked. */
 export async function markAccepted(db: Db, id: InvitationId, now: Date): Promise<boolean> {
   const row = await db

@@ -4,42 +4,35 @@ import type { UnitOfWork } from '@aviary/database';
 import { recordAudit } from '../audit/audit-store.ts';
 import type { Db } from '../context.ts';
 import type { TeamCaller, UserCaller } from '../http/register-routes.ts';
+import type { Mailer } from '../mail/mailer.ts';
 import { findInvitation, insertInvitation, markAccepted, revokeInvitations } from './invitation-store.ts';
 import { findMember, findVerifiedUser, isMemberByEmail } from './member-store.ts';
 import { holdTeam, joinTeam } from './membership.ts';
+import { invitationMail, memberAddedMail } from './team-mails.ts';
 import { lockTeam, type TeamRow } from './team-store.ts';
 import { viewInvitation, viewMember } from './team-view.ts';
 
 const invitationMs = 7 * 24 * 3600 * 1000;
 
-/** An invitation that is on its way. */
-export interface InvitationMail {
-  to: string;
-  teamName: string;
-  inviter: string;
-  token: string;
-}
-
-/** Takes an invitation to its address. Undefined where the platform sends no mail: who invites gets the token then. */
-export type SendInvitation = ((mail: InvitationMail) => void) | undefined;
-
 /**
  * Puts somebody into the team whose address is known to be theirs; anybody else is invited. An account whose address nobody has
- * verified is nobody's proof: it may be made by another person.
+ * verified is nobody's proof: it may be made by another person. The invitation goes by mail; where the platform sends none, who invites gets its token.
  */
 export async function addMember(
-  { db, afterCommit }: UnitOfWork,
+  unit: UnitOfWork,
   caller: TeamCaller,
   {
     email: text,
     role,
     now,
-    send,
-  }: { email: string; role: Exclude<TeamRole, 'owner'>; now: Date; send: SendInvitation },
+    mailer,
+  }: { email: string; role: Exclude<TeamRole, 'owner'>; now: Date; mailer: Pick<Mailer, 'isOn' | 'queue'> },
 ): Promise<AddedMember> {
+  const { db } = unit;
   const email = parseEmail(text);
   const { team, userId: invitedBy } = await holdTeam(db, caller, 'admin');
   const { teamId, actor } = caller;
+  const names = { team: team.name, by: actor.name };
   if (await isMemberByEmail(db, teamId, email.key)) {
     throw new AppError('already_exists', `${email.address} is in the team already`, { details: { field: 'email' } });
   }
@@ -51,14 +44,15 @@ export async function addMember(
     const member = await joinTeam(db, { teamId, userId: user.id, role });
     const metadata = { email: user.email, role };
     await recordAudit(db, { teamId, actor, action: 'member.add', resourceId: user.id, metadata });
+    await mailer.queue(unit, memberAddedMail(email, { teamId, now }, names));
     return { member: viewMember(member), invitation: null, token: null };
   }
   const expiresAt = new Date(now.getTime() + invitationMs);
   const { row, token } = await insertInvitation(db, { teamId, email, role, invitedBy, now, expiresAt });
   const metadata = { email: email.address, role };
   await recordAudit(db, { teamId, actor, action: 'invitation.create', resourceId: row.id, metadata });
-  if (send) afterCommit(() => send({ to: email.address, teamName: team.name, inviter: actor.name, token }));
-  return { member: null, invitation: viewInvitation(row), token: send ? null : token };
+  if (mailer.isOn) await mailer.queue(unit, invitationMail(email, { id: row.id, expiresAt }, names));
+  return { member: null, invitation: viewInvitation(row), token: mailer.isOn ? null : token };
 }
 
 /** Makes the caller a member of the team that invited their address. The token is good once. */

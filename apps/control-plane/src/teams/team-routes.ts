@@ -5,8 +5,9 @@ import { recordAudit } from '../audit/audit-store.ts';
 import type { ServiceContext } from '../context.ts';
 import { joinCursor, pageOf, splitCursor } from '../http/cursor.ts';
 import { type ApiDeps, type Handlers, registerRoutes } from '../http/register-routes.ts';
+import type { Mailer } from '../mail/mailer.ts';
 import { listInvitations, revokeInvitations } from './invitation-store.ts';
-import { acceptInvitation, addMember, type SendInvitation } from './invitations.ts';
+import { acceptInvitation, addMember } from './invitations.ts';
 import { insertMember, listMembers, searchTeamMates } from './member-store.ts';
 import { changeRole, holdTeam, leaveTeam, removeMember, transferTeam } from './membership.ts';
 import type { TeamDeletion } from './team-deletion.ts';
@@ -17,8 +18,7 @@ const maxOwnedTeams = 100;
 const maxShownMembers = 200;
 const maxFound = 10;
 
-type Deps = ApiDeps &
-  Pick<ServiceContext, 'database' | 'clock'> & { teamDeletion: TeamDeletion; sendInvitation?: SendInvitation };
+type Deps = ApiDeps & Pick<ServiceContext, 'database' | 'clock'> & { teamDeletion: TeamDeletion; mailer: Mailer };
 
 /** Teams, their members and invitations. */
 export function registerTeamRoutes(app: FastifyInstance, deps: Deps): void {
@@ -112,9 +112,7 @@ function memberHandlers(
       });
     },
     addMember: ({ caller, body: { email, role = 'member' } }) =>
-      database.transaction((unit) =>
-        addMember(unit, caller, { email, role, now: now(deps), send: deps.sendInvitation }),
-      ),
+      database.transaction((unit) => addMember(unit, caller, { email, role, now: now(deps), mailer: deps.mailer })),
     updateMember: ({ caller, params, body: { role } }) =>
       database.transaction(async (unit) =>
         viewMember(await changeRole(unit, caller, { userId: parseId('user', params.user_id), role })),
