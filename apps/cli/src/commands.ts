@@ -1,5 +1,11 @@
 import { accountCommands } from './account/account-commands.ts';
+import { auditCommands } from './account/audit-commands.ts';
 import { keyCommands } from './account/key-commands.ts';
+import { memberCommands } from './account/member-commands.ts';
+import { profileCommands } from './account/profile-commands.ts';
+import { teamCommands } from './account/team-commands.ts';
+import { adminTeamCommands } from './admin/admin-team-commands.ts';
+import { adminUserCommands } from './admin/admin-user-commands.ts';
 import type { Command } from './command.ts';
 import { doctorCommand } from './doctor/doctor-command.ts';
 import { fileCommands } from './files/file-commands.ts';
@@ -18,10 +24,7 @@ import { versionCommand } from './version-command.ts';
 const helpCommand: Command = {
   name: 'help',
   summary: 'Show all commands, or one',
-  args: [
-    { name: 'noun', summary: 'a command or its first word', isOptional: true },
-    { name: 'verb', summary: 'its second word', isOptional: true },
-  ],
+  args: [{ name: 'words', summary: 'a command, or the words that it begins with', isOptional: true, isRepeated: true }],
   examples: ['aviary help', 'aviary help sandbox create'],
   async run({ output }, { args }) {
     const name = args.join(' ');
@@ -51,7 +54,13 @@ export const commands: readonly Command[] = [
   ...templateCommands,
   ...fileCommands,
   ...accountCommands,
+  ...profileCommands,
   ...keyCommands,
+  ...teamCommands,
+  ...memberCommands,
+  ...auditCommands,
+  ...adminUserCommands,
+  ...adminTeamCommands,
   helpCommand,
   versionCommand,
 ];

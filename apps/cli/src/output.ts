@@ -92,6 +92,14 @@ export class Output {
   }
 }
 
+/** One thing, one field a line; fields without a value are left out. */
+export function renderFields(fields: object): string {
+  const rows = Object.entries(fields)
+    .filter(([, value]) => value !== null && value !== undefined && value !== '')
+    .map(([name, value]) => [`${name}:`, typeof value === 'object' ? JSON.stringify(value) : String(value)]);
+  return renderTable(rows[0] ?? [], rows.slice(1));
+}
+
 /** Columns aligned under their headings, two spaces apart. */
 export function renderTable(headings: readonly string[], rows: readonly (readonly string[])[]): string {
   const lines = [headings, ...rows];

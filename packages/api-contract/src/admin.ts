@@ -42,6 +42,8 @@ export const AdminSandbox = component(
   Type.Object({ team_id: wireId('team'), team_name: Type.String(), sandbox: Sandbox }),
 );
 
+export type AdminSandbox = Static<typeof AdminSandbox>;
+
 const pageOf = <S extends Parameters<typeof Type.Array>[0]>(item: S) =>
   Type.Object({ items: Type.Array(item), next_cursor: nullable(Type.String()) });
 const search = Type.Optional(text(254, 1));

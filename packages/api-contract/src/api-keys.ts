@@ -2,6 +2,7 @@ import { keyScopes, wireIdSource } from '@aviary/core';
 import { type Static, Type } from 'typebox';
 import { byMember } from './access.ts';
 import { component } from './component.ts';
+import { exampleKey } from './examples.ts';
 import { closed, cursor, limit, nullable, text, timestamp, wireId } from './fields.ts';
 import type { RouteTable } from './route.ts';
 
@@ -51,17 +52,6 @@ export const CreateApiKey = component(
 export type CreateApiKey = Static<typeof CreateApiKey>;
 
 const tag = 'api_keys';
-
-const exampleKey = {
-  id: 'key-0190c2d7-1111-7222-8333-444455556666',
-  name: 'nightly job',
-  prefix: 'avy_5f0c1d2e',
-  scopes: ['sandboxes' as const],
-  created_by: { user_id: 'usr-0190c2d0-0000-7111-8222-333344445555', email: 'ada@example.com' },
-  created_at: '2026-01-01T12:00:00.000Z',
-  expires_at: null,
-  last_used_at: null,
-};
 
 /** Keys for programs: made, listed and revoked by members of the team who have signed in. */
 export const apiKeyRoutes = {

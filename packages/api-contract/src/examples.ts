@@ -62,3 +62,14 @@ export const exampleEntry = {
   modified_at: 1_767_268_800,
   symlink_target: null,
 };
+
+export const exampleKey = {
+  id: 'key-0190c2d7-1111-7222-8333-444455556666',
+  name: 'nightly job',
+  prefix: 'avy_5f0c1d2e',
+  scopes: ['sandboxes' as const],
+  created_by: { user_id: 'usr-0190c2d0-0000-7111-8222-333344445555', email: 'ada@example.com' },
+  created_at: '2026-01-01T12:00:00.000Z',
+  expires_at: null,
+  last_used_at: null,
+};

@@ -4,6 +4,7 @@ export * from './activity.ts';
 export * from './admin.ts';
 export * from './api-keys.ts';
 export * from './audit.ts';
+export * from './caller.ts';
 export { errorStatuses, idempotencyKeyPattern } from './error-statuses.ts';
 export * from './errors.ts';
 export * from './exec.ts';

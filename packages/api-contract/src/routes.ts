@@ -3,6 +3,7 @@ import { activityRoutes } from './activity.ts';
 import { adminRoutes } from './admin.ts';
 import { apiKeyRoutes } from './api-keys.ts';
 import { auditRoutes } from './audit.ts';
+import { callerRoutes } from './caller.ts';
 import { execRoutes, execStreamRoutes } from './exec.ts';
 import { fileRoutes } from './files.ts';
 import { generationRoutes } from './generations.ts';
@@ -28,6 +29,7 @@ export const routes = {
   ...operationRoutes,
   ...teamRoutes,
   ...apiKeyRoutes,
+  ...callerRoutes,
   ...quotaRoutes,
   ...auditRoutes,
   ...adminRoutes,

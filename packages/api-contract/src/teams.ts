@@ -29,6 +29,8 @@ export type Member = Static<typeof Member>;
 
 export const TeamDetails = component('TeamDetails', Type.Object({ ...TeamFields, members: Type.Array(Member) }));
 
+export type TeamDetails = Static<typeof TeamDetails>;
+
 export const Invitation = component(
   'Invitation',
   Type.Object({
@@ -55,6 +57,7 @@ export const AddedMember = component(
 export type AddedMember = Static<typeof AddedMember>;
 
 export const FoundUser = component('FoundUser', Type.Object({ user_id: wireId('user'), email: Type.String() }));
+export type FoundUser = Static<typeof FoundUser>;
 
 const pageOf = <S extends Parameters<typeof Type.Array>[0]>(item: S) =>
   Type.Object({ items: Type.Array(item), next_cursor: nullable(Type.String()) });

@@ -14,6 +14,11 @@ export class Accounts {
     return await this.#prove('/v1/auth/login', { ...request, refresh_token_in: 'body' }, options);
   }
 
+  /** Makes an account with a team of its own, and opens a session. */
+  async signUp(request: LogInRequest & { name?: string }, options: CallOptions = {}): Promise<SignedIn> {
+    return await this.#prove('/v1/auth/signup', { ...request, refresh_token_in: 'body' }, options);
+  }
+
   /** Makes the first administrator, by the code that the platform printed at its start. */
   async claim(request: LogInRequest & { code: string; name?: string }, options: CallOptions = {}): Promise<SignedIn> {
     return await this.#prove('/v1/auth/claim', { ...request, refresh_token_in: 'body' }, options);

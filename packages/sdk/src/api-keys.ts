@@ -1,4 +1,4 @@
-import type { ApiKey, CreateApiKey, CreatedApiKey } from './resources.ts';
+import type { ApiKey, Caller, CreateApiKey, CreatedApiKey } from './resources.ts';
 import type { CallOptions, Transport } from './transport.ts';
 
 /** The team's keys for programs: for people who have logged in. Every method throws AviaryError. */
@@ -18,6 +18,11 @@ export class ApiKeys {
   /** Newest first, without those that were revoked. */
   list(options: CallOptions = {}): AsyncGenerator<ApiKey, void, undefined> {
     return this.#transport.pages({ method: 'GET', path: '/v1/api-keys', ...options });
+  }
+
+  /** Who calls with the client's credential, a key or a log-in, and for which team. */
+  async caller(options: CallOptions = {}): Promise<Caller> {
+    return await this.#transport.json({ method: 'GET', path: '/v1/caller', ...options });
   }
 
   async revoke(id: string, options: CallOptions = {}): Promise<void> {

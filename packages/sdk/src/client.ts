@@ -1,5 +1,7 @@
 import { Accounts } from './accounts.ts';
+import { Admin } from './admin.ts';
 import { ApiKeys } from './api-keys.ts';
+import { Audit } from './audit.ts';
 import { AviaryError } from './aviary-error.ts';
 import { readEnvironment } from './environment.ts';
 import { Files } from './files.ts';
@@ -8,6 +10,7 @@ import { patientFetch } from './patient-fetch.ts';
 import { defaultRetryPolicy, type RetryPolicy } from './retry-policy.ts';
 import { Sandboxes } from './sandboxes.ts';
 import { Generations, Snapshots } from './saved-states.ts';
+import { Teams } from './teams.ts';
 import { type AccessTokenSource, type CallOptions, Transport } from './transport.ts';
 
 export interface AviaryClientOptions {
@@ -38,14 +41,21 @@ export class AviaryClient {
   readonly hosts: Hosts;
   readonly accounts: Accounts;
   readonly apiKeys: ApiKeys;
+  readonly teams: Teams;
+  readonly audit: Audit;
+  readonly admin: Admin;
+  /** What calls show of who makes them; null without a credential. */
+  readonly credential: 'access_token' | 'api_key' | null;
   readonly #transport: Transport;
 
   /** Throws AviaryError `invalid_request` when `apiUrl` is not an http(s) URL. */
   constructor(options: AviaryClientOptions = {}) {
     this.apiUrl = parseApiUrl(options.apiUrl ?? readEnvironment('AVIARY_API_URL') ?? defaultApiUrl);
+    const apiKey = options.apiKey ?? readEnvironment('AVIARY_API_KEY');
+    this.credential = options.accessToken !== undefined ? 'access_token' : apiKey ? 'api_key' : null;
     this.#transport = new Transport({
       apiUrl: this.apiUrl,
-      apiKey: options.apiKey ?? readEnvironment('AVIARY_API_KEY'),
+      apiKey,
       accessToken: asSource(options.accessToken),
       fetch: options.fetch ?? fetch,
       patientFetch: options.fetch ?? patientFetch,
@@ -60,6 +70,9 @@ export class AviaryClient {
     this.hosts = new Hosts(this.#transport);
     this.accounts = new Accounts(this.#transport);
     this.apiKeys = new ApiKeys(this.#transport);
+    this.teams = new Teams(this.#transport);
+    this.audit = new Audit(this.#transport);
+    this.admin = new Admin(this.#transport);
   }
 
   /** Resolves when the API answers and is healthy. Throws AviaryError. */

@@ -1,5 +1,7 @@
 export type { Accounts } from './accounts.ts';
+export type { Admin } from './admin.ts';
 export type { ApiKeys } from './api-keys.ts';
+export type { Audit, AuditQuery } from './audit.ts';
 export { AviaryError, type AviaryErrorOptions, type ClientErrorCode } from './aviary-error.ts';
 export { AviaryClient, type AviaryClientOptions, defaultApiUrl } from './client.ts';
 export type { ExecStreamOptions } from './exec-stream.ts';
@@ -9,4 +11,5 @@ export type * from './resources.ts';
 export type { RetryPolicy } from './retry-policy.ts';
 export type { Sandboxes } from './sandboxes.ts';
 export type { Generations, Snapshots } from './saved-states.ts';
+export type { GivenRole, Teams } from './teams.ts';
 export type { AccessTokenSource, CallOptions, WaitOptions } from './transport.ts';

@@ -2,17 +2,30 @@
 import type { SandboxStatus } from '@aviary/core';
 
 export type {
+  AddedMember,
+  AdminSandbox,
+  AdminTeam,
+  AdminUser,
   ApiKey,
+  AuditLogEntry,
+  Caller,
   CreateApiKey,
   CreatedApiKey,
   CreateSandbox,
   FileEntry,
+  FoundUser,
   Generation,
   Host,
+  Invitation,
   Me,
+  Member,
+  Quota,
   Sandbox,
+  SetQuota,
   SignedIn,
   Snapshot,
+  Team,
+  TeamDetails,
 } from '@aviary/api-contract';
 export type { GenerationCause, SandboxStatus, StartPath } from '@aviary/core';
 

@@ -34,7 +34,7 @@ export interface TransportOptions {
 }
 
 export interface ApiRequest extends CallOptions {
-  method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
+  method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   path: string;
   query?: Record<string, string | number | undefined>;
   /** Sent as JSON. */

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { AppError } from '@aviary/core';
-import { AviaryClient } from '@aviary/sdk';
+import { AviaryClient, type Caller, type SignedIn } from '@aviary/sdk';
 import { findApiUrl, userAgent } from '../api-client.ts';
 import type { Command, CommandContext, Flag, Flags } from '../command.ts';
 import { bootstrapFiles } from '../config.ts';
@@ -12,6 +12,7 @@ import {
   putProfile,
   readProfiles,
   removeProfile,
+  requireProfilesFile,
 } from './profile-store.ts';
 import { Questions } from './read-secret.ts';
 import { sessionCredential } from './session-token.ts';
@@ -26,6 +27,25 @@ const defaultProfile = 'default';
 
 /** Commands about who one is to a server. */
 export const accountCommands: readonly Command[] = [
+  {
+    name: 'signup',
+    summary: 'Make an account on a server, with a team of your own',
+    details: 'Logs you in as well: kept as by `aviary login`.',
+    flags: { email, url, name: { type: 'string', placeholder: 'NAME', summary: 'how to call you' } },
+    examples: ['aviary signup --email ada@example.com --url https://aviary.example.com'],
+    async run(context, { flags }) {
+      const apiUrl = findServer(context, flags);
+      const name = flags.string('name');
+      const credentials = await askCredentials(new Questions(context), flags);
+      const request = { ...credentials, ...(name === undefined ? {} : { name }) };
+      const { signal } = context;
+      await showSignedIn(
+        context,
+        apiUrl,
+        await new AviaryClient({ apiUrl, userAgent }).accounts.signUp(request, { signal }),
+      );
+    },
+  },
   {
     name: 'login',
     summary: 'Log in to a server, by e-mail and password or with an API key',
@@ -42,16 +62,14 @@ export const accountCommands: readonly Command[] = [
       const questions = new Questions(context);
       if (flags.boolean('key')) {
         const apiKey = (await questions.ask('API key', { isSecret: true })).trim();
-        await new AviaryClient({ apiUrl, apiKey, userAgent }).hosts.list({ signal });
+        const caller = await new AviaryClient({ apiUrl, apiKey, userAgent }).apiKeys.caller({ signal });
         await keep(context, { apiUrl, credential: { type: 'api_key', apiKey } });
-        output.result({ api_url: apiUrl }, () => `logged in to ${apiUrl} with an API key`);
+        output.result({ api_url: apiUrl, ...caller }, () => `logged in to ${apiUrl} with ${describeKey(caller)}`);
         return;
       }
       const credentials = await askCredentials(questions, flags);
       const signedIn = await new AviaryClient({ apiUrl, userAgent }).accounts.logIn(credentials, { signal });
-      await keep(context, { apiUrl, credential: sessionCredential(signedIn) });
-      const { user, team } = signedIn;
-      output.result({ api_url: apiUrl, user, team }, () => `logged in to ${apiUrl} as ${user.email}${inTeam(team)}`);
+      await showSignedIn(context, apiUrl, signedIn);
     },
   },
   {
@@ -59,7 +77,7 @@ export const accountCommands: readonly Command[] = [
     summary: 'End the session with a server and forget it',
     examples: ['aviary logout'],
     async run(context) {
-      const file = fileOf(context);
+      const file = requireProfilesFile(context.config.env);
       // A session that is being renewed ends by what the renewal gave.
       using _lock = await lockProfiles(file, context.signal);
       const chosen = chooseProfile(readProfiles(file), context.config.profile);
@@ -79,6 +97,11 @@ export const accountCommands: readonly Command[] = [
     summary: 'Show who you are to the server, and in which team',
     examples: ['aviary whoami'],
     async run({ client, output, signal }) {
+      if (client().credential !== 'access_token') {
+        const caller = await client().apiKeys.caller({ signal });
+        output.result(caller, () => describeKey(caller));
+        return;
+      }
       const me = await client().accounts.me({ signal });
       output.result(me, () => `${me.email} (${me.name})${inTeam(me.team)}${me.is_admin ? ', administrator' : ''}`);
     },
@@ -112,8 +135,15 @@ async function askCredentials(questions: Questions, flags: Flags): Promise<{ ema
   return { email: address, password: await questions.ask('Password', { isSecret: true }) };
 }
 
+async function showSignedIn(context: CommandContext, apiUrl: string, signedIn: SignedIn): Promise<void> {
+  await keep(context, { apiUrl, credential: sessionCredential(signedIn) });
+  const { user, team } = signedIn;
+  const text = `logged in to ${apiUrl} as ${user.email}${inTeam(team)}`;
+  context.output.result({ api_url: apiUrl, user, team }, () => text);
+}
+
 async function keep(context: CommandContext, profile: Profile): Promise<void> {
-  const file = fileOf(context);
+  const file = requireProfilesFile(context.config.env);
   using _lock = await lockProfiles(file, context.signal);
   await putProfile(file, context.config.profile ?? defaultProfile, profile, { isCurrent: true });
 }
@@ -128,11 +158,10 @@ function findServer({ config }: CommandContext, flags: Flags): string {
   return replaced?.apiUrl ?? findApiUrl(config);
 }
 
-function fileOf({ config }: CommandContext): string {
-  const file = profilesFile(config.env);
-  if (file === undefined)
-    throw new AppError('invalid_request', 'there is no place for profiles; set HOME or XDG_CONFIG_HOME');
-  return file;
+/** One who shows a key is that key. */
+function describeKey({ api_key: key, team }: Caller): string {
+  const scopes = key ? `the API key ${key.name} (${key.prefix}…, for ${key.scopes.join(' and ')})` : 'an API key';
+  return `${scopes} of the team ${team.name}`;
 }
 
 function inTeam(team: { name: string; role: string } | null): string {

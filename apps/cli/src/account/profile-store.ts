@@ -31,6 +31,13 @@ export function profilesFile(env: Readonly<Record<string, string | undefined>>):
   return base ? path.join(base, 'aviary', 'config.json') : undefined;
 }
 
+/** Where profiles are, for who needs a place for them. Throws `invalid_request` where there is none. */
+export function requireProfilesFile(env: Readonly<Record<string, string | undefined>>): string {
+  const file = profilesFile(env);
+  if (file !== undefined) return file;
+  throw new AppError('invalid_request', 'there is no place for profiles; set HOME or XDG_CONFIG_HOME');
+}
+
 /** What the file holds; nothing when it is not there. Throws `invalid_request` when it cannot be read, or others can read it. */
 export function readProfiles(file: string): Profiles {
   let text: string;

@@ -44,6 +44,22 @@ export function sessionToken({
   };
 }
 
+/** Goes on in another team, and keeps what came of it in the profile: whoever uses it is in that team from now on. */
+export async function switchSession(
+  { file, name, client }: { file: string; name: string; client: AviaryClient },
+  teamId: string,
+  signal: AbortSignal,
+): Promise<SignedIn> {
+  const signedIn = await client.accounts.switchTeam(teamId, { signal });
+  using _lock = await lockProfiles(file, signal);
+  // Another process may have renewed the session meanwhile: its refresh token is the one that counts.
+  const { apiUrl, credential } = findSession(file, name);
+  const { refreshToken } = credential;
+  const kept = sessionCredential({ ...signedIn, refresh_token: refreshToken });
+  await putProfile(file, name, { apiUrl, credential: kept });
+  return signedIn;
+}
+
 function isFresh({ accessTokenExpiresAt }: Credential & { type: 'session' }): boolean {
   return Date.parse(accessTokenExpiresAt) - Date.now() > marginMs;
 }

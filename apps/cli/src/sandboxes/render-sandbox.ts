@@ -1,6 +1,6 @@
 import { nameLabel } from '@aviary/core';
 import type { Sandbox } from '@aviary/sdk';
-import { renderTable } from '../output.ts';
+import { renderFields, renderTable } from '../output.ts';
 
 /** Sandboxes, one a line. */
 export function renderSandboxes(sandboxes: readonly Sandbox[]): string {
@@ -19,10 +19,7 @@ export function renderSandboxes(sandboxes: readonly Sandbox[]): string {
   );
 }
 
-/** One sandbox, one field a line; fields without a value are left out. */
+/** One sandbox, one field a line. */
 export function renderSandbox(sandbox: Sandbox): string {
-  const rows = Object.entries(sandbox)
-    .filter(([, value]) => value !== null && value !== undefined && value !== '')
-    .map(([name, value]) => [`${name}:`, typeof value === 'object' ? JSON.stringify(value) : String(value)]);
-  return renderTable(rows[0] ?? [], rows.slice(1));
+  return renderFields(sandbox);
 }

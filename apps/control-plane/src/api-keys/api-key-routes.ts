@@ -1,4 +1,4 @@
-import { type ApiKey, apiKeyRoutes, type CreateApiKey, type CreatedApiKey } from '@aviary/api-contract';
+import { apiKeyRoutes, type CreateApiKey, type CreatedApiKey } from '@aviary/api-contract';
 import { AppError, formatId, hasRole, must, parseId } from '@aviary/core';
 import type { FastifyInstance } from 'fastify';
 import { recordAudit } from '../audit/audit-store.ts';
@@ -6,6 +6,7 @@ import type { ServiceContext } from '../context.ts';
 import { joinCursor, pageOf, splitCursor } from '../http/cursor.ts';
 import { type ApiDeps, registerRoutes, type TeamCaller } from '../http/register-routes.ts';
 import { type ApiKeyRow, findTeamKey, insertApiKey, listApiKeys } from './api-key-store.ts';
+import { viewApiKey } from './api-key-view.ts';
 import { revokeKeys } from './revoke-keys.ts';
 
 type Deps = ApiDeps & Pick<ServiceContext, 'database' | 'clock'>;
@@ -67,20 +68,4 @@ function readExpiry(text: string | null | undefined, nowMs: number): Date | null
   throw new AppError('invalid_request', 'expires_at must be a time in the future', {
     details: { field: 'expires_at' },
   });
-}
-
-function viewApiKey(row: ApiKeyRow): ApiKey {
-  return {
-    id: formatId('apiKey', row.id),
-    name: row.name,
-    prefix: row.key_prefix,
-    scopes: row.scopes,
-    created_by:
-      row.created_by && row.creator_email !== null
-        ? { user_id: formatId('user', row.created_by), email: row.creator_email }
-        : null,
-    created_at: row.created_at.toISOString(),
-    expires_at: row.expires_at?.toISOString() ?? null,
-    last_used_at: row.last_used_at?.toISOString() ?? null,
-  };
 }

@@ -1,0 +1,181 @@
+import path from 'node:path';
+import { must } from '@aviary/core';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readApiKey } from '../platform/start-platform.ts';
+import { TestRealApi } from '../test-real-api.ts';
+import { profilesFile, readProfiles, writeProfiles } from './profile-store.ts';
+
+let api: TestRealApi;
+beforeAll(async () => {
+  api = await TestRealApi.start();
+}, 90_000);
+afterAll(() => api?.[Symbol.asyncDispose]());
+
+/** Everybody has settings of their own. */
+const homeOf = (who: string): Record<string, string> => ({ XDG_CONFIG_HOME: path.join(api.directory, who) });
+const profileFile = (extra: Record<string, string>): string => must(profilesFile(extra), 'it is set');
+
+async function as(who: string, argv: readonly string[], lines: readonly string[] = []) {
+  const { code, stdout, stderr } = await api.run({ argv: [...argv, '--json'], lines, extra: homeOf(who) });
+  return { code, stderr, body: stdout === '' ? undefined : JSON.parse(stdout) };
+}
+
+/** As {@link as}, for what must succeed. */
+async function did(who: string, argv: readonly string[], lines: readonly string[] = []) {
+  const { code, stderr, body } = await as(who, argv, lines);
+  expect(code, `${argv.join(' ')}: ${stderr}`).toBe(0);
+  return body;
+}
+
+describe('people at the command line', () => {
+  // Spaces at the ends belong to it.
+  const password = ' a long enough password ';
+  const asPerson = (argv: readonly string[], lines: readonly string[] = []) => as('ada', argv, lines);
+  const extra = () => homeOf('ada');
+
+  it('claim the platform once, make a key, and go again', async () => {
+    const claim = ['admin', 'claim', '--email', 'ada@example.com', '--name', 'Ada'];
+    expect((await asPerson(claim, [password])).body).toMatchObject({
+      user: { is_admin: true },
+      team: { role: 'owner' },
+    });
+    expect((await asPerson(claim, ['0'.repeat(40), password])).code).not.toBe(0);
+    expect((await asPerson(['whoami'])).body).toMatchObject({ email: 'ada@example.com', is_admin: true });
+    const made = (await asPerson(['key', 'create', 'reporting', '--scope', 'read'])).body;
+    expect((await asPerson(['key', 'list'])).body.items[0]).toMatchObject({ id: made.id, scopes: ['read'] });
+    const byKey = { ...extra(), AVIARY_API_KEY: made.key };
+    expect((await api.run({ argv: ['sandbox', 'list'], extra: byKey })).code).toBe(0);
+    expect((await api.run({ argv: ['sandbox', 'create'], extra: byKey })).stderr).toContain('this API key is for read');
+    await asPerson(['key', 'revoke', made.id]);
+    expect((await api.run({ argv: ['sandbox', 'list'], extra: byKey })).code).toBe(5);
+    expect((await asPerson(['logout'])).code).toBe(0);
+    expect((await asPerson(['logout'])).stderr).toContain('not logged in');
+  });
+
+  it('log in with what they know', async () => {
+    const login = ['login', '--email', 'ada@example.com'];
+    expect((await asPerson(login, ['not the password'])).code).toBe(5);
+    expect((await asPerson(login, [password.trim()])).code).toBe(5);
+    expect((await asPerson(login)).stderr).toContain('password is missing');
+    expect((await asPerson(login, [password])).body.user.email).toBe('ada@example.com');
+    expect((await asPerson(['whoami'])).code).toBe(0);
+    const stale = readProfiles(profileFile(extra()));
+    for (const profile of Object.values(stale.profiles)) {
+      if (profile.credential.type === 'session') profile.credential.accessTokenExpiresAt = new Date(0).toISOString();
+    }
+    await writeProfiles(profileFile(extra()), stale);
+    // Two at once: one renews the session, the other waits for what it got.
+    const both = await Promise.all([asPerson(['whoami']), asPerson(['whoami'])]);
+    expect(both.map(({ code }) => code)).toEqual([0, 0]);
+  });
+
+  it('log in with a key that is good', async () => {
+    expect((await asPerson(['login', '--key'], ['avy_0'])).code).toBe(5);
+    const apiKey = await readApiKey(api.platform);
+    expect((await asPerson(['login', '--key'], [apiKey])).code).toBe(0);
+    const { body } = await asPerson(['whoami']);
+    expect(body).toMatchObject({ team: { name: 'Default' }, api_key: { prefix: apiKey.slice(0, 12) }, user: null });
+    expect((await api.run({ argv: ['whoami'], extra: extra() })).stdout).toContain('of the team Default');
+    expect((await asPerson(['team', 'list'])).code).toBe(5);
+    expect((await asPerson(['sandbox', 'list'])).code).toBe(0);
+  });
+});
+
+describe('teams at the command line', () => {
+  const password = 'a long enough password';
+
+  it('are made, joined, run and left', async () => {
+    await did('grace', ['signup', '--email', 'grace@example.com', '--name', 'Grace'], [password]);
+    await did('lin', ['signup', '--email', 'lin@example.com'], [password]);
+    const team = await did('grace', ['team', 'create', 'Compilers']);
+    expect((await did('grace', ['team', 'list'])).items).toHaveLength(2);
+    expect(await did('grace', ['team', 'switch', team.slug])).toMatchObject({ team: { id: team.id, role: 'owner' } });
+    expect(await did('grace', ['whoami'])).toMatchObject({ team: { id: team.id } });
+    const { token } = await did('grace', ['team', 'invite', 'lin@example.com']);
+    expect((await did('grace', ['team', 'invitations'])).items).toMatchObject([{ email: 'lin@example.com' }]);
+    expect((await as('lin', ['team', 'switch', 'Compilers'])).code).toBe(3);
+    expect(await did('lin', ['team', 'accept'], [token])).toMatchObject({ id: team.id, role: 'member' });
+    await did('lin', ['team', 'switch', 'Compilers']);
+    expect((await as('lin', ['team', 'rename', 'Mine'])).code).toBe(5);
+    expect(await did('grace', ['team', 'role', 'lin@example.com', 'admin'])).toMatchObject({ role: 'admin' });
+    expect(await did('lin', ['team', 'rename', 'Linkers'])).toMatchObject({ name: 'Linkers', slug: team.slug });
+    expect((await did('lin', ['team', 'members'])).items.map((one: { role: string }) => one.role).sort()).toEqual([
+      'admin',
+      'owner',
+    ]);
+    expect((await as('grace', ['team', 'leave', team.slug])).code).toBe(6);
+    expect(await did('grace', ['team', 'transfer', 'LIN@example.com'])).toMatchObject({ role: 'admin' });
+    await did('lin', ['team', 'remove', 'grace@example.com']);
+    expect((await as('grace', ['team', 'members', '--team', 'Linkers'])).code).toBe(3);
+    await did('lin', ['team', 'invite', 'guest@example.com', '--role', 'admin']);
+    await did('lin', ['team', 'uninvite', 'guest@example.com']);
+    expect((await did('lin', ['team', 'invitations'])).items).toEqual([]);
+    const log = (await did('lin', ['audit', '--resource', 'member', '--resource', 'invitation'])).items;
+    expect(log.map(({ action }: { action: string }) => action)).toEqual([
+      'invitation.revoke',
+      'invitation.create',
+      'member.remove',
+      'member.role_update',
+      'invitation.accept',
+      'invitation.create',
+    ]);
+    const lines = (await api.run({ argv: ['audit', '--ndjson', '--limit', '2'], extra: homeOf('lin') })).stdout;
+    expect(
+      lines
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line).id),
+    ).toEqual([log[0].id, log[1].id]);
+    await did('lin', ['team', 'delete', team.slug]);
+    expect((await did('lin', ['whoami'])).team).toBeNull();
+    expect((await as('lin', ['team', 'members'])).stderr).toContain('aviary team switch');
+    await did('lin', ['team', 'switch', "lin's team"]);
+    expect((await did('lin', ['team', 'members'])).items).toMatchObject([{ role: 'owner' }]);
+  });
+
+  it('are seen whole by administrators', async () => {
+    expect((await as('lin', ['admin', 'users'])).code).toBe(5);
+    await did('ada', ['login', '--email', 'ada@example.com'], [' a long enough password ']);
+    expect((await did('ada', ['admin', 'users', '--search', 'lin@'])).items).toHaveLength(1);
+    await did('ada', ['admin', 'user', 'deactivate', 'lin@example.com']);
+    expect((await as('lin', ['whoami'])).code).toBe(5);
+    expect(await did('ada', ['admin', 'user', 'show', 'Lin@example.com'])).toMatchObject({ status: 'deactivated' });
+    await did('ada', ['admin', 'user', 'activate', 'lin@example.com']);
+    await did('ada', ['admin', 'user', 'promote', 'lin@example.com']);
+    await did('ada', ['admin', 'user', 'demote', 'lin@example.com']);
+    const quota = ['admin', 'team', 'quota', "lin's team"];
+    expect(await did('ada', [...quota, '--sandboxes', '3', '--vcpus', '2'])).toMatchObject({
+      limits: { sandboxes: 3 },
+    });
+    expect(await did('ada', [...quota, '--vcpus', 'none'])).toMatchObject({ limits: { sandboxes: 3, vcpus: null } });
+    expect(await did('ada', ['admin', 'team', 'show', "lin's team"])).toMatchObject({ limits: { sandboxes: 3 } });
+    expect((await did('ada', ['admin', 'teams', '--search', 'Linkers'])).items[0].deleted_at).not.toBeNull();
+    expect((await did('ada', ['admin', 'sandboxes'])).items).toEqual([]);
+    await did('ada', ['admin', 'team', 'delete', "lin's team"]);
+    const log = (await did('ada', ['admin', 'audit', '--resource', 'user', '--limit', '4'])).items;
+    expect(log.map(({ action }: { action: string }) => action)).toEqual([
+      'user.set_admin',
+      'user.set_admin',
+      'user.activate',
+      'user.deactivate',
+    ]);
+  });
+});
+
+describe('profiles', () => {
+  it('are for several servers, one of which is in use', async () => {
+    const work = { ...homeOf('ada'), AVIARY_PROFILE: 'work' };
+    const apiKey = await readApiKey(api.platform);
+    expect((await api.run({ argv: ['login', '--key'], lines: [apiKey], extra: work })).code).toBe(0);
+    expect((await did('ada', ['profile', 'list'])).items).toMatchObject([
+      { name: 'default', as: 'ada@example.com', is_current: false },
+      { name: 'work', as: 'an API key', is_current: true, api_url: api.platform.apiUrl },
+    ]);
+    await did('ada', ['profile', 'use', 'default']);
+    expect(await did('ada', ['whoami'])).toMatchObject({ email: 'ada@example.com' });
+    expect((await as('ada', ['profile', 'use', 'wrok'])).code).toBe(3);
+    await did('ada', ['profile', 'remove', 'work']);
+    expect((await did('ada', ['profile', 'list'])).items).toHaveLength(1);
+    expect((await as('ada', ['profile', 'remove', 'work'])).code).toBe(3);
+  });
+});

@@ -1,0 +1,105 @@
+import { AppError } from '@aviary/core';
+import type { AdminUser, AviaryClient } from '@aviary/sdk';
+import { requirePerson } from '../account/find-team.ts';
+import type { Argument, Command, CommandContext, Flag } from '../command.ts';
+import { renderFields, renderTable } from '../output.ts';
+
+const userArg: Argument = { name: 'user', summary: "a person's e-mail address or id" };
+
+/** The flag by which lists of the whole platform are narrowed. */
+export const searchFlag: Flag = { type: 'string', placeholder: 'TEXT', summary: 'a part of an address, name or slug' };
+
+type Act = (admin: AviaryClient['admin'], userId: string, signal: AbortSignal) => Promise<void>;
+
+/** Commands about all people of the platform, for its administrators. */
+export const adminUserCommands: readonly Command[] = [
+  {
+    name: 'admin user list',
+    aliases: ['admin users', 'admin user ls'],
+    summary: 'List people, newest first',
+    flags: { search: searchFlag },
+    examples: ['aviary admin users', 'aviary admin users --search example.com'],
+    async run(context, { flags }) {
+      const { client, output, signal } = context;
+      requirePerson(context);
+      const search = flags.string('search');
+      const items = await Array.fromAsync(
+        client().admin.users({ signal, ...(search === undefined ? {} : { search }) }),
+      );
+      output.result({ items }, () =>
+        renderTable(
+          ['EMAIL', 'NAME', 'STATUS', 'ADMIN', 'TEAMS', 'OWNED', 'SINCE', 'ID'],
+          items.map((user) => [
+            user.email,
+            user.name,
+            user.status,
+            user.is_admin ? 'yes' : '-',
+            String(user.teams_joined),
+            String(user.teams_owned),
+            user.created_at,
+            user.id,
+          ]),
+        ),
+      );
+    },
+  },
+  {
+    name: 'admin user show',
+    summary: 'Show a person',
+    args: [userArg],
+    examples: ['aviary admin user show grace@example.com'],
+    async run(context, { args: [text = ''] }) {
+      const user = await findUser(context, text);
+      context.output.result(user, () => renderFields(user));
+    },
+  },
+  userCommand('deactivate', {
+    summary: 'Deactivate a person: their sessions end, their keys are revoked',
+    done: 'is deactivated',
+    act: (admin, userId, signal) => admin.setUserActive(userId, false, { signal }),
+  }),
+  userCommand('activate', {
+    summary: 'Let a deactivated person in again',
+    done: 'is active',
+    act: (admin, userId, signal) => admin.setUserActive(userId, true, { signal }),
+  }),
+  userCommand('promote', {
+    summary: 'Make a person an administrator of the platform',
+    done: 'is an administrator',
+    act: (admin, userId, signal) => admin.setUserAdmin(userId, true, { signal }),
+  }),
+  userCommand('demote', {
+    summary: 'Make a person an administrator no longer',
+    done: 'is no administrator',
+    act: (admin, userId, signal) => admin.setUserAdmin(userId, false, { signal }),
+  }),
+];
+
+function userCommand(verb: string, { summary, done, act }: { summary: string; done: string; act: Act }): Command {
+  return {
+    name: `admin user ${verb}`,
+    summary,
+    args: [userArg],
+    examples: [`aviary admin user ${verb} grace@example.com`],
+    async run(context, { args: [text = ''] }) {
+      const user = await findUser(context, text);
+      await act(context.client().admin, user.id, context.signal);
+      context.output.result({ user_id: user.id, email: user.email }, () => `${user.email} ${done}`);
+    },
+  };
+}
+
+/** The person that `text` means, by id or address; of several with one address the one that is not deleted. Throws `not_found`. */
+async function findUser(context: CommandContext, text: string): Promise<AdminUser> {
+  const { client, signal } = context;
+  requirePerson(context);
+  const wanted = text.normalize('NFKC').toLowerCase();
+  const isId = wanted.startsWith('usr-');
+  const found: AdminUser[] = [];
+  for await (const user of client().admin.users({ signal, ...(isId ? {} : { search: wanted }) })) {
+    if (isId ? user.id === wanted : user.email.normalize('NFKC').toLowerCase() === wanted) found.push(user);
+  }
+  const user = found.find(({ status }) => status !== 'deleted') ?? found[0];
+  if (!user) throw new AppError('not_found', `there is no person ${text}; 'aviary admin users' lists all`);
+  return user;
+}

@@ -1,0 +1,74 @@
+import { type AuditQuery, auditRequest } from './audit.ts';
+import type { AdminSandbox, AdminTeam, AdminUser, AuditLogEntry, Quota, SetQuota } from './resources.ts';
+import type { CallOptions, Transport } from './transport.ts';
+
+const adminPath = '/v1/admin';
+
+/** People, teams and sandboxes of the whole platform: for its administrators. Every method throws AviaryError. */
+export class Admin {
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  /** Newest first; `search` is a part of an address or a name. */
+  users({ search, ...options }: CallOptions & { search?: string } = {}): AsyncGenerator<AdminUser, void, undefined> {
+    return this.#list('/users', { search }, options);
+  }
+
+  /** Deactivates a person, or lets them in again. Of one who is deactivated sessions end and keys are revoked. */
+  async setUserActive(userId: string, isActive: boolean, options: CallOptions = {}): Promise<void> {
+    await this.#put(userPath(userId, '/active'), { active: isActive }, options);
+  }
+
+  /** Makes a person an administrator of the platform, or no longer. */
+  async setUserAdmin(userId: string, isAdmin: boolean, options: CallOptions = {}): Promise<void> {
+    await this.#put(userPath(userId, '/admin'), { admin: isAdmin }, options);
+  }
+
+  /** Newest first, also those that were deleted; `search` is a part of a name or a slug. */
+  teams({ search, ...options }: CallOptions & { search?: string } = {}): AsyncGenerator<AdminTeam, void, undefined> {
+    return this.#list('/teams', { search }, options);
+  }
+
+  async deleteTeam(teamId: string, options: CallOptions = {}): Promise<void> {
+    await this.#transport.json({ method: 'DELETE', path: teamPath(teamId), ...options });
+  }
+
+  async quota(teamId: string, options: CallOptions = {}): Promise<Quota> {
+    return await this.#transport.json({ method: 'GET', path: teamPath(teamId, '/quota'), ...options });
+  }
+
+  /** Sets all of a team's limits; null is as much as there is. */
+  async setQuota(teamId: string, limits: SetQuota, options: CallOptions = {}): Promise<Quota> {
+    return await this.#put(teamPath(teamId, '/quota'), limits, options);
+  }
+
+  /** Sandboxes of all teams that are not stopped, newest first. */
+  sandboxes(options: CallOptions = {}): AsyncGenerator<AdminSandbox, void, undefined> {
+    return this.#list('/sandboxes', {}, options);
+  }
+
+  /** The platform's own log: people, log-ins, administrators. Newest first. */
+  audit(query: AuditQuery = {}, options: CallOptions = {}): AsyncGenerator<AuditLogEntry, void, undefined> {
+    return this.#transport.pages({ ...auditRequest(`${adminPath}/audit-logs`, query), ...options });
+  }
+
+  #list<T>(path: string, query: { search?: string | undefined }, options: CallOptions) {
+    const call = { method: 'GET', path: `${adminPath}${path}`, query: { limit: 200, ...query } } as const;
+    return this.#transport.pages<T>({ ...call, ...options });
+  }
+
+  async #put<T>(path: string, json: object, options: CallOptions): Promise<T> {
+    return await this.#transport.json({ method: 'PUT', path, json, ...options });
+  }
+}
+
+function userPath(userId: string, rest = ''): string {
+  return `${adminPath}/users/${encodeURIComponent(userId)}${rest}`;
+}
+
+function teamPath(teamId: string, rest = ''): string {
+  return `${adminPath}/teams/${encodeURIComponent(teamId)}${rest}`;
+}
