@@ -117,6 +117,20 @@ CREATE TABLE idempotency_keys (
 CREATE INDEX idempotency_keys_created ON public.idempotency_keys USING btree (created_at);
 CREATE INDEX idempotency_keys_leased ON public.idempotency_keys USING btree (lease_owner) WHERE (response_status IS NULL);
 
+CREATE TABLE log_in_challenges (
+  token_hash text NOT NULL,
+  purpose text NOT NULL,
+  user_id uuid,
+  method text,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  expires_at timestamp with time zone NOT NULL,
+  CONSTRAINT log_in_challenges_pkey PRIMARY KEY (token_hash),
+  CONSTRAINT log_in_challenges_purpose_check CHECK ((purpose = ANY (ARRAY['second_factor'::text, 'passkey_registration'::text, 'passkey_log_in'::text]))),
+  CONSTRAINT log_in_challenges_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE
+);
+CREATE INDEX log_in_challenges_expiry ON public.log_in_challenges USING btree (expires_at);
+CREATE INDEX log_in_challenges_user ON public.log_in_challenges USING btree (user_id);
+
 CREATE TABLE mails (
   id uuid NOT NULL,
   kind text NOT NULL,
@@ -192,6 +206,13 @@ CREATE TABLE outbox_events (
   CONSTRAINT outbox_events_pkey PRIMARY KEY (seq)
 );
 CREATE INDEX outbox_events_unpublished ON public.outbox_events USING btree (seq) WHERE (published_at IS NULL);
+
+CREATE TABLE recovery_codes (
+  user_id uuid NOT NULL,
+  code_hash text NOT NULL,
+  CONSTRAINT recovery_codes_pkey PRIMARY KEY (user_id, code_hash),
+  CONSTRAINT recovery_codes_user_id_fkey FOREIGN KEY (user_id) REFERENCES totp_factors(user_id) ON DELETE CASCADE
+);
 
 CREATE TABLE sandboxes (
   id uuid NOT NULL,
@@ -347,6 +368,18 @@ CREATE TABLE templates (
   CONSTRAINT templates_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(id)
 );
 CREATE UNIQUE INDEX templates_name ON public.templates USING btree (team_id, name);
+
+CREATE TABLE totp_factors (
+  user_id uuid NOT NULL,
+  sealed_secret text NOT NULL,
+  confirmed_at timestamp with time zone,
+  last_step bigint NOT NULL DEFAULT 0,
+  failures integer NOT NULL DEFAULT 0,
+  failures_since timestamp with time zone,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  CONSTRAINT totp_factors_pkey PRIMARY KEY (user_id),
+  CONSTRAINT totp_factors_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE
+);
 
 CREATE TABLE users (
   id uuid NOT NULL,

@@ -71,6 +71,31 @@ export const SignedIn = component(
 );
 export type SignedIn = Static<typeof SignedIn>;
 
+/** A code of an app, or a recovery code. */
+export const secondFactorCode = Type.String({
+  minLength: 1,
+  maxLength: 64,
+  description: 'A code of six digits that the app shows, or a recovery code.',
+});
+
+export const SecondFactorNeeded = component(
+  'SecondFactorNeeded',
+  Type.Object({
+    challenge: Type.String({
+      description: 'For `POST /v1/auth/second-factor`, for five minutes; good for one session.',
+    }),
+    challenge_expires_at: timestamp,
+    methods: Type.Array(Type.Enum(['totp', 'recovery_code'], { description: 'What the account has to show.' })),
+  }),
+);
+export type SecondFactorNeeded = Static<typeof SecondFactorNeeded>;
+
+export const CompleteLogIn = component(
+  'CompleteLogIn',
+  Type.Object({ challenge: secret, code: secondFactorCode, refresh_token_in: refreshTokenIn }, closed),
+);
+export type CompleteLogIn = Static<typeof CompleteLogIn>;
+
 export const SignUp = component(
   'SignUp',
   Type.Object(
@@ -108,6 +133,8 @@ export type ClaimPlatform = Static<typeof ClaimPlatform>;
 
 const tag = 'accounts';
 
+const secondFactorWords =
+  'For an account with a second factor the answer is 202 and no session: `POST /v1/auth/second-factor` opens it.';
 const cookieWords =
   'With the refresh token in its cookie, the request must come from the same site: browsers say so in `Origin`.';
 
@@ -131,9 +158,10 @@ export const authRoutes = {
     path: '/v1/auth/claim',
     summary: 'Become the first administrator',
     description:
-      'By the code that the platform printed at its start and keeps in `bootstrap/claim-code`. Makes the account, or takes the one that has this e-mail and password; it becomes an administrator of the platform and the owner of its first team. The code is good once.',
+      'By the code that the platform printed at its start and keeps in `bootstrap/claim-code`. Makes the account, or takes the one that has this e-mail and password; it becomes an administrator of the platform and the owner of its first team. The code is good once. ' +
+      secondFactorWords,
     body: ClaimPlatform,
-    replies: { 201: SignedIn },
+    replies: { 201: SignedIn, 202: SecondFactorNeeded },
     errors: [401, 403, 409, 429],
   },
   logIn: {
@@ -142,7 +170,20 @@ export const authRoutes = {
     method: 'POST',
     path: '/v1/auth/login',
     summary: 'Log in',
+    description: secondFactorWords,
     body: LogIn,
+    replies: { 200: SignedIn, 202: SecondFactorNeeded },
+    errors: [401, 403, 429],
+  },
+  completeLogIn: {
+    tag,
+    access: byAnyone,
+    method: 'POST',
+    path: '/v1/auth/second-factor',
+    summary: 'Finish a log-in by the second factor',
+    description:
+      'A code is taken once. After ten wrong ones within fifteen minutes the account takes none until they are over; a challenge outlives a wrong code.',
+    body: CompleteLogIn,
     replies: { 200: SignedIn },
     errors: [401, 403, 429],
   },
@@ -191,11 +232,20 @@ export const authRoutes = {
   },
 } as const satisfies RouteTable;
 
+export const SecondFactor = component(
+  'SecondFactor',
+  Type.Object({
+    enabled_at: timestamp,
+    recovery_codes_left: Type.Integer({ description: 'Recovery codes that were not used.' }),
+  }),
+);
+
 export const Me = component(
   'Me',
   Type.Object({
     ...User.properties,
     has_password: Type.Boolean(),
+    second_factor: nullable(SecondFactor),
     team: nullable(SessionTeam),
   }),
 );
@@ -211,6 +261,7 @@ export const ChangePassword = component(
         Type.String({ minLength: 1, maxLength: 256, description: 'Needed when there is one.' }),
       ),
       new_password: newPassword,
+      code: Type.Optional(secondFactorCode),
     },
     closed,
   ),
@@ -257,7 +308,7 @@ export const meRoutes = {
     method: 'POST',
     path: '/v1/me/password',
     summary: 'Change or set your password',
-    description: 'Ends your other sessions.',
+    description: 'Ends your other sessions. With a second factor it needs `code` as well.',
     body: ChangePassword,
     replies: { 204: null },
     errors: [429],

@@ -20,5 +20,6 @@ export * from './quotas.ts';
 export type { Route, RouteTable, RouteTag } from './route.ts';
 export { type RouteName, routes } from './routes.ts';
 export * from './sandboxes.ts';
+export * from './second-factors.ts';
 export * from './snapshots.ts';
 export * from './teams.ts';

@@ -14,6 +14,7 @@ import { operationRoutes } from './operations.ts';
 import { quotaRoutes } from './quotas.ts';
 import type { RouteTable } from './route.ts';
 import { sandboxRoutes } from './sandboxes.ts';
+import { secondFactorRoutes } from './second-factors.ts';
 import { snapshotRoutes } from './snapshots.ts';
 import { teamRoutes } from './teams.ts';
 
@@ -37,6 +38,7 @@ export const routes = {
   ...hostEventRoutes,
   ...authRoutes,
   ...meRoutes,
+  ...secondFactorRoutes,
   ...healthRoutes,
 } as const satisfies RouteTable;
 

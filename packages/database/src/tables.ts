@@ -129,6 +129,30 @@ export interface MailTable {
   expires_at: Date;
 }
 
+export interface TotpFactorTable {
+  user_id: UserId;
+  sealed_secret: string;
+  confirmed_at: NullableTimestamp;
+  last_step: Generated<number>;
+  failures: Generated<number>;
+  failures_since: NullableTimestamp;
+  created_at: Timestamp;
+}
+
+export interface RecoveryCodeTable {
+  user_id: UserId;
+  code_hash: string;
+}
+
+export interface LogInChallengeTable {
+  token_hash: string;
+  purpose: 'second_factor' | 'passkey_registration' | 'passkey_log_in';
+  user_id: UserId | null;
+  method: string | null;
+  created_at: Timestamp;
+  expires_at: Date;
+}
+
 export interface TeamQuotaTable {
   team_id: TeamId;
   sandboxes: number | null;
@@ -311,6 +335,9 @@ export interface Tables {
   session_tokens: SessionTokenTable;
   one_time_tokens: OneTimeTokenTable;
   mails: MailTable;
+  totp_factors: TotpFactorTable;
+  recovery_codes: RecoveryCodeTable;
+  log_in_challenges: LogInChallengeTable;
   team_quotas: TeamQuotaTable;
   signing_keys: SigningKeyTable;
   audit_logs: AuditLogTable;

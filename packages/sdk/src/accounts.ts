@@ -1,4 +1,4 @@
-import type { LogInRequest, Me, SignedIn } from './resources.ts';
+import type { LogInRequest, Me, SecondFactorNeeded, SignedIn } from './resources.ts';
 import type { CallOptions, Transport } from './transport.ts';
 
 /** Logging in and out, and one's own account. Every method throws AviaryError. */
@@ -9,8 +9,11 @@ export class Accounts {
     this.#transport = transport;
   }
 
-  /** Opens a session: its access token is good for fifteen minutes, its refresh token once. */
-  async logIn(request: LogInRequest, options: CallOptions = {}): Promise<SignedIn> {
+  /**
+   * Opens a session: its access token is good for fifteen minutes, its refresh token once. For an account with a second factor it resolves
+   * with a challenge instead (`'challenge' in answer`), for {@link completeLogIn}.
+   */
+  async logIn(request: LogInRequest, options: CallOptions = {}): Promise<SignedIn | SecondFactorNeeded> {
     return await this.#prove('/v1/auth/login', { ...request, refresh_token_in: 'body' }, options);
   }
 
@@ -19,8 +22,16 @@ export class Accounts {
     return await this.#prove('/v1/auth/signup', { ...request, refresh_token_in: 'body' }, options);
   }
 
-  /** Makes the first administrator, by the code that the platform printed at its start. */
-  async claim(request: LogInRequest & { code: string; name?: string }, options: CallOptions = {}): Promise<SignedIn> {
+  /** Opens the session of a challenge, by a code of the account's app or a recovery code. After a wrong one the challenge is still good. */
+  async completeLogIn(request: { challenge: string; code: string }, options: CallOptions = {}): Promise<SignedIn> {
+    return await this.#prove('/v1/auth/second-factor', { ...request, refresh_token_in: 'body' }, options);
+  }
+
+  /** Makes the first administrator, by the code that the platform printed at its start. Resolves as {@link logIn} does. */
+  async claim(
+    request: LogInRequest & { code: string; name?: string },
+    options: CallOptions = {},
+  ): Promise<SignedIn | SecondFactorNeeded> {
     return await this.#prove('/v1/auth/claim', { ...request, refresh_token_in: 'body' }, options);
   }
 

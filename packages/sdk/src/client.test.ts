@@ -254,6 +254,21 @@ describe('files', () => {
 });
 
 describe('logging in', () => {
+  it('goes on with the challenge of a second factor', async () => {
+    const asked = { challenge: 'avyc_1', challenge_expires_at: '2030-01-01T00:00:00Z', methods: ['totp'] };
+    answers.push(json(202, asked), json(200, { access_token: 'a' }));
+    const answer = await client.accounts.logIn({ email: 'ada@example.com', password: 'secret' });
+    if (!('challenge' in answer)) throw new Error('no challenge');
+    expect(await client.accounts.completeLogIn({ challenge: answer.challenge, code: '123456' })).toMatchObject({
+      access_token: 'a',
+    });
+    expect(JSON.parse(String(seen[1]?.body))).toEqual({
+      challenge: 'avyc_1',
+      code: '123456',
+      refresh_token_in: 'body',
+    });
+  });
+
   it('shows no key, which may be of another server', async () => {
     answers.push(json(200, { access_token: 'a' }), json(200, { access_token: 'b' }), json(200, {}));
     await client.accounts.logIn({ email: 'ada@example.com', password: 'secret' });

@@ -21,6 +21,7 @@ export type {
   Member,
   Quota,
   Sandbox,
+  SecondFactorNeeded,
   SetQuota,
   SignedIn,
   Snapshot,

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { AppError } from '@aviary/core';
-import { AviaryClient, type Caller, type SignedIn } from '@aviary/sdk';
+import { AviaryClient, type Caller, type SecondFactorNeeded, type SignedIn } from '@aviary/sdk';
 import { findApiUrl, userAgent } from '../api-client.ts';
 import type { Command, CommandContext, Flag, Flags } from '../command.ts';
 import { bootstrapFiles } from '../config.ts';
@@ -22,6 +22,11 @@ const url: Flag = {
   type: 'string',
   placeholder: 'URL',
   summary: "the API's URL; default: AVIARY_API_URL, the profile's, or this machine's platform",
+};
+const code: Flag = {
+  type: 'string',
+  placeholder: 'CODE',
+  summary: 'a code of your second factor, or a recovery code; asked for when absent and needed',
 };
 const defaultProfile = 'default';
 
@@ -50,8 +55,8 @@ export const accountCommands: readonly Command[] = [
     name: 'login',
     summary: 'Log in to a server, by e-mail and password or with an API key',
     details:
-      'Kept in the profile that AVIARY_PROFILE names, or in `default`, for you alone. AVIARY_API_KEY comes before it. The password or key is asked for, or read from standard input.',
-    flags: { email, url, key: { type: 'boolean', summary: 'with an API key instead' } },
+      'Kept in the profile that AVIARY_PROFILE names, or in `default`, for you alone. AVIARY_API_KEY comes before it. The password or key is asked for, or read from standard input, and after it the code of a second factor.',
+    flags: { email, url, code, key: { type: 'boolean', summary: 'with an API key instead' } },
     examples: [
       'aviary login --email ada@example.com',
       'aviary login --key --url https://aviary.example.com < key-file',
@@ -68,7 +73,9 @@ export const accountCommands: readonly Command[] = [
         return;
       }
       const credentials = await askCredentials(questions, flags);
-      const signedIn = await new AviaryClient({ apiUrl, userAgent }).accounts.logIn(credentials, { signal });
+      const { accounts } = new AviaryClient({ apiUrl, userAgent });
+      const answer = await accounts.logIn(credentials, { signal });
+      const signedIn = await showSecondFactor(context, { accounts, answer, questions, flags });
       await showSignedIn(context, apiUrl, signedIn);
     },
   },
@@ -111,18 +118,22 @@ export const accountCommands: readonly Command[] = [
     summary: 'Become the first administrator of a platform',
     details:
       "The code is in bootstrap/claim-code of the platform's data directory, and is read from there on its machine; elsewhere it is asked for.",
-    flags: { email, url, name: { type: 'string', placeholder: 'NAME', summary: 'how to call you' } },
+    flags: { email, url, code, name: { type: 'string', placeholder: 'NAME', summary: 'how to call you' } },
     examples: ['sudo aviary admin claim --email ada@example.com'],
     async run(context, { flags }) {
       const apiUrl = findServer(context, flags);
       const questions = new Questions(context);
       const kept = await readFile(bootstrapFiles(context.config.dataDir).claimCode, 'utf8').catch(() => '');
-      const code = kept.trim() || (await questions.ask('Claim code', { isSecret: true })).trim();
+      const claimCode = kept.trim() || (await questions.ask('Claim code', { isSecret: true })).trim();
       const name = flags.string('name');
-      const request = { ...(await askCredentials(questions, flags)), code, ...(name === undefined ? {} : { name }) };
-      const signedIn = await new AviaryClient({ apiUrl, userAgent }).accounts.claim(request, {
-        signal: context.signal,
-      });
+      const request = {
+        ...(await askCredentials(questions, flags)),
+        code: claimCode,
+        ...(name === undefined ? {} : { name }),
+      };
+      const { accounts } = new AviaryClient({ apiUrl, userAgent });
+      const answer = await accounts.claim(request, { signal: context.signal });
+      const signedIn = await showSecondFactor(context, { accounts, answer, questions, flags });
       await keep(context, { apiUrl, credential: sessionCredential(signedIn) });
       const { user, team } = signedIn;
       context.output.result({ api_url: apiUrl, user, team }, () => `${user.email} is administrator${inTeam(team)}`);
@@ -140,6 +151,26 @@ async function showSignedIn(context: CommandContext, apiUrl: string, signedIn: S
   const { user, team } = signedIn;
   const text = `logged in to ${apiUrl} as ${user.email}${inTeam(team)}`;
   context.output.result({ api_url: apiUrl, user, team }, () => text);
+}
+
+/** The session that the answer to a log-in is or leads to, by the code that is given or asked for. */
+async function showSecondFactor(
+  { signal }: CommandContext,
+  {
+    accounts,
+    answer,
+    questions,
+    flags,
+  }: {
+    accounts: AviaryClient['accounts'];
+    answer: SignedIn | SecondFactorNeeded;
+    questions: Questions;
+    flags: Flags;
+  },
+): Promise<SignedIn> {
+  if (!('challenge' in answer)) return answer;
+  const given = flags.string('code') ?? (await questions.ask('Code of your app, or a recovery code'));
+  return await accounts.completeLogIn({ challenge: answer.challenge, code: given.trim() }, { signal });
 }
 
 async function keep(context: CommandContext, profile: Profile): Promise<void> {

@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { must } from '@aviary/core';
+import { TOTP } from 'otpauth';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readApiKey } from '../platform/start-platform.ts';
 import { TestRealApi } from '../test-real-api.ts';
@@ -25,6 +26,23 @@ async function did(who: string, argv: readonly string[], lines: readonly string[
   const { code, stderr, body } = await as(who, argv, lines);
   expect(code, `${argv.join(' ')}: ${stderr}`).toBe(0);
   return body;
+}
+
+/** Turns on the second factor of an account that has none; its recovery codes. */
+async function enrol(apiUrl: string, credentials: { email: string; password: string }): Promise<string[]> {
+  const post = async (url: string, body: object, headers: Record<string, string> = {}) => {
+    const response = await fetch(`${apiUrl}${url}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...headers },
+      body: JSON.stringify(body),
+    });
+    return (await response.json()) as Record<string, string> & { recovery_codes: string[] };
+  };
+  const session = await post('/v1/auth/login', { ...credentials, refresh_token_in: 'body' });
+  const authorization = `Bearer ${session['access_token']}`;
+  const { secret = '' } = await post('/v1/me/totp', { password: credentials.password }, { authorization });
+  const code = new TOTP({ secret }).generate();
+  return (await post('/v1/me/totp/confirm', { code }, { authorization })).recovery_codes;
 }
 
 describe('people at the command line', () => {
@@ -67,6 +85,19 @@ describe('people at the command line', () => {
     // Two at once: one renews the session, the other waits for what it got.
     const both = await Promise.all([asPerson(['whoami']), asPerson(['whoami'])]);
     expect(both.map(({ code }) => code)).toEqual([0, 0]);
+  });
+
+  it('show a second factor, as a flag or when they are asked', async () => {
+    await did('alan', ['signup', '--email', 'alan@example.com'], [password]);
+    const [first = '', second = ''] = await enrol(api.platform.apiUrl, { email: 'alan@example.com', password });
+    const login = ['login', '--email', 'alan@example.com'];
+    const wrong = await as('alan', [...login, '--code', 'not-a-code'], [password]);
+    expect([wrong.code, wrong.stderr]).toEqual([5, expect.stringContaining('the code is wrong or was used before')]);
+    expect((await as('alan', login, [password])).stderr).toContain('code of your app, or a recovery code is missing');
+    expect((await as('alan', [...login, '--code', first], [password])).body.user.email).toBe('alan@example.com');
+    expect((await as('alan', [...login, '--code', first], [password])).code).toBe(5);
+    expect((await as('alan', login, [password, second])).code).toBe(0);
+    expect((await as('alan', ['whoami'])).code).toBe(0);
   });
 
   it('log in with a key that is good', async () => {

@@ -1,8 +1,10 @@
 import { runLoop } from '@aviary/service-kit';
 import type { Module } from '../module.ts';
+import { deleteExpiredChallenges } from '../second-factors/challenge-store.ts';
 import { registerAuthRoutes } from './auth-routes.ts';
 import { registerMeRoutes } from './me-routes.ts';
 import { deleteExpiredTokens } from './one-time-token-store.ts';
+import { registerSecondFactorRoutes } from './second-factor-routes.ts';
 import { deleteEndedSessions } from './session-store.ts';
 
 const hourMs = 3_600_000;
@@ -15,6 +17,7 @@ export const accountsModule: Module = {
   routes: (app, context) => {
     registerAuthRoutes(app, context);
     registerMeRoutes(app, context);
+    registerSecondFactorRoutes(app, context);
   },
   loops: ({ database, clock, logger }) => [
     (signal) =>
@@ -23,6 +26,7 @@ export const accountsModule: Module = {
         async () => {
           await deleteEndedSessions(database.db, new Date(clock.now() - endedKeptMs));
           await deleteExpiredTokens(database.db, new Date(clock.now()));
+          await deleteExpiredChallenges(database.db, new Date(clock.now()));
         },
         signal,
       ),

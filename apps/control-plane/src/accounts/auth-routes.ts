@@ -5,10 +5,12 @@ import { recordAudit } from '../audit/audit-store.ts';
 import { type ApiDeps, registerRoutes } from '../http/register-routes.ts';
 import type { AccountDeps } from './account-deps.ts';
 import { claimPlatform } from './claim-platform.ts';
+import { completeLogIn } from './complete-log-in.ts';
 import { logIn } from './log-in.ts';
 import { logOut, refreshSession, switchTeam } from './refresh-session.ts';
 import { clearCookie, deliver, readDevice, readRefreshToken, refuseForeignPage } from './session-cookie.ts';
 import { revokeSessions } from './session-store.ts';
+import { deliverSignIn } from './sign-in.ts';
 import { signUp } from './sign-up.ts';
 
 /** Signing up and in, and keeping a session. */
@@ -27,12 +29,17 @@ export function registerAuthRoutes(
       },
       claimPlatform: async ({ body, request, reply }) => {
         refuseForeignPage(settings, request);
-        const issued = await claimPlatform(deps, body, readDevice(request));
-        return deliver(settings, reply, { ...issued, to: body.refresh_token_in ?? 'cookie' });
+        const result = await claimPlatform(deps, body, readDevice(request));
+        return deliverSignIn(settings, reply, { result, to: body.refresh_token_in, status: 201 });
       },
       logIn: async ({ body, request, reply }) => {
         refuseForeignPage(settings, request);
-        const issued = await logIn(deps, body, readDevice(request));
+        const result = await logIn(deps, body, readDevice(request));
+        return deliverSignIn(settings, reply, { result, to: body.refresh_token_in, status: 200 });
+      },
+      completeLogIn: async ({ body, request, reply }) => {
+        refuseForeignPage(settings, request);
+        const issued = await completeLogIn(deps, body, readDevice(request));
         return deliver(settings, reply, { ...issued, to: body.refresh_token_in ?? 'cookie' });
       },
       refreshSession: async ({ body, request, reply }) => {

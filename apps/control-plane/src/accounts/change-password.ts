@@ -2,19 +2,25 @@ import { AppError, platformTeamId } from '@aviary/core';
 import { recordAudit } from '../audit/audit-store.ts';
 import type { UserCaller } from '../http/register-routes.ts';
 import type { AccountDeps } from './account-deps.ts';
-import { type AccountWithPassword, getAccount, lockAccount, updateAccount } from './account-store.ts';
-import { logInRules, pairKey } from './attempt-limit.ts';
+import { getAccount, lockAccount, updateAccount } from './account-store.ts';
+import { confirmPassword, confirmSecondFactor } from './confirm-owner.ts';
 import { revokeSessions } from './session-store.ts';
 
-/** Changes the password, or sets one where there is none, and ends the user's other sessions. Throws `forbidden` when the present one is wrong. */
+/** Changes the password, or sets one where there is none, and ends the user's other sessions. Throws `forbidden` when the present one is wrong, or the code of a second factor. */
 export async function changePassword(
   deps: AccountDeps,
   caller: UserCaller,
-  { current, wanted, ipAddress }: { current: string | undefined; wanted: string; ipAddress: string },
+  {
+    current,
+    wanted,
+    code,
+    ipAddress,
+  }: { current: string | undefined; wanted: string; code: string | undefined; ipAddress: string },
 ): Promise<void> {
   const { database, clock, accounts } = deps;
   const known = await getAccount(database.db, caller.userId);
-  await confirmPassword(deps, known, { password: current, ipAddress });
+  await confirmPassword(deps, known, { password: current, ipAddress, field: 'current_password' });
+  await confirmSecondFactor(deps, caller, code);
   const passwordHash = await accounts.hasher.hash(wanted);
   const now = new Date(clock.now());
   await database.transaction(async ({ db }) => {
@@ -31,19 +37,4 @@ export async function changePassword(
       resourceId: account.id,
     });
   });
-}
-
-/** Makes sure once more that it is the account's owner who asks: by the password, where there is one. Throws `forbidden`, `rate_limited`. */
-async function confirmPassword(
-  { accounts }: Pick<AccountDeps, 'accounts'>,
-  account: AccountWithPassword,
-  { password, ipAddress }: { password: string | undefined; ipAddress: string },
-): Promise<void> {
-  if (account.password_hash === null) return;
-  const who = { emailKey: account.email_key, ip: ipAddress };
-  accounts.attempts.take(logInRules(who));
-  if (password === undefined || !(await accounts.hasher.verify(password, account.password_hash))) {
-    throw new AppError('forbidden', 'the current password is wrong', { details: { field: 'current_password' } });
-  }
-  accounts.attempts.clear(pairKey(who));
 }

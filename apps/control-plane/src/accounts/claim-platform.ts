@@ -16,7 +16,8 @@ import {
   insertOneTimeToken,
   isOneTimeTokenGood,
 } from './one-time-token-store.ts';
-import { type Device, type IssuedSession, openSession } from './open-session.ts';
+import type { Device } from './open-session.ts';
+import { type SignInResult, signIn } from './sign-in.ts';
 import { actorOf, createAccount, nameOf } from './sign-up.ts';
 
 /** Starting again makes a new one. */
@@ -45,7 +46,7 @@ export async function claimPlatform(
   deps: AccountDeps & { dataDirectory: string },
   request: ClaimPlatform,
   device: Device,
-): Promise<IssuedSession> {
+): Promise<SignInResult> {
   const { database, clock, accounts, dataDirectory, logger } = deps;
   accounts.attempts.take(signUpRules(device.ipAddress));
   const email = parseEmail(request.email);
@@ -53,7 +54,7 @@ export async function claimPlatform(
   const known = await findAccountByEmail(database.db, email.key);
   const isOwner = await accounts.hasher.verify(request.password, known?.password_hash ?? null);
   const passwordHash = await accounts.hasher.hash(request.password);
-  const issued = await database.transaction(async ({ db, afterCommit }) => {
+  return await database.transaction(async ({ db, afterCommit }) => {
     await lockClaims(db);
     const isGood = await consumeOneTimeToken(db, { secret: request.code.trim(), purpose: 'claim', now });
     if (!isGood || (await hasAdmin(db))) {
@@ -73,9 +74,8 @@ export async function claimPlatform(
         });
     const admin = await makeAdmin(db, account, now);
     afterCommit(() => void removeCode({ dataDirectory, logger }));
-    return openSession(deps, db, { account: admin, device, now });
+    return signIn(deps, db, { account: admin, method: 'claim', device, now });
   });
-  return issued;
 }
 
 function existing(account: Account, isOwner: boolean): Account {

@@ -4,11 +4,11 @@ import { recordAudit } from '../audit/audit-store.ts';
 import type { AccountDeps } from './account-deps.ts';
 import { type AccountWithPassword, findAccountByEmail, lockAccount, replacePasswordHash } from './account-store.ts';
 import { logInRules, pairKey } from './attempt-limit.ts';
-import { type Device, type IssuedSession, openSession } from './open-session.ts';
-import { actorOf } from './sign-up.ts';
+import type { Device } from './open-session.ts';
+import { type SignInResult, signIn } from './sign-in.ts';
 
-/** Opens a session for who knows the password. Throws `unauthorized`, after as much work, also for an address that is nobody's. */
-export async function logIn(deps: AccountDeps, request: LogIn, device: Device): Promise<IssuedSession> {
+/** Signs in who knows the password. Throws `unauthorized`, after as much work, also for an address that is nobody's. */
+export async function logIn(deps: AccountDeps, request: LogIn, device: Device): Promise<SignInResult> {
   const known = await checkPassword(deps, request, device);
   const now = new Date(deps.clock.now());
   return await deps.database.transaction(async ({ db }) => {
@@ -16,14 +16,7 @@ export async function logIn(deps: AccountDeps, request: LogIn, device: Device): 
     // Changed, or the account closed, while the hash was computed.
     if (account.password_hash !== known.password_hash) throw wrongPassword();
     requireActive(account);
-    await recordAudit(db, {
-      teamId: platformTeamId,
-      actor: actorOf(account),
-      action: 'user.log_in',
-      resourceId: account.id,
-      metadata: { method: 'password' },
-    });
-    return openSession(deps, db, { account, device, now });
+    return signIn(deps, db, { account, method: 'password', device, now });
   });
 }
 

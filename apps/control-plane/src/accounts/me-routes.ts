@@ -3,9 +3,10 @@ import { AppError, formatId, parseId, platformTeamId } from '@aviary/core';
 import type { FastifyInstance } from 'fastify';
 import { recordAudit } from '../audit/audit-store.ts';
 import { type ApiDeps, registerRoutes, type UserCaller } from '../http/register-routes.ts';
+import { findSecondFactor } from '../second-factors/second-factor-store.ts';
 import type { AccountDeps } from './account-deps.ts';
 import { findMembership, getAccount, updateAccount } from './account-store.ts';
-import { viewSessionTeam, viewUser } from './account-view.ts';
+import { viewSecondFactor, viewSessionTeam, viewUser } from './account-view.ts';
 import { changePassword } from './change-password.ts';
 import { maxSessions } from './open-session.ts';
 import { type ListedSession, listSessions, revokeSessions } from './session-store.ts';
@@ -35,6 +36,7 @@ export function registerMeRoutes(app: FastifyInstance, deps: ApiDeps & AccountDe
         await changePassword(deps, caller, {
           current: body.current_password,
           wanted: body.new_password,
+          code: body.code,
           ipAddress: request.ip,
         });
       },
@@ -69,6 +71,7 @@ async function viewMe({ database }: AccountDeps, caller: UserCaller): Promise<Me
   return {
     ...viewUser(account),
     has_password: account.password_hash !== null,
+    second_factor: viewSecondFactor(await findSecondFactor(database.db, account.id)),
     team: viewSessionTeam(membership?.teamId === preferred ? membership : undefined),
   };
 }

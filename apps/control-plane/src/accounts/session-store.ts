@@ -2,6 +2,7 @@ import { newId, type SessionId, type TeamId, type UserId } from '@aviary/core';
 import type { UserStatus } from '@aviary/database';
 import type { Db } from '../context.ts';
 import { tellAccessChanged } from '../http/access-change-store.ts';
+import { deleteChallenges } from '../second-factors/challenge-store.ts';
 
 export interface NewSession {
   userId: UserId;
@@ -116,6 +117,8 @@ export async function revokeSessions(
   if (which.id) query = query.where('id', '=', which.id);
   if (which.except) query = query.where('id', '<>', which.except);
   const ended = (await query.returning('id').execute()).map(({ id }) => id);
+  // What is half-way to a session ends with them.
+  if (!which.id) await deleteChallenges(db, userId);
   if (ended.length > 0) await tellAccessChanged(db, { type: 'user', id: userId });
   return ended;
 }

@@ -1,3 +1,4 @@
+import { hkdfSync } from 'node:crypto';
 import { AppError, asId, type HostId, type SessionId, type TeamId, type UserId, uuidv7 } from '@aviary/core';
 import { exportJWK, generateKeyPair, importJWK, type JWK, type JWTPayload, jwtVerify, SignJWT } from 'jose';
 import type { Db, ServiceContext } from '../context.ts';
@@ -38,6 +39,8 @@ export interface SigningKey {
   signAccessToken(claims: AccessClaims, hints: AccessHints): Promise<{ token: string; expiresAt: Date }>;
   /** What a token said that was shown at `at`. Throws `unauthorized`. */
   verifyAccessToken(token: string, at?: Date): Promise<AccessClaims>;
+  /** A key of 32 bytes for one purpose: the same on every replica and after every start. */
+  deriveKey(purpose: string): Buffer;
   /** A token for us to call a host agent with, in the name of the leadership that `epoch` counts; good for ten minutes. */
   signAgentToken(hostId: HostId, epoch: number): Promise<string>;
 }
@@ -108,6 +111,7 @@ export async function loadSigningKey({
         );
       }
     },
+    deriveKey: (purpose) => Buffer.from(hkdfSync('sha256', String(privateJwk.d), '', `aviary ${purpose}`, 32)),
     signAgentToken: (hostId, epoch) =>
       sign(hostId, 'control-plane', new Date(clock.now() + agentTokenSec * 1000), { epoch }),
   };
