@@ -138,6 +138,11 @@ const secondFactorWords =
 const cookieWords =
   'With the refresh token in its cookie, the request must come from the same site: browsers say so in `Origin`.';
 
+export const VerifyEmail = component('VerifyEmail', Type.Object({ token: secret }, closed));
+
+const linkWords =
+  'The link goes by mail; where the platform sends none, who runs it finds it in the log and hands it over. It is good once.';
+
 /** Signing up and in, and keeping a session. */
 export const authRoutes = {
   signUp: {
@@ -219,6 +224,27 @@ export const authRoutes = {
     summary: 'End all of your sessions',
     replies: { 204: null },
   },
+  requestVerification: {
+    tag,
+    access: byUser,
+    method: 'POST',
+    path: '/v1/auth/verify-email/request',
+    summary: 'Ask for a link that verifies your e-mail address',
+    description: `Signing up sends one by itself. Nothing is sent when the address is verified. ${linkWords}`,
+    replies: { 204: null },
+    errors: [429],
+  },
+  verifyEmail: {
+    tag,
+    access: byAnyone,
+    method: 'POST',
+    path: '/v1/auth/verify-email',
+    summary: 'Verify an e-mail address by its link',
+    description: 'The token is what the link has after its "#".',
+    body: VerifyEmail,
+    replies: { 204: null },
+    errors: [401, 429],
+  },
   switchTeam: {
     tag,
     access: byUser,
@@ -267,6 +293,13 @@ export const ChangePassword = component(
   ),
 );
 
+export const RequestPasswordReset = component('RequestPasswordReset', Type.Object({ email }, closed));
+
+export const ConfirmPasswordReset = component(
+  'ConfirmPasswordReset',
+  Type.Object({ token: secret, new_password: newPassword }, closed),
+);
+
 export const UserSession = component(
   'UserSession',
   Type.Object({
@@ -312,6 +345,29 @@ export const meRoutes = {
     body: ChangePassword,
     replies: { 204: null },
     errors: [429],
+  },
+  requestPasswordReset: {
+    tag,
+    access: byAnyone,
+    method: 'POST',
+    path: '/v1/me/password/reset',
+    summary: 'Ask for a link that sets a new password',
+    description: `The answer is the same whether the address is somebody's or not. ${linkWords}`,
+    body: RequestPasswordReset,
+    replies: { 204: null },
+    errors: [429],
+  },
+  confirmPasswordReset: {
+    tag,
+    access: byAnyone,
+    method: 'POST',
+    path: '/v1/me/password/reset/confirm',
+    summary: 'Set a new password by a link',
+    description:
+      'Also for an account that has none yet. Ends all of its sessions; log in again then. Of an account whose address was not verified before, a link that came by mail also verifies it and revokes the keys that the account has made: it may have been somebody else who did. The token is what the link has after its "#".',
+    body: ConfirmPasswordReset,
+    replies: { 204: null },
+    errors: [401, 429],
   },
   listMySessions: {
     tag,

@@ -1,5 +1,6 @@
 import type { ServiceContext } from '../context.ts';
 import type { SigningKey } from '../hosts/signing-key.ts';
+import type { Mailer } from '../mail/mailer.ts';
 import { AttemptLimit } from './attempt-limit.ts';
 import { type PasswordCost, PasswordHasher } from './password-hash.ts';
 
@@ -20,6 +21,7 @@ export interface AccountServices {
 export type AccountDeps = Pick<ServiceContext, 'database' | 'clock' | 'logger'> & {
   signingKey: SigningKey;
   accounts: AccountServices;
+  mailer: Pick<Mailer, 'queue'>;
 };
 
 export function createAccountServices(

@@ -61,6 +61,10 @@ export function getAccount(db: Db, id: UserId): Promise<AccountWithPassword> {
     .executeTakeFirstOrThrow();
 }
 
+export function findAccount(db: Db, id: UserId): Promise<Account | undefined> {
+  return db.selectFrom('users').select(columns).where('id', '=', id).executeTakeFirst();
+}
+
 /** Keeps others from changing the account until the transaction ends. */
 export function lockAccount(db: Db, id: UserId): Promise<AccountWithPassword> {
   return db
@@ -87,6 +91,11 @@ export async function updateAccount(
     })
     .where('id', '=', id)
     .execute();
+}
+
+/** Notes that the account's address is known to be its owner's. */
+export async function markEmailVerified(db: Db, id: UserId, now: Date): Promise<void> {
+  await db.updateTable('users').set({ email_verified_at: now, updated_at: now }).where('id', '=', id).execute();
 }
 
 /** Replaces a hash by one of the same password, unless the password was changed meanwhile. */

@@ -1,6 +1,8 @@
 import { runLoop } from '@aviary/service-kit';
 import type { Module } from '../module.ts';
 import { deleteExpiredChallenges } from '../second-factors/challenge-store.ts';
+import { accountMails } from './account-mails.ts';
+import { registerAccountPages } from './account-pages.ts';
 import { registerAuthRoutes } from './auth-routes.ts';
 import { registerMeRoutes } from './me-routes.ts';
 import { deleteExpiredTokens } from './one-time-token-store.ts';
@@ -14,11 +16,13 @@ const endedKeptMs = 30 * 24 * hourMs;
 /** People: how they sign up and in, their sessions, their own accounts. */
 export const accountsModule: Module = {
   name: 'accounts',
-  routes: (app, context) => {
+  routes: async (app, context) => {
     registerAuthRoutes(app, context);
     registerMeRoutes(app, context);
     registerSecondFactorRoutes(app, context);
+    await registerAccountPages(app);
   },
+  mails: () => accountMails,
   loops: ({ database, clock, logger }) => [
     (signal) =>
       runLoop(

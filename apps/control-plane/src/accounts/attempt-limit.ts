@@ -70,3 +70,20 @@ export function pairKey({ emailKey, ip }: { emailKey: string; ip: string }): str
 export function signUpRules(ip: string): Record<string, AttemptRule> {
   return { [`sign-up ip ${ip}`]: { max: 50, windowMs: 4 * quarterHour } };
 }
+
+/** Mails to one address, whoever asks for them, and from one place. */
+export function resetRules({ emailKey, ip }: { emailKey: string; ip: string }): Record<string, AttemptRule> {
+  return {
+    [`reset ip ${ip}`]: { max: 20, windowMs: quarterHour },
+    [`reset email ${emailKey}`]: { max: 5, windowMs: 4 * quarterHour },
+  };
+}
+
+export function verificationRules(userId: string): Record<string, AttemptRule> {
+  return { [`verification ${userId}`]: { max: 5, windowMs: 4 * quarterHour } };
+}
+
+/** Links that are opened from one place: their tokens cannot be guessed, but trying costs us. */
+export function linkUseRules(ip: string): Record<string, AttemptRule> {
+  return { [`link ip ${ip}`]: { max: 60, windowMs: quarterHour } };
+}

@@ -12,6 +12,7 @@ import { clearCookie, deliver, readDevice, readRefreshToken, refuseForeignPage }
 import { revokeSessions } from './session-store.ts';
 import { deliverSignIn } from './sign-in.ts';
 import { signUp } from './sign-up.ts';
+import { requestVerification, verifyEmail } from './verify-email.ts';
 
 /** Signing up and in, and keeping a session. */
 export function registerAuthRoutes(
@@ -64,6 +65,12 @@ export function registerAuthRoutes(
           });
         });
         clearCookie(settings, reply);
+      },
+      requestVerification: async ({ caller }) => {
+        await requestVerification(deps, caller);
+      },
+      verifyEmail: async ({ body, request }) => {
+        await verifyEmail(deps, body.token, request.ip);
       },
       switchTeam: ({ body, caller, reply }) => {
         reply.header('cache-control', 'no-store');

@@ -2,8 +2,10 @@ import { AppError, platformTeamId } from '@aviary/core';
 import { recordAudit } from '../audit/audit-store.ts';
 import type { UserCaller } from '../http/register-routes.ts';
 import type { AccountDeps } from './account-deps.ts';
+import { passwordChangedMail } from './account-mails.ts';
 import { getAccount, lockAccount, updateAccount } from './account-store.ts';
 import { confirmPassword, confirmSecondFactor } from './confirm-owner.ts';
+import { deleteOneTimeTokens } from './one-time-token-store.ts';
 import { revokeSessions } from './session-store.ts';
 
 /** Changes the password, or sets one where there is none, and ends the user's other sessions. Throws `forbidden` when the present one is wrong, or the code of a second factor. */
@@ -17,13 +19,14 @@ export async function changePassword(
     ipAddress,
   }: { current: string | undefined; wanted: string; code: string | undefined; ipAddress: string },
 ): Promise<void> {
-  const { database, clock, accounts } = deps;
+  const { database, clock, accounts, mailer } = deps;
   const known = await getAccount(database.db, caller.userId);
   await confirmPassword(deps, known, { password: current, ipAddress, field: 'current_password' });
   await confirmSecondFactor(deps, caller, code);
   const passwordHash = await accounts.hasher.hash(wanted);
   const now = new Date(clock.now());
-  await database.transaction(async ({ db }) => {
+  await database.transaction(async (unit) => {
+    const { db } = unit;
     const account = await lockAccount(db, caller.userId);
     if (account.password_hash !== known.password_hash) {
       throw new AppError('conflict', 'the password was changed meanwhile; try again with the new one');
@@ -36,5 +39,7 @@ export async function changePassword(
       action: 'user.password_change',
       resourceId: account.id,
     });
+    await deleteOneTimeTokens(db, 'password_reset', account.id);
+    await mailer.queue(unit, passwordChangedMail(account, now));
   });
 }

@@ -6,6 +6,7 @@ import { writeDurableFile } from '@aviary/service-kit';
 import { recordAudit } from '../audit/audit-store.ts';
 import type { Db, ServiceContext } from '../context.ts';
 import type { AccountDeps } from './account-deps.ts';
+import { verificationMail } from './account-mails.ts';
 import { type Account, findAccountByEmail, updateAccount } from './account-store.ts';
 import { signUpRules } from './attempt-limit.ts';
 import { hasAdmin, joinFirstTeam, lockClaims } from './claim-store.ts';
@@ -54,7 +55,8 @@ export async function claimPlatform(
   const known = await findAccountByEmail(database.db, email.key);
   const isOwner = await accounts.hasher.verify(request.password, known?.password_hash ?? null);
   const passwordHash = await accounts.hasher.hash(request.password);
-  return await database.transaction(async ({ db, afterCommit }) => {
+  return await database.transaction(async (unit) => {
+    const { db, afterCommit } = unit;
     await lockClaims(db);
     const isGood = await consumeOneTimeToken(db, { secret: request.code.trim(), purpose: 'claim', now });
     if (!isGood || (await hasAdmin(db))) {
@@ -73,6 +75,7 @@ export async function claimPlatform(
           passwordHash,
         });
     const admin = await makeAdmin(db, account, now);
+    if (account.email_verified_at === null) await deps.mailer.queue(unit, verificationMail(account, now));
     afterCommit(() => void removeCode({ dataDirectory, logger }));
     return signIn(deps, db, { account: admin, method: 'claim', device, now });
   });

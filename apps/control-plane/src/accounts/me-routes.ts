@@ -9,6 +9,7 @@ import { findMembership, getAccount, updateAccount } from './account-store.ts';
 import { viewSecondFactor, viewSessionTeam, viewUser } from './account-view.ts';
 import { changePassword } from './change-password.ts';
 import { maxSessions } from './open-session.ts';
+import { confirmPasswordReset, requestPasswordReset } from './reset-password.ts';
 import { type ListedSession, listSessions, revokeSessions } from './session-store.ts';
 
 /** A signed-in person's own account. */
@@ -39,6 +40,12 @@ export function registerMeRoutes(app: FastifyInstance, deps: ApiDeps & AccountDe
           code: body.code,
           ipAddress: request.ip,
         });
+      },
+      requestPasswordReset: async ({ body, request }) => {
+        await requestPasswordReset(deps, body.email, request.ip);
+      },
+      confirmPasswordReset: async ({ body, request }) => {
+        await confirmPasswordReset(deps, { secret: body.token, password: body.new_password }, request.ip);
       },
       listMySessions: async ({ caller }) => {
         const now = new Date(clock.now());

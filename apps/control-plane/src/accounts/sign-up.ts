@@ -5,6 +5,7 @@ import type { Actor, Db } from '../context.ts';
 import { insertMember } from '../teams/member-store.ts';
 import { insertTeam } from '../teams/team-store.ts';
 import type { AccountDeps } from './account-deps.ts';
+import { verificationMail } from './account-mails.ts';
 import { type Account, insertAccount, type NewAccount } from './account-store.ts';
 import { signUpRules } from './attempt-limit.ts';
 import { type Device, type IssuedSession, openSession } from './open-session.ts';
@@ -16,7 +17,8 @@ export async function signUp(deps: AccountDeps, request: SignUp, device: Device)
   const passwordHash = await deps.accounts.hasher.hash(request.password);
   const name = request.name?.trim() ?? nameOf(email.address);
   const now = new Date(deps.clock.now());
-  return await deps.database.transaction(async ({ db }) => {
+  return await deps.database.transaction(async (unit) => {
+    const { db } = unit;
     const account = await createAccount(db, {
       email: email.address,
       emailKey: email.key,
@@ -24,6 +26,7 @@ export async function signUp(deps: AccountDeps, request: SignUp, device: Device)
       passwordHash,
     });
     await createOwnTeam(db, account);
+    await deps.mailer.queue(unit, verificationMail(account, now));
     return openSession(deps, db, { account, device, now });
   });
 }

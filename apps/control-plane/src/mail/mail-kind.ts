@@ -3,6 +3,8 @@ import type { Db } from '../context.ts';
 
 /** What a mail says. Plain text; names that people chose may be in it as they are. */
 export interface Letter {
+  /** Default: the address that the mail was left for. */
+  to?: string;
   subject: string;
   paragraphs: readonly string[];
   /** What its reader is to open. */

@@ -161,7 +161,7 @@ export class Mailer {
     // Of the machine's own time, as a connection is.
     const deadline = AbortSignal.timeout(this.#options.sendMs);
     const signal = AbortSignal.any([deadline, this.#stopping.signal]);
-    return transport.send(mail.to.address, renderLetter(letter), signal);
+    return transport.send(letter.to ?? mail.to.address, renderLetter(letter), signal);
   }
 
   async #settle(mail: StoredMail, delivery: Delivery): Promise<boolean> {
@@ -192,13 +192,13 @@ export class Mailer {
   }
 
   /** Without a mail server: who runs the platform hands the link over. What has no link can be done without. */
-  async #log(mail: StoredMail, { subject, link }: Letter): Promise<void> {
+  async #log(mail: StoredMail, { to = mail.to.address, subject, link }: Letter): Promise<void> {
     const { database, logger } = this.#deps;
     if (!link) return deleteMail(database.db, mail.id);
     await settleMail(database.db, mail.id, { state: 'logged', error: null });
     logger.info(
       { mailId: mail.id },
-      `no mail server is set (AVIARY_SMTP_URL); hand this link to ${mail.to.address} ("${subject}"): ${link.url}`,
+      `no mail server is set (AVIARY_SMTP_URL); hand this link to ${to} ("${subject}"): ${link.url}`,
     );
   }
 
