@@ -67,6 +67,7 @@ const byCode = {
   unavailable: 'busy',
   host_unavailable: 'busy',
   no_capacity: 'busy',
+  provider_unavailable: 'busy',
   guest_unavailable: 'failure',
   deadline_exceeded: 'timeout',
   disk_full: 'failure',

@@ -4,6 +4,7 @@ import { EnvReader } from '@aviary/service-kit';
 import type { AccountSettings } from './accounts/account-deps.ts';
 import { defaultPasswordCost, type PasswordCost } from './accounts/password-hash.ts';
 import { defaultRateLimits, type RateLimitOptions } from './http/rate-limits.ts';
+import { type ProviderSettings, readProviderSettings } from './identities/provider-settings.ts';
 import type { MailSettings } from './mail/mailer.ts';
 import { readSmtpSettings } from './mail/smtp-settings.ts';
 import type { SmtpSettings } from './mail/smtp-transport.ts';
@@ -33,6 +34,8 @@ export interface ControlPlaneConfig {
   passwordCost?: PasswordCost;
   /** The mail server; undefined: links go to the log. */
   smtp?: SmtpSettings | undefined;
+  /** Where people can sign in instead of by password; default: nowhere. */
+  identityProviders?: readonly ProviderSettings[];
 }
 
 /** Reads `AVIARY_*`. Throws `invalid_request` naming the variable. */
@@ -59,6 +62,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
       passes: reader.integer('AVIARY_PASSWORD_PASSES', { fallback: defaultPasswordCost.passes, min: 1, max: 64 }),
     },
     smtp: readSmtpSettings(reader),
+    identityProviders: readProviderSettings(reader),
   };
 }
 

@@ -8,6 +8,7 @@ import type { SigningKey } from './hosts/signing-key.ts';
 import type { OpenCalls } from './http/open-calls.ts';
 import type { ApiDeps } from './http/register-routes.ts';
 import type { IdempotencyKeys } from './idempotency/idempotency-keys.ts';
+import type { IdentityProviders } from './identities/identity-providers.ts';
 import type { MailKind } from './mail/mail-kind.ts';
 import type { Mailer } from './mail/mailer.ts';
 import type { RegisteredOperation } from './operations/operation-registry.ts';
@@ -29,6 +30,7 @@ export interface PlatformContext extends ServiceContext, ApiDeps {
   reconciler: Reconciler;
   accounts: AccountServices;
   mailer: Mailer;
+  identityProviders: IdentityProviders;
   /** This replica's own files. */
   dataDirectory: string;
 }

@@ -22,6 +22,8 @@ import { RateLimits } from './http/rate-limits.ts';
 import { IdempotencyKeys } from './idempotency/idempotency-keys.ts';
 import { idempotencyModule } from './idempotency/idempotency-module.ts';
 import { releaseAllKeys } from './idempotency/key-store.ts';
+import { identitiesModule } from './identities/identities-module.ts';
+import { IdentityProviders, type ProviderOptions } from './identities/identity-providers.ts';
 import { mailModule } from './mail/mail-module.ts';
 import { defaultMailerOptions, Mailer, type MailerOptions } from './mail/mailer.ts';
 import type { ControlPlaneContext, Module, PlatformContext } from './module.ts';
@@ -64,6 +66,7 @@ const coreModules: readonly Module[] = [
   reconciliationModule,
   accountsModule,
   mailModule,
+  identitiesModule,
 ];
 
 /** What tests and embedders may set besides the configuration. */
@@ -80,6 +83,7 @@ export interface ControlPlaneOverrides {
   rateLimits?: RateLimits;
   teamDeletion?: Partial<TeamDeletionOptions>;
   mailer?: Partial<MailerOptions>;
+  identityProviders?: Partial<ProviderOptions>;
 }
 
 export interface ControlPlane extends AsyncDisposable {
@@ -186,6 +190,7 @@ async function createContext(
     placement: { ...defaultPlacement, ...overrides.placement },
     accounts: createAccountServices(service, accountSettings(config)),
     mailer: new Mailer(service, mailSettings(config), { ...defaultMailerOptions, ...overrides.mailer }),
+    identityProviders: new IdentityProviders(service, config.identityProviders ?? [], overrides.identityProviders),
     dataDirectory: config.dataDirectory,
   };
   const operations = modules.flatMap((module) => module.operations?.(platform) ?? []);

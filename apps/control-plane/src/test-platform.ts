@@ -9,7 +9,7 @@ import { FakeHostAgent, openTestDatabase } from '@aviary/testing';
 import { insertApiKey } from './api-keys/api-key-store.ts';
 import { findAnswerFault, findFault } from './http/answer-check.ts';
 import type { SmtpSettings } from './mail/smtp-transport.ts';
-import type { ControlPlane, ControlPlaneOverrides } from './start.ts';
+import type { ControlPlane, ControlPlaneConfig, ControlPlaneOverrides } from './start.ts';
 import { startControlPlane } from './start.ts';
 import { ensureTeam } from './teams/team-store.ts';
 import { insertTestSession, insertTestTeam, insertTestUser } from './test-people-store.ts';
@@ -76,7 +76,14 @@ function checkByContract({ method, url }: { method: string; url: string }, { sta
 
 /** Starts on PGlite in memory, or on the given store. Everything goes when it is disposed. */
 export async function startTestPlatform(
-  options: { database?: Database; overrides?: ControlPlaneOverrides; fault?: string; smtp?: SmtpSettings } = {},
+  options: {
+    database?: Database;
+    overrides?: ControlPlaneOverrides;
+    fault?: string;
+    smtp?: SmtpSettings;
+    /** Instead of what tests usually have. */
+    config?: Partial<ControlPlaneConfig>;
+  } = {},
 ): Promise<TestPlatform> {
   await using stack = new AsyncDisposableStack();
   const dataDirectory = await mkdtemp(path.join(tmpdir(), 'aviary-cp-'));
@@ -92,6 +99,7 @@ export async function startTestPlatform(
     checksAnswers: true,
     passwordCost: { memoryKib: 64, passes: 1 },
     smtp: options.smtp,
+    ...options.config,
   };
   const replicas: ControlPlane[] = [];
   stack.defer(async () => {

@@ -56,6 +56,8 @@ export const sampleBodies: { [N in NamesWithBody]: (things: NamedThings) => Body
   switchTeam: ({ ids }) => ({ team_id: ids.team ?? '' }),
   updateMe: () => ({ name: 'renamed' }),
   changePassword: () => ({ new_password: 'a better password' }),
+  exchangeSignInCode: () => ({ code: 'x' }),
+  linkIdentity: () => ({ provider: 'none' }),
   createApiKey: () => ({ name: 'of a sample' }),
   registerHost: () => ({
     token: 'x',
@@ -73,6 +75,7 @@ export const sampleBodies: { [N in NamesWithBody]: (things: NamedThings) => Body
 /** Parameters of a path that are no ids, by their name. */
 const namedParams: Record<string, (things: NamedThings) => string> = {
   name: ({ snapshotName }) => snapshotName,
+  provider: () => 'none',
 };
 
 /** The path of `route` about `things`. Throws when it has a parameter that they do not have: add it to {@link makeThings}. */

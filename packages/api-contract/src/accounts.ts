@@ -17,7 +17,7 @@ const newPassword = Type.String({ minLength: 8, maxLength: 256 });
 /** One that is checked. */
 const password = Type.String({ minLength: 1, maxLength: 256 });
 /** What a link, a code or a cookie holds. */
-const secret = Type.String({ minLength: 1, maxLength: 256 });
+export const secret = Type.String({ minLength: 1, maxLength: 256 });
 /** Of people and teams: one line of text. */
 const displayName = Type.String({
   minLength: 1,
@@ -25,7 +25,7 @@ const displayName = Type.String({
   pattern: '^[^\\u0000-\\u001f\\u007f]*\\S[^\\u0000-\\u001f\\u007f]*$',
 });
 
-const refreshTokenIn = Type.Optional(
+export const refreshTokenIn = Type.Optional(
   Type.Enum(['cookie', 'body'], {
     default: 'cookie',
     description:
@@ -133,7 +133,7 @@ export type ClaimPlatform = Static<typeof ClaimPlatform>;
 
 const tag = 'accounts';
 
-const secondFactorWords =
+export const secondFactorWords =
   'For an account with a second factor the answer is 202 and no session: `POST /v1/auth/second-factor` opens it.';
 const cookieWords =
   'With the refresh token in its cookie, the request must come from the same site: browsers say so in `Origin`.';

@@ -14,6 +14,7 @@ export * from './generations.ts';
 export * from './health.ts';
 export * from './host-events.ts';
 export * from './hosts.ts';
+export * from './identities.ts';
 export { apiVersion, buildOpenapi } from './openapi.ts';
 export * from './operations.ts';
 export * from './quotas.ts';

@@ -140,7 +140,10 @@ function accessWords({ access }: Route): string | undefined {
 }
 
 function buildReply(status: number, reply: TSchema | string | null, example: unknown): Json {
-  const description = { 101: 'Switching to WebSocket', 201: 'Settled', 202: 'Accepted', 204: 'Done' }[status] ?? 'OK';
+  const description =
+    { 101: 'Switching to WebSocket', 201: 'Settled', 202: 'Accepted', 204: 'Done', 303: 'Go on at `Location`' }[
+      status
+    ] ?? 'OK';
   if (reply === null) return { description };
   if (typeof reply === 'string')
     return { description, content: { [reply]: { schema: { type: 'string', format: 'binary' } } } };

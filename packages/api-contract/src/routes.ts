@@ -10,6 +10,7 @@ import { generationRoutes } from './generations.ts';
 import { healthRoutes } from './health.ts';
 import { hostEventRoutes } from './host-events.ts';
 import { hostRoutes } from './hosts.ts';
+import { identityRoutes, signInRoutes } from './identities.ts';
 import { operationRoutes } from './operations.ts';
 import { quotaRoutes } from './quotas.ts';
 import type { RouteTable } from './route.ts';
@@ -39,6 +40,8 @@ export const routes = {
   ...authRoutes,
   ...meRoutes,
   ...secondFactorRoutes,
+  ...signInRoutes,
+  ...identityRoutes,
   ...healthRoutes,
 } as const satisfies RouteTable;
 

@@ -54,6 +54,8 @@ export const auditActions = {
   'user.password_reset': { scope: 'admin', status: 'warning' },
   'user.email_verify': forAdmins,
   'user.link_create': { scope: 'admin', status: 'warning' },
+  'user.identity_link': forAdmins,
+  'user.identity_unlink': { scope: 'admin', status: 'warning' },
   'user.update': forAdmins,
   'user.activate': forAdmins,
   'user.deactivate': { scope: 'admin', status: 'warning' },

@@ -21,6 +21,7 @@ export const errorCodes = {
   unavailable: { http: 503, connect: 'unavailable' },
   host_unavailable: { http: 503, connect: 'unavailable' },
   no_capacity: { http: 503, connect: 'resource_exhausted' },
+  provider_unavailable: { http: 503, connect: 'unavailable' },
   guest_unavailable: { http: 502, connect: 'unavailable' },
   deadline_exceeded: { http: 504, connect: 'deadline_exceeded' },
   disk_full: { http: 507, connect: 'resource_exhausted' },

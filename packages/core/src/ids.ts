@@ -7,6 +7,7 @@ export const idPrefixes = {
   user: 'usr',
   apiKey: 'key',
   session: 'ses',
+  identity: 'idn',
   invitation: 'inv',
   mail: 'mail',
   auditEntry: 'aud',
@@ -29,6 +30,7 @@ export type TeamId = Id<'team'>;
 export type UserId = Id<'user'>;
 export type ApiKeyId = Id<'apiKey'>;
 export type SessionId = Id<'session'>;
+export type IdentityId = Id<'identity'>;
 export type InvitationId = Id<'invitation'>;
 export type MailId = Id<'mail'>;
 export type AuditEntryId = Id<'auditEntry'>;
@@ -80,6 +82,7 @@ const kindWords = {
   user: 'a user id',
   apiKey: "an API key's id",
   session: "a session's id",
+  identity: "a linked identity's id",
   invitation: "an invitation's id",
   mail: "a mail's id",
   auditEntry: "an audit entry's id",

@@ -6,6 +6,7 @@ import type {
   GenerationId,
   HostId,
   Id,
+  IdentityId,
   KeyScope,
   MailId,
   OperationId,
@@ -149,6 +150,39 @@ export interface LogInChallengeTable {
   purpose: 'second_factor' | 'passkey_registration' | 'passkey_log_in';
   user_id: UserId | null;
   method: string | null;
+  created_at: Timestamp;
+  expires_at: Date;
+}
+
+export interface IdentityTable {
+  id: IdentityId;
+  user_id: UserId;
+  issuer: string;
+  subject: string;
+  email: string | null;
+  created_at: Timestamp;
+  last_used_at: Timestamp;
+}
+
+export interface SignInAttemptTable {
+  state_hash: string;
+  browser_hash: string;
+  provider: string;
+  nonce: string;
+  code_verifier: string;
+  return_to: string;
+  code_challenge: string | null;
+  session_id: SessionId | null;
+  created_at: Timestamp;
+  expires_at: Date;
+}
+
+export interface SignInCodeTable {
+  code_hash: string;
+  user_id: UserId;
+  provider: string;
+  browser_hash: string | null;
+  code_challenge: string | null;
   created_at: Timestamp;
   expires_at: Date;
 }
@@ -338,6 +372,9 @@ export interface Tables {
   totp_factors: TotpFactorTable;
   recovery_codes: RecoveryCodeTable;
   log_in_challenges: LogInChallengeTable;
+  identities: IdentityTable;
+  sign_in_attempts: SignInAttemptTable;
+  sign_in_codes: SignInCodeTable;
   team_quotas: TeamQuotaTable;
   signing_keys: SigningKeyTable;
   audit_logs: AuditLogTable;

@@ -23,6 +23,7 @@ const errorCodes = {
   unavailable: true,
   host_unavailable: true,
   no_capacity: true,
+  provider_unavailable: true,
   guest_unavailable: true,
   deadline_exceeded: true,
   disk_full: true,

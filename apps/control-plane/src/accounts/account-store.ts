@@ -24,7 +24,10 @@ export interface NewAccount {
   email: string;
   emailKey: string;
   name: string;
-  passwordHash: string;
+  /** Null for one who signs in otherwise. */
+  passwordHash: string | null;
+  /** Where somebody vouches that the address is theirs. */
+  emailVerifiedAt?: Date;
 }
 
 /** Undefined when the address is taken: of two that come at once, one. */
@@ -37,6 +40,7 @@ export function insertAccount(db: Db, account: NewAccount): Promise<Account | un
       email_key: account.emailKey,
       name: account.name,
       password_hash: account.passwordHash,
+      email_verified_at: account.emailVerifiedAt ?? null,
     })
     .onConflict((conflict) => conflict.column('email_key').where('status', '<>', 'deleted').doNothing())
     .returning(columns)

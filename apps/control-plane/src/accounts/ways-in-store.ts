@@ -1,0 +1,42 @@
+import { AppError, type UserId } from '@aviary/core';
+import { sql } from 'kysely';
+import type { Db } from '../context.ts';
+
+/**
+ * Counts the ways in which somebody can sign in: whatever opens a session by itself. The one place where they are counted.
+ * `issuers` are those where people can sign in now: an identity at a provider that was taken out of the configuration opens nothing.
+ */
+async function countWaysIn(
+  db: Db,
+  { userId, issuers }: { userId: UserId; issuers: readonly string[] },
+): Promise<number> {
+  const { passwords, identities } = await db
+    .selectFrom('users')
+    .select((from) => [
+      sql<number>`count(users.password_hash)`.as('passwords'),
+      from
+        .selectFrom('identities')
+        .select(sql<number>`count(*)`.as('count'))
+        .where('identities.user_id', '=', userId)
+        .where('identities.issuer', 'in', issuers.length > 0 ? [...issuers] : [''])
+        .as('identities'),
+    ])
+    .where('users.id', '=', userId)
+    .executeTakeFirstOrThrow();
+  return Number(passwords) + Number(identities ?? 0);
+}
+
+/**
+ * For after a way in was taken away, in the same transaction and under the lock of the account. Throws `invalid_state`, which undoes it, when it was
+ * the last one.
+ */
+export async function requireWayIn(
+  db: Db,
+  { userId, issuers }: { userId: UserId; issuers: readonly string[] },
+): Promise<void> {
+  if ((await countWaysIn(db, { userId, issuers })) > 0) return;
+  throw new AppError(
+    'invalid_state',
+    'this is the last way in which you can sign in; set a password, or add another way, before you remove it',
+  );
+}

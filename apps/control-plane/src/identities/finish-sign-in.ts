@@ -1,0 +1,77 @@
+import { AppError } from '@aviary/core';
+import type { UnitOfWork } from '@aviary/database';
+import type { IdentityDeps } from './identity-deps.ts';
+import type { Profile } from './identity-provider.ts';
+import type { Provider } from './identity-providers.ts';
+import { linkIdentity } from './link-identity.ts';
+import { findOrCreateAccount } from './provider-account.ts';
+import { SignInFault } from './sign-in-fault.ts';
+import { type Attempt, type CodeHolder, consumeAttempt, insertSignInCode } from './sign-in-store.ts';
+import { withOutcome } from './sign-in-target.ts';
+import { redirectUriOf } from './start-sign-in.ts';
+
+/** Between two requests of one page or program. */
+const codeMs = 60_000;
+
+/** A browser that came back from a provider. */
+export interface CameBack {
+  provider: string;
+  /** What the provider added to the redirect URI. */
+  search: string;
+  state: string;
+  /** What its cookie holds; undefined when it has none. */
+  browser: string | undefined;
+}
+
+/** Where the browser goes, with what came of the sign-in. Throws `invalid_request` for one that did not begin in this browser, or is over. */
+export async function finishSignIn(deps: IdentityDeps, cameBack: CameBack): Promise<string> {
+  const { database, clock, identityProviders } = deps;
+  const provider = identityProviders.get(cameBack.provider);
+  const { state, browser } = cameBack;
+  const now = new Date(clock.now());
+  const attempt = browser && (await consumeAttempt(database.db, { state, browser, provider: provider.id, now }));
+  if (!attempt) {
+    throw new AppError(
+      'invalid_request',
+      'this sign-in took too long, was finished before or began in another browser; begin again',
+      { details: { field: 'state' } },
+    );
+  }
+  try {
+    const outcome = await completeSignIn(deps, { provider, attempt, cameBack: { ...cameBack, browser } });
+    return withOutcome(attempt.returnTo, outcome);
+  } catch (error) {
+    if (!(error instanceof SignInFault)) throw error;
+    // The cause may be a mistake in the configuration, of which nobody else is told.
+    const { code, cause } = error;
+    deps.logger.warn({ provider: provider.id, reason: code, err: cause }, 'a sign-in at a provider came to nothing');
+    return withOutcome(attempt.returnTo, { error: code, error_description: error.message });
+  }
+}
+
+async function completeSignIn(
+  deps: IdentityDeps,
+  { provider, attempt, cameBack }: { provider: Provider; attempt: Attempt; cameBack: CameBack & { browser: string } },
+): Promise<Record<string, string>> {
+  const url = new URL(redirectUriOf(deps.accounts.settings.publicUrl, provider));
+  url.search = cameBack.search;
+  const { nonce, codeVerifier, sessionId, codeChallenge } = attempt;
+  const profile = await provider.client.identify(url, { state: cameBack.state, nonce, codeVerifier });
+  if (sessionId !== null) {
+    await deps.database.transaction((unit) => linkIdentity(deps, unit, { provider, profile, sessionId }));
+    return { linked: provider.id };
+  }
+  const holder: CodeHolder = codeChallenge === null ? { browser: cameBack.browser } : { codeChallenge };
+  return { code: await deps.database.transaction((unit) => issueCode(deps, unit, { provider, profile, holder })) };
+}
+
+async function issueCode(
+  deps: IdentityDeps,
+  { db }: UnitOfWork,
+  { provider, profile, holder }: { provider: Provider; profile: Profile; holder: CodeHolder },
+): Promise<string> {
+  const now = new Date(deps.clock.now());
+  const userId = await findOrCreateAccount(db, { provider, profile, now });
+  const expiresAt = new Date(now.getTime() + codeMs);
+  return insertSignInCode(db, { userId, provider: provider.id, holder, now, expiresAt });
+}
