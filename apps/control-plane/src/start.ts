@@ -31,6 +31,7 @@ import { defaultRunnerOptions, OperationRunner, type RunnerOptions } from './ope
 import { releaseLeases } from './operations/operation-store.ts';
 import { OperationWaits } from './operations/operation-waits.ts';
 import { operationsModule } from './operations/operations-module.ts';
+import { passkeysModule } from './passkeys/passkeys-module.ts';
 import { quotasModule } from './quotas/quotas-module.ts';
 import { defaultReconcilerOptions, Reconciler, type ReconcilerOptions } from './reconciliation/reconciler.ts';
 import { reconciliationModule } from './reconciliation/reconciliation-module.ts';
@@ -65,6 +66,7 @@ const coreModules: readonly Module[] = [
   hostsModule,
   reconciliationModule,
   accountsModule,
+  passkeysModule,
   mailModule,
   identitiesModule,
 ];

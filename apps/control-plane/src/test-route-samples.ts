@@ -49,6 +49,23 @@ export const sampleBodies: { [N in NamesWithBody]: (things: NamedThings) => Body
   claimPlatform: () => ({ code: 'x', email: `${newId('user')}@example.com`, password: 'a good password' }),
   logIn: () => ({ email: 'nobody@example.com', password: 'a good password' }),
   completeLogIn: () => ({ challenge: 'x', code: '000000' }),
+  logInWithPasskey: () => ({
+    credential: {
+      id: 'x',
+      rawId: 'x',
+      type: 'public-key',
+      response: { clientDataJSON: 'x', authenticatorData: 'x', signature: 'x' },
+    },
+  }),
+  addPasskey: () => ({
+    credential: {
+      id: 'x',
+      rawId: 'x',
+      type: 'public-key',
+      response: { clientDataJSON: 'x', attestationObject: 'x' },
+    },
+  }),
+  renamePasskey: () => ({ name: 'renamed' }),
   confirmTotp: () => ({ code: '000000' }),
   verifyEmail: () => ({ token: 'x' }),
   requestPasswordReset: () => ({ email: 'nobody@example.com' }),

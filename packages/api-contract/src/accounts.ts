@@ -19,7 +19,7 @@ const password = Type.String({ minLength: 1, maxLength: 256 });
 /** What a link, a code or a cookie holds. */
 export const secret = Type.String({ minLength: 1, maxLength: 256 });
 /** Of people and teams: one line of text. */
-const displayName = Type.String({
+export const displayName = Type.String({
   minLength: 1,
   maxLength: 100,
   pattern: '^[^\\u0000-\\u001f\\u007f]*\\S[^\\u0000-\\u001f\\u007f]*$',

@@ -17,6 +17,7 @@ export * from './hosts.ts';
 export * from './identities.ts';
 export { apiVersion, buildOpenapi } from './openapi.ts';
 export * from './operations.ts';
+export * from './passkeys.ts';
 export * from './quotas.ts';
 export type { Route, RouteTable, RouteTag } from './route.ts';
 export { type RouteName, routes } from './routes.ts';

@@ -12,6 +12,7 @@ import { hostEventRoutes } from './host-events.ts';
 import { hostRoutes } from './hosts.ts';
 import { identityRoutes, signInRoutes } from './identities.ts';
 import { operationRoutes } from './operations.ts';
+import { passkeyRoutes } from './passkeys.ts';
 import { quotaRoutes } from './quotas.ts';
 import type { RouteTable } from './route.ts';
 import { sandboxRoutes } from './sandboxes.ts';
@@ -42,6 +43,7 @@ export const routes = {
   ...secondFactorRoutes,
   ...signInRoutes,
   ...identityRoutes,
+  ...passkeyRoutes,
   ...healthRoutes,
 } as const satisfies RouteTable;
 

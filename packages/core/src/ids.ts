@@ -8,6 +8,7 @@ export const idPrefixes = {
   apiKey: 'key',
   session: 'ses',
   identity: 'idn',
+  passkey: 'psk',
   invitation: 'inv',
   mail: 'mail',
   auditEntry: 'aud',
@@ -31,6 +32,7 @@ export type UserId = Id<'user'>;
 export type ApiKeyId = Id<'apiKey'>;
 export type SessionId = Id<'session'>;
 export type IdentityId = Id<'identity'>;
+export type PasskeyId = Id<'passkey'>;
 export type InvitationId = Id<'invitation'>;
 export type MailId = Id<'mail'>;
 export type AuditEntryId = Id<'auditEntry'>;
@@ -83,6 +85,7 @@ const kindWords = {
   apiKey: "an API key's id",
   session: "a session's id",
   identity: "a linked identity's id",
+  passkey: "a passkey's id",
   invitation: "an invitation's id",
   mail: "a mail's id",
   auditEntry: "an audit entry's id",

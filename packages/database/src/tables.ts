@@ -10,6 +10,7 @@ import type {
   KeyScope,
   MailId,
   OperationId,
+  PasskeyId,
   SandboxId,
   SandboxStatus,
   SessionId,
@@ -185,6 +186,19 @@ export interface SignInCodeTable {
   code_challenge: string | null;
   created_at: Timestamp;
   expires_at: Date;
+}
+
+export interface PasskeyTable {
+  id: PasskeyId;
+  user_id: UserId;
+  name: string;
+  credential_id: string;
+  public_key: string;
+  counter: number;
+  transports: Json<string[]>;
+  is_synced: boolean;
+  created_at: Timestamp;
+  last_used_at: NullableTimestamp;
 }
 
 export interface TeamQuotaTable {
@@ -375,6 +389,7 @@ export interface Tables {
   identities: IdentityTable;
   sign_in_attempts: SignInAttemptTable;
   sign_in_codes: SignInCodeTable;
+  passkeys: PasskeyTable;
   team_quotas: TeamQuotaTable;
   signing_keys: SigningKeyTable;
   audit_logs: AuditLogTable;

@@ -87,3 +87,8 @@ export function verificationRules(userId: string): Record<string, AttemptRule> {
 export function linkUseRules(ip: string): Record<string, AttemptRule> {
   return { [`link ip ${ip}`]: { max: 60, windowMs: quarterHour } };
 }
+
+/** Each attempt leaves a challenge in the store. */
+export function passkeyRules(ip: string): Record<string, AttemptRule> {
+  return { [`passkey ip ${ip}`]: { max: 200, windowMs: quarterHour } };
+}

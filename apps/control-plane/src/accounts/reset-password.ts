@@ -10,6 +10,7 @@ import { consumeOneTimeToken, deleteOneTimeTokens, isOneTimeTokenGood } from './
 import { revokeSessions } from './session-store.ts';
 import { actorOf } from './sign-up.ts';
 import { badLink } from './verify-email.ts';
+import { deleteOtherWaysIn } from './ways-in-store.ts';
 
 /**
  * Sends a link to set a new password, if the address is somebody's. Nobody is looked up here: the same is done for every address, so neither the
@@ -66,6 +67,7 @@ export async function confirmPasswordReset(
 async function takeOver(db: Db, account: AccountWithPassword, now: Date): Promise<void> {
   if (account.email_verified_at !== null) return;
   await markEmailVerified(db, account.id, now);
+  await deleteOtherWaysIn(db, account.id);
   const cause = 'the address of its maker was not verified, and their password was reset';
   await revokeKeys(db, { selection: { createdBy: account.id }, actor: actorOf(account), now, cause });
 }

@@ -10,7 +10,7 @@ async function countWaysIn(
   db: Db,
   { userId, issuers }: { userId: UserId; issuers: readonly string[] },
 ): Promise<number> {
-  const { passwords, identities } = await db
+  const { passwords, identities, passkeys } = await db
     .selectFrom('users')
     .select((from) => [
       sql<number>`count(users.password_hash)`.as('passwords'),
@@ -20,10 +20,15 @@ async function countWaysIn(
         .where('identities.user_id', '=', userId)
         .where('identities.issuer', 'in', issuers.length > 0 ? [...issuers] : [''])
         .as('identities'),
+      from
+        .selectFrom('passkeys')
+        .select(sql<number>`count(*)`.as('count'))
+        .where('passkeys.user_id', '=', userId)
+        .as('passkeys'),
     ])
     .where('users.id', '=', userId)
     .executeTakeFirstOrThrow();
-  return Number(passwords) + Number(identities ?? 0);
+  return Number(passwords) + Number(identities ?? 0) + Number(passkeys ?? 0);
 }
 
 /**
@@ -39,4 +44,10 @@ export async function requireWayIn(
     'invalid_state',
     'this is the last way in which you can sign in; set a password, or add another way, before you remove it',
   );
+}
+
+/** Takes away what opens a session beside the password: for an account that may have been made by another than its owner. */
+export async function deleteOtherWaysIn(db: Db, userId: UserId): Promise<void> {
+  await db.deleteFrom('identities').where('user_id', '=', userId).execute();
+  await db.deleteFrom('passkeys').where('user_id', '=', userId).execute();
 }

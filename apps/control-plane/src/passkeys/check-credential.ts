@@ -1,0 +1,110 @@
+import type { NewPasskeyCredential, PasskeyAssertion } from '@aviary/api-contract';
+import { verifyAuthenticationResponse, verifyRegistrationResponse } from '@simplewebauthn/server';
+import { decodeAttestationObject, decodeClientDataJSON, isoBase64URL } from '@simplewebauthn/server/helpers';
+import type { PasskeySite } from './passkey-site.ts';
+
+/** COSE's numbers of EdDSA, ES256 and RS256: what authenticators have. The library's own list depends on what the runtime is trying out. */
+export const signatureAlgorithms = [-8, -7, -257] as const;
+
+/** What was signed for a challenge is looked at for this site. */
+interface Expected {
+  site: PasskeySite;
+  challenge: string;
+}
+
+/** A credential that an authenticator has made. */
+export interface MadeCredential {
+  credentialId: string;
+  publicKey: string;
+  counter: number;
+  isSynced: boolean;
+}
+
+/** Why a credential does not do: for the log, as what it says may be an attacker's. */
+export interface CredentialFault {
+  fault: unknown;
+}
+
+/** The challenge that the client says it has signed; undefined when it says nothing that can be read. */
+export function readChallenge({ response }: NewPasskeyCredential | PasskeyAssertion): string | undefined {
+  try {
+    const { challenge } = decodeClientDataJSON(response.clientDataJSON);
+    return typeof challenge === 'string' && challenge !== '' ? challenge : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether an authenticator that verified its user has made this credential for us. */
+export async function checkNewCredential(
+  { response, ...credential }: NewPasskeyCredential,
+  { site, challenge }: Expected,
+): Promise<MadeCredential | CredentialFault> {
+  try {
+    refuseCertificates(response.attestationObject);
+    const { verified, registrationInfo: made } = await verifyRegistrationResponse({
+      response: {
+        ...credential,
+        type: 'public-key',
+        response: {
+          clientDataJSON: response.clientDataJSON,
+          attestationObject: response.attestationObject,
+        },
+        clientExtensionResults: {},
+      },
+      expectedChallenge: challenge,
+      expectedOrigin: site.origin,
+      expectedRPID: site.rpId,
+      requireUserVerification: true,
+      supportedAlgorithmIDs: [...signatureAlgorithms],
+    });
+    if (!verified) return { fault: 'the attestation is not good' };
+    return {
+      credentialId: made.credential.id,
+      publicKey: isoBase64URL.fromBuffer(made.credential.publicKey),
+      counter: made.credential.counter,
+      isSynced: made.credentialBackedUp,
+    };
+  } catch (fault) {
+    return { fault };
+  }
+}
+
+/**
+ * We ask for no word of the authenticator's maker. Whoever sends certificates all the same would have us read them, and fetch the lists of
+ * revoked ones from wherever they say.
+ */
+function refuseCertificates(attestationObject: string): void {
+  const attestation = decodeAttestationObject(isoBase64URL.toBuffer(attestationObject));
+  const format = attestation.get('fmt');
+  const isOwn = format === 'none' || (format === 'packed' && attestation.get('attStmt').get('x5c') === undefined);
+  if (!isOwn) throw new Error(`an attestation ${format} with certificates was not asked for`);
+}
+
+/** Whether the authenticator with `publicKey` has verified its user and signed this for us; its count is the caller's to compare. */
+export async function checkAssertion(
+  { response, ...credential }: PasskeyAssertion,
+  { site, challenge, publicKey }: Expected & { publicKey: string },
+): Promise<{ counter: number; isSynced: boolean } | CredentialFault> {
+  try {
+    const { clientDataJSON, authenticatorData, signature } = response;
+    const { verified, authenticationInfo: shown } = await verifyAuthenticationResponse({
+      response: {
+        ...credential,
+        type: 'public-key',
+        response: { clientDataJSON, authenticatorData, signature },
+        clientExtensionResults: {},
+      },
+      expectedChallenge: challenge,
+      expectedOrigin: site.origin,
+      expectedRPID: site.rpId,
+      requireUserVerification: true,
+      // Any count passes here.
+      credential: { id: credential.id, publicKey: isoBase64URL.toBuffer(publicKey), counter: 0 },
+    });
+    if (!verified) return { fault: 'the signature is not good' };
+    return { counter: shown.newCounter, isSynced: shown.credentialBackedUp };
+  } catch (fault) {
+    return { fault };
+  }
+}
