@@ -2,7 +2,7 @@ import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError, type SandboxId } from '@aviary/core';
 import { syncDirectory, writeDurableFile } from '@aviary/service-kit';
-import { Value } from 'typebox/value';
+import * as v from 'valibot';
 import { migrateRecord } from './migrate-record.ts';
 import { SandboxRecord } from './sandbox-record.ts';
 
@@ -61,9 +61,9 @@ export function parseRecord(text: string): SandboxRecord {
   } catch (cause) {
     throw new AppError('integrity', 'the record is not JSON', { cause });
   }
-  if (Value.Check(SandboxRecord, value)) return value;
-  const faults = Value.Errors(SandboxRecord, value).map(
-    ({ instancePath, message }) => `${instancePath || '/'} ${message}`,
-  );
+  const checked = v.safeParse(SandboxRecord, value);
+  // As it was written, with whatever a later version may have added to it.
+  if (checked.success) return value as SandboxRecord;
+  const faults = checked.issues.map((issue) => `${v.getDotPath(issue) ?? 'all of it'}: ${issue.message}`);
   throw new AppError('integrity', `not a sandbox record: ${faults.slice(0, 3).join('; ')}`);
 }

@@ -1,5 +1,5 @@
 import { type GenerationId, type Id, type IdKind, startPaths } from '@aviary/core';
-import { type Static, Type } from 'typebox';
+import * as v from 'valibot';
 import { diskFormats } from '../disk/disk-store.ts';
 import type { MemorySource } from '../generations/generation-draft.ts';
 import type { VmmRecord } from '../vmm/vmm.ts';
@@ -7,137 +7,138 @@ import type { VmmRecord } from '../vmm/vmm.ts';
 /** Format of the journal's files. `migrate-record.ts` reads older ones. */
 export const recordVersion = 2;
 
-const uuid = '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$';
-const idOf = <K extends IdKind>(_kind: K) => Type.Unsafe<Id<K>>(Type.String({ pattern: uuid }));
-const literals = <const T extends string>(values: readonly T[]) =>
-  Type.Unsafe<T>(Type.Union(values.map((value) => Type.Literal(value))));
-const strings = Type.Record(Type.String(), Type.String());
+const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+/** A schema whose values have a narrower type than it checks. */
+const typed = <T>(schema: v.GenericSchema) => schema as v.GenericSchema<T>;
+const idOf = <K extends IdKind>(_kind: K) => typed<Id<K>>(v.pipe(v.string(), v.regex(uuid)));
+const integer = (min: number) => v.pipe(v.number(), v.integer(), v.minValue(min));
+const strings = v.record(v.string(), v.string());
 
-const Layer = Type.Object({ path: Type.String({ minLength: 1 }), format: literals(diskFormats) });
-const Storage = Type.Object({ generationId: Type.String(), storageId: Type.String() });
-const Memory = Type.Union([
-  Type.Object({ path: Type.String(), mapping: Type.Literal('shared') }),
-  Type.Object({
-    path: Type.String(),
-    mapping: Type.Literal('private'),
-    source: Type.Unsafe<MemorySource>(
-      Type.Object({
+const Layer = v.object({ path: v.pipe(v.string(), v.minLength(1)), format: v.picklist(diskFormats) });
+const Storage = v.object({ generationId: v.string(), storageId: v.string() });
+const Memory = v.variant('mapping', [
+  v.object({ path: v.string(), mapping: v.literal('shared') }),
+  v.object({
+    path: v.string(),
+    mapping: v.literal('private'),
+    source: typed<MemorySource>(
+      v.object({
         storage: Storage,
-        kind: literals(['full', 'diff']),
-        path: Type.String(),
-        needs: Type.Array(Storage),
+        kind: v.picklist(['full', 'diff']),
+        path: v.string(),
+        needs: v.array(Storage),
       }),
     ),
   }),
 ]);
 
-const Run = Type.Object({
+const Run = v.object({
   runDirectoryId: idOf('sandbox'),
-  vmm: Type.Unsafe<VmmRecord>(
-    Type.Object({
-      ...{ id: Type.String(), vmm: Type.String(), pid: Type.Integer({ minimum: 1 }), startTicks: Type.String() },
-      ...{ socketPath: Type.String(), runDirectory: Type.String(), cgroupPaths: Type.Array(Type.String()) },
-      guestMemory: Type.Object({ path: Type.String(), mapping: literals(['shared', 'private']) }),
+  vmm: typed<VmmRecord>(
+    v.object({
+      ...{ id: v.string(), vmm: v.string(), pid: integer(1), startTicks: v.string() },
+      ...{ socketPath: v.string(), runDirectory: v.string(), cgroupPaths: v.array(v.string()) },
+      guestMemory: v.object({ path: v.string(), mapping: v.picklist(['shared', 'private']) }),
     }),
   ),
-  slotIndex: Type.Integer({ minimum: 0 }),
+  slotIndex: integer(0),
   disk: Layer,
   memory: Memory,
-  diskGenerationId: Type.Optional(idOf('generation')),
+  diskGenerationId: v.exactOptional(idOf('generation')),
 });
 /**
  * All that one run of a sandbox holds. `runDirectoryId` names its directory below `host/sandboxes`: another than the sandbox's own when the
  * microVM came from the warm pool. `disk` is the layer that it writes, and `diskGenerationId` the generation that this lies on. A
  * booted guest writes its memory through to the file, a restored one does not.
  */
-export type Run = Static<typeof Run>;
+export type Run = v.InferOutput<typeof Run>;
 
-const Launch = Type.Object({ runDirectoryId: idOf('sandbox'), run: Type.Optional(Run) });
+const Launch = v.object({ runDirectoryId: idOf('sandbox'), run: v.exactOptional(Run) });
 /** A run in the making. Without `run` no VMM has been started: there is nothing of it but a directory and a slot. */
-export type Launch = Static<typeof Launch>;
+export type Launch = v.InferOutput<typeof Launch>;
 
-const Remains = Type.Object({
+const Remains = v.object({
   runDirectoryId: idOf('sandbox'),
   disk: Layer,
-  diskGenerationId: Type.Optional(idOf('generation')),
+  diskGenerationId: v.exactOptional(idOf('generation')),
 });
 /** What a run that ended by itself left: what its guest wrote to the disk is not lost. */
-export type Remains = Static<typeof Remains>;
+export type Remains = v.InferOutput<typeof Remains>;
 
 /** Facts that a sandbox has in every state. */
 const facts = {
-  version: Type.Literal(recordVersion),
+  version: v.literal(recordVersion),
   sandboxId: idOf('sandbox'),
   /** A microVM of the host's own: one that makes a boot snapshot, or waits in the warm pool. Never listed, removed at the next start. */
-  isInternal: Type.Optional(Type.Literal(true)),
+  isInternal: v.exactOptional(v.literal(true)),
   teamId: idOf('team'),
-  template: Type.Object({ teamId: idOf('team'), templateId: idOf('template') }),
-  vcpus: Type.Integer({ minimum: 1 }),
-  memoryMib: Type.Integer({ minimum: 1 }),
-  diskMib: Type.Integer({ minimum: 1 }),
-  timeoutSec: Type.Integer({ minimum: 0 }),
-  defaultUser: Type.String(),
+  template: v.object({ teamId: idOf('team'), templateId: idOf('template') }),
+  vcpus: integer(1),
+  memoryMib: integer(1),
+  diskMib: integer(1),
+  timeoutSec: integer(0),
+  defaultUser: v.string(),
   envs: strings,
   /** Counts its starts: what is told of an earlier run is not news of this one. */
-  runNumber: Type.Integer({ minimum: 1 }),
+  runNumber: integer(1),
   /** Why it is in this state, for people. Empty when there is nothing to say. */
-  reason: Type.String(),
+  reason: v.string(),
   /** The last command that succeeded: asked again with the same id, it is answered from here. */
-  lastOperationId: Type.Optional(Type.String()),
+  lastOperationId: v.exactOptional(v.string()),
   /** The secret of the guest agent's internal routes in the current microVM. */
-  hostToken: Type.String(),
+  hostToken: v.string(),
   /** The secret of the guest agent's public routes. */
-  accessToken: Type.String(),
+  accessToken: v.string(),
   /** The latest committed generation. */
-  generationId: Type.Optional(idOf('generation')),
-  startPath: Type.Optional(literals(startPaths)),
+  generationId: v.exactOptional(idOf('generation')),
+  startPath: v.exactOptional(v.picklist(startPaths)),
   metadata: strings,
-  createdAtMs: Type.Number(),
-  startedAtMs: Type.Number(),
-  lastActiveAtMs: Type.Number(),
-  lastActivity: literals(['', 'exec', 'stream', 'files', 'ping', 'cpu', 'proxy', 'start']),
+  createdAtMs: v.number(),
+  startedAtMs: v.number(),
+  lastActiveAtMs: v.number(),
+  lastActivity: v.picklist(['', 'exec', 'stream', 'files', 'ping', 'cpu', 'proxy', 'start']),
 };
-const Facts = Type.Object(facts);
-export type SandboxFacts = Static<typeof Facts>;
+const Facts = v.object(facts);
+export type SandboxFacts = v.InferOutput<typeof Facts>;
 
-const Saving = Type.Object({ operationId: Type.String(), generationId: idOf('generation') });
+const Saving = v.object({ operationId: v.string(), generationId: idOf('generation') });
 
-const Starting = Type.Object({ ...facts, state: Type.Literal('starting'), operationId: Type.String(), launch: Launch });
-const Running = Type.Object({
+const Starting = v.object({ ...facts, state: v.literal('starting'), operationId: v.string(), launch: Launch });
+const Running = v.object({
   ...facts,
-  state: Type.Literal('running'),
+  state: v.literal('running'),
   run: Run,
   /** A checkpoint under way, and the generation that it is making. */
-  checkpoint: Type.Optional(Saving),
+  checkpoint: v.exactOptional(Saving),
 });
-const Pausing = Type.Object({ ...facts, state: Type.Literal('pausing'), run: Run, pause: Saving });
-const Paused = Type.Object({
+const Pausing = v.object({ ...facts, state: v.literal('pausing'), run: Run, pause: Saving });
+const Paused = v.object({
   ...facts,
-  state: Type.Literal('paused'),
+  state: v.literal('paused'),
   generationId: idOf('generation'),
   /** The run that was saved, until all that it held is free. */
-  freeing: Type.Optional(Run),
+  freeing: v.exactOptional(Run),
 });
-const Resuming = Type.Object({
+const Resuming = v.object({
   ...facts,
-  state: Type.Literal('resuming'),
-  operationId: Type.String(),
+  state: v.literal('resuming'),
+  operationId: v.string(),
   launch: Launch,
   /** Where it goes back to when the resume fails. */
-  back: Type.Union([
-    Type.Object({ state: Type.Literal('paused'), generationId: idOf('generation') }),
-    Type.Object({ state: Type.Literal('error'), remains: Type.Optional(Remains) }),
+  back: v.variant('state', [
+    v.object({ state: v.literal('paused'), generationId: idOf('generation') }),
+    v.object({ state: v.literal('error'), remains: v.exactOptional(Remains) }),
   ]),
 });
-const Stopping = Type.Object({ ...facts, state: Type.Literal('stopping'), operationId: Type.String(), launch: Launch });
-const Failed = Type.Object({ ...facts, state: Type.Literal('error'), remains: Type.Optional(Remains) });
+const Stopping = v.object({ ...facts, state: v.literal('stopping'), operationId: v.string(), launch: Launch });
+const Failed = v.object({ ...facts, state: v.literal('error'), remains: v.exactOptional(Remains) });
 
 /**
  * All that the host knows of one sandbox, as its journal file holds it: which facts there are depends on the state, so that a reader
  * need not guess. Whatever a sandbox holds stands here before anybody relies on it; a crash leaves nothing that nobody knows.
  */
-export const SandboxRecord = Type.Union([Starting, Running, Pausing, Paused, Resuming, Stopping, Failed]);
-export type SandboxRecord = Static<typeof SandboxRecord>;
+export const SandboxRecord = v.variant('state', [Starting, Running, Pausing, Paused, Resuming, Stopping, Failed]);
+export type SandboxRecord = v.InferOutput<typeof SandboxRecord>;
 
 export type HostSandboxState = SandboxRecord['state'];
 export type RecordIn<S extends HostSandboxState> = Extract<SandboxRecord, { state: S }>;

@@ -1,4 +1,5 @@
 import { closeSync, existsSync, mkdirSync, openSync, statSync } from 'node:fs';
+import { flushCompileCache } from 'node:module';
 import path from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
 import { must } from '@aviary/core';
@@ -125,6 +126,8 @@ function attachAll(root: string, mounts: readonly AttachedMount[]): void {
   }
 }
 
+// While its directory is in sight: without it each agent's thread would compile this file anew, and hold the compiler in memory.
+flushCompileCache();
 const port = must(parentPort, 'this file is the start of a worker thread');
 const thread = new StarterThread(workerData as StarterThreadOptions);
 const send = (message: StarterThreadMessage) => port.postMessage(message);
