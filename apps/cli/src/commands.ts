@@ -1,6 +1,7 @@
 import { accountCommands } from './account/account-commands.ts';
 import { auditCommands } from './account/audit-commands.ts';
 import { keyCommands } from './account/key-commands.ts';
+import { linkCommands } from './account/link-commands.ts';
 import { memberCommands } from './account/member-commands.ts';
 import { profileCommands } from './account/profile-commands.ts';
 import { teamCommands } from './account/team-commands.ts';
@@ -54,6 +55,7 @@ export const commands: readonly Command[] = [
   ...templateCommands,
   ...fileCommands,
   ...accountCommands,
+  ...linkCommands,
   ...profileCommands,
   ...keyCommands,
   ...teamCommands,

@@ -11,6 +11,8 @@ export interface CliConfig {
   /** From AVIARY_API_KEY; else the key that `aviary up` left in the data directory is used. */
   apiKey: string | undefined;
   dataDir: string;
+  /** Where people reach the platform that `aviary up` runs; undefined: where it listens. */
+  publicUrl: string | undefined;
   /** Where the host agents of this machine find each other. */
   runDirectory: string;
   /** The guest images in the data directory were made elsewhere and are used as they are. */
@@ -47,6 +49,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     apiKey: reader.optional('AVIARY_API_KEY'),
     areImagesPrebuilt: reader.boolean('AVIARY_PREBUILT_IMAGES'),
     dataDir: path.resolve(reader.string('AVIARY_DATA_DIR', '/var/lib/aviary')),
+    publicUrl: reader.optional('AVIARY_PUBLIC_URL'),
     runDirectory: reader.string('AVIARY_RUN_DIR', '/run/aviary'),
     controlPlaneHost,
     controlPlanePort,

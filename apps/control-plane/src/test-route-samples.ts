@@ -38,6 +38,7 @@ export const sampleBodies: { [N in NamesWithBody]: (things: NamedThings) => Body
   createSnapshot: ({ ids }) => ({ sandbox_id: ids.sandbox ?? '', name: `made-${newId('template')}` }),
   adminSetUserActive: () => ({ active: true }),
   adminSetUserAdmin: () => ({ admin: true }),
+  adminCreateLink: () => ({ purpose: 'password_reset' }),
   createTeam: () => ({ name: 'of a sample' }),
   renameTeam: () => ({ name: 'renamed' }),
   addMember: () => ({ email: `${newId('user')}@example.com` }),

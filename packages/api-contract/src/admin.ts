@@ -22,6 +22,35 @@ export const AdminUser = component(
 );
 export type AdminUser = Static<typeof AdminUser>;
 
+export const AccountLink = component(
+  'AccountLink',
+  Type.Object({
+    purpose: Type.Enum(['password_reset', 'email_verification']),
+    url: Type.String({ description: 'Good once. Shown this once: hand it over yourself.' }),
+    expires_at: timestamp,
+  }),
+);
+export type AccountLink = Static<typeof AccountLink>;
+
+export const AdminMail = component(
+  'AdminMail',
+  Type.Object({
+    id: wireId('mail'),
+    kind: Type.String({ description: 'e.g. `password_reset`, `verify_email`, `invitation`.' }),
+    email: Type.String(),
+    state: Type.Enum(['waiting', 'logged', 'failed'], {
+      description:
+        '`waiting`: to be sent, or sent again. `logged`: the platform sends no mail, its link is in the log. `failed`: given up.',
+    }),
+    attempts: Type.Integer(),
+    last_error: nullable(Type.String({ description: 'What the mail server said, or what kept it from it.' })),
+    next_attempt_at: nullable(timestamp),
+    created_at: timestamp,
+    expires_at: timestamp,
+  }),
+);
+export type AdminMail = Static<typeof AdminMail>;
+
 export const AdminTeam = component(
   'AdminTeam',
   Type.Object({
@@ -88,6 +117,33 @@ export const adminRoutes = {
     body: component('SetUserAdmin', Type.Object({ admin: Type.Boolean() }, closed)),
     replies: { 204: null },
     errors: [409],
+  },
+  adminCreateLink: {
+    tag,
+    access,
+    method: 'POST',
+    path: '/v1/admin/users/{user_id}/links',
+    summary: 'Make a link for a person to set a password or verify their address by',
+    description:
+      'For a platform that sends no mail, or a mail that does not arrive. Nobody is logged in by it, and it is no way around a second factor. Each is told in the audit log.',
+    params: UserParams,
+    body: component(
+      'CreateLink',
+      Type.Object({ purpose: Type.Enum(['password_reset', 'email_verification']) }, closed),
+    ),
+    replies: { 201: AccountLink },
+    errors: [409],
+  },
+  adminListMails: {
+    tag,
+    access,
+    method: 'GET',
+    path: '/v1/admin/mails',
+    summary: 'List mails that were not sent, newest first',
+    description:
+      'Mails that are sent are not kept, others for a week after they are of no use any more. On a platform that sends no mail these are the links that people wait for: make them another one, or take it from the log.',
+    query: Type.Object({ limit, cursor: cursor(wireIdSource('mail')) }),
+    replies: { 200: component('AdminMailPage', pageOf(AdminMail)) },
   },
   adminListTeams: {
     tag,

@@ -54,6 +54,28 @@ export class Accounts {
     return await this.#transport.json({ method: 'GET', path: '/v1/me', ...options });
   }
 
+  /** Asks for another mail by which the address is verified. */
+  async requestVerification(options: CallOptions = {}): Promise<void> {
+    const call = { method: 'POST', path: '/v1/auth/verify-email/request', isSentOnce: true } as const;
+    await this.#transport.json({ ...call, ...options });
+  }
+
+  /** Verifies an address by the token of a mailed link: what follows its "#". */
+  async verifyEmail(token: string, options: CallOptions = {}): Promise<void> {
+    await this.#prove('/v1/auth/verify-email', { token }, options);
+  }
+
+  /** Asks for a mail by which a new password is set. Resolves in the same way for an address that is nobody's. */
+  async requestPasswordReset(email: string, options: CallOptions = {}): Promise<void> {
+    await this.#prove('/v1/me/password/reset', { email }, options);
+  }
+
+  /** Sets a password by the token of a mailed link, and ends all sessions; log in then. */
+  async confirmPasswordReset(request: { token: string; password: string }, options: CallOptions = {}): Promise<void> {
+    const json = { token: request.token, new_password: request.password };
+    await this.#prove('/v1/me/password/reset/confirm', json, options);
+  }
+
   // What proves who calls is in the body; a key that the client has may be of another server.
   async #prove<T>(path: string, json: object, options: CallOptions): Promise<T> {
     const call = { method: 'POST', path, json, isSentOnce: true, isAnonymous: true } as const;

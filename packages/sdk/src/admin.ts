@@ -1,5 +1,14 @@
 import { type AuditQuery, auditRequest } from './audit.ts';
-import type { AdminSandbox, AdminTeam, AdminUser, AuditLogEntry, Quota, SetQuota } from './resources.ts';
+import type {
+  AccountLink,
+  AdminMail,
+  AdminSandbox,
+  AdminTeam,
+  AdminUser,
+  AuditLogEntry,
+  Quota,
+  SetQuota,
+} from './resources.ts';
 import type { CallOptions, Transport } from './transport.ts';
 
 const adminPath = '/v1/admin';
@@ -25,6 +34,17 @@ export class Admin {
   /** Makes a person an administrator of the platform, or no longer. */
   async setUserAdmin(userId: string, isAdmin: boolean, options: CallOptions = {}): Promise<void> {
     await this.#put(userPath(userId, '/admin'), { admin: isAdmin }, options);
+  }
+
+  /** A link by which a person sets a new password, or verifies their address: to be handed to them. Good once. */
+  async createLink(userId: string, purpose: AccountLink['purpose'], options: CallOptions = {}): Promise<AccountLink> {
+    const call = { method: 'POST', path: userPath(userId, '/links'), json: { purpose }, isSentOnce: true } as const;
+    return await this.#transport.json({ ...call, ...options });
+  }
+
+  /** Mails that were not sent, or not yet, newest first. */
+  mails(options: CallOptions = {}): AsyncGenerator<AdminMail, void, undefined> {
+    return this.#list('/mails', {}, options);
   }
 
   /** Newest first, also those that were deleted; `search` is a part of a name or a slug. */

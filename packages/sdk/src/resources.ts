@@ -2,7 +2,9 @@
 import type { SandboxStatus } from '@aviary/core';
 
 export type {
+  AccountLink,
   AddedMember,
+  AdminMail,
   AdminSandbox,
   AdminTeam,
   AdminUser,

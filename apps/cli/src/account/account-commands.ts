@@ -17,8 +17,12 @@ import {
 import { Questions } from './read-secret.ts';
 import { sessionCredential } from './session-token.ts';
 
-const email: Flag = { type: 'string', placeholder: 'EMAIL', summary: 'your e-mail address; asked for when absent' };
-const url: Flag = {
+export const emailFlag: Flag = {
+  type: 'string',
+  placeholder: 'EMAIL',
+  summary: 'your e-mail address; asked for when absent',
+};
+export const urlFlag: Flag = {
   type: 'string',
   placeholder: 'URL',
   summary: "the API's URL; default: AVIARY_API_URL, the profile's, or this machine's platform",
@@ -36,7 +40,11 @@ export const accountCommands: readonly Command[] = [
     name: 'signup',
     summary: 'Make an account on a server, with a team of your own',
     details: 'Logs you in as well: kept as by `aviary login`.',
-    flags: { email, url, name: { type: 'string', placeholder: 'NAME', summary: 'how to call you' } },
+    flags: {
+      email: emailFlag,
+      url: urlFlag,
+      name: { type: 'string', placeholder: 'NAME', summary: 'how to call you' },
+    },
     examples: ['aviary signup --email ada@example.com --url https://aviary.example.com'],
     async run(context, { flags }) {
       const apiUrl = findServer(context, flags);
@@ -56,7 +64,7 @@ export const accountCommands: readonly Command[] = [
     summary: 'Log in to a server, by e-mail and password or with an API key',
     details:
       'Kept in the profile that AVIARY_PROFILE names, or in `default`, for you alone. AVIARY_API_KEY comes before it. The password or key is asked for, or read from standard input, and after it the code of a second factor.',
-    flags: { email, url, code, key: { type: 'boolean', summary: 'with an API key instead' } },
+    flags: { email: emailFlag, url: urlFlag, code, key: { type: 'boolean', summary: 'with an API key instead' } },
     examples: [
       'aviary login --email ada@example.com',
       'aviary login --key --url https://aviary.example.com < key-file',
@@ -117,8 +125,13 @@ export const accountCommands: readonly Command[] = [
     name: 'admin claim',
     summary: 'Become the first administrator of a platform',
     details:
-      "The code is in bootstrap/claim-code of the platform's data directory, and is read from there on its machine; elsewhere it is asked for.",
-    flags: { email, url, code, name: { type: 'string', placeholder: 'NAME', summary: 'how to call you' } },
+      "The code is printed by 'aviary up' and lies in bootstrap/claim-code of the platform's data directory; it is read from there by who may, and asked for otherwise.",
+    flags: {
+      email: emailFlag,
+      url: urlFlag,
+      code,
+      name: { type: 'string', placeholder: 'NAME', summary: 'how to call you' },
+    },
     examples: ['sudo aviary admin claim --email ada@example.com'],
     async run(context, { flags }) {
       const apiUrl = findServer(context, flags);
@@ -180,7 +193,7 @@ async function keep(context: CommandContext, profile: Profile): Promise<void> {
 }
 
 /** Where to log in: as asked for, else where the profile that this replaces is, so that no password goes to another server by habit. */
-function findServer({ config }: CommandContext, flags: Flags): string {
+export function findServer({ config }: CommandContext, flags: Flags): string {
   const asked = flags.string('url') ?? (config.isApiUrlSet ? config.apiUrl : undefined);
   if (asked !== undefined) return asked;
   const file = profilesFile(config.env);

@@ -4,6 +4,7 @@ import type { Argument, Command } from '../command.ts';
 import { UsageError } from '../exit-codes.ts';
 import { renderTable } from '../output.ts';
 import { chooseTeamId, findMember, requirePerson, teamFlag } from './find-team.ts';
+import { tokenOf } from './link-commands.ts';
 import { Questions } from './read-secret.ts';
 
 const memberArg: Argument = { name: 'member', summary: "a member's e-mail address or id" };
@@ -53,11 +54,11 @@ export const memberCommands: readonly Command[] = [
   {
     name: 'team accept',
     summary: 'Accept an invitation',
-    details: 'The invitation is asked for, or read from standard input.',
+    details: 'The link of its mail, or its token, is asked for, or read from standard input.',
     examples: ['aviary team accept', 'aviary team accept < invitation'],
     async run(context) {
       requirePerson(context);
-      const token = (await new Questions(context).ask('Invitation', { isSecret: true })).trim();
+      const token = tokenOf(await new Questions(context).ask('Invitation', { isSecret: true }));
       const team = await context.client().teams.acceptInvitation(token, { signal: context.signal });
       context.output.result(team, () => `you are in the team ${team.name} (${team.role})`);
       context.output.note(`'aviary team switch ${team.slug}' goes on in it`);

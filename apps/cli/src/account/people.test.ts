@@ -2,6 +2,7 @@ import path from 'node:path';
 import { must } from '@aviary/core';
 import { TOTP } from 'otpauth';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { findClaimLink } from '../platform/claim-link.ts';
 import { readApiKey } from '../platform/start-platform.ts';
 import { TestRealApi } from '../test-real-api.ts';
 import { profilesFile, readProfiles, writeProfiles } from './profile-store.ts';
@@ -51,6 +52,13 @@ describe('people at the command line', () => {
   const asPerson = (argv: readonly string[], lines: readonly string[] = []) => as('ada', argv, lines);
   const extra = () => homeOf('ada');
 
+  it('are shown a page on which the platform is claimed', async () => {
+    const { apiUrl } = api.platform;
+    const link = must(await findClaimLink({ dataDir: api.directory, publicUrl: undefined }, apiUrl), 'nobody has');
+    expect(link.url).toBe(`${apiUrl}/account/claim#${link.code}`);
+    expect((await fetch(link.url)).status).toBe(200);
+  });
+
   it('claim the platform once, make a key, and go again', async () => {
     const claim = ['admin', 'claim', '--email', 'ada@example.com', '--name', 'Ada'];
     expect((await asPerson(claim, [password])).body).toMatchObject({
@@ -85,6 +93,22 @@ describe('people at the command line', () => {
     // Two at once: one renews the session, the other waits for what it got.
     const both = await Promise.all([asPerson(['whoami']), asPerson(['whoami'])]);
     expect(both.map(({ code }) => code)).toEqual([0, 0]);
+  });
+
+  it('set a password and verify their address by links that an administrator hands over', async () => {
+    expect(await findClaimLink({ dataDir: api.directory, publicUrl: undefined }, api.platform.apiUrl)).toBeUndefined();
+    await did('joan', ['signup', '--email', 'joan@example.com'], [password]);
+    await did('joan', ['password', 'reset', '--email', 'joan@example.com']);
+    await did('joan', ['email', 'send']);
+    const mails = async () => (await did('ada', ['admin', 'mails'])).items.map(({ kind }: { kind: string }) => kind);
+    await expect.poll(mails).toEqual(expect.arrayContaining(['password_reset', 'verify_email']));
+    const { url } = await did('ada', ['admin', 'user', 'link', 'joan@example.com', '--verify']);
+    await did('joan', ['email', 'verify'], [url]);
+    expect(await did('joan', ['whoami'])).toMatchObject({ email_verified: true });
+    const link = await did('ada', ['admin', 'user', 'link', 'joan@example.com']);
+    await did('joan', ['password', 'set'], [link.url, 'quite another password']);
+    expect((await as('joan', ['password', 'set'], [link.url, 'quite another password'])).code).toBe(5);
+    await did('joan', ['login', '--email', 'joan@example.com'], ['quite another password']);
   });
 
   it('show a second factor, as a flag or when they are asked', async () => {

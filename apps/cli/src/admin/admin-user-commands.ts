@@ -53,6 +53,46 @@ export const adminUserCommands: readonly Command[] = [
       context.output.result(user, () => renderFields(user));
     },
   },
+  {
+    name: 'admin user link',
+    summary: 'Make a link by which a person sets a new password, or verifies their address',
+    details: 'Hand it to them: it is good once, and is shown once. A second factor is asked for nevertheless.',
+    args: [userArg],
+    flags: { verify: { type: 'boolean', summary: 'for their address instead of their password' } },
+    examples: ['aviary admin user link grace@example.com', 'aviary admin user link grace@example.com --verify'],
+    async run(context, { args: [text = ''], flags }) {
+      const { client, output, signal } = context;
+      const user = await findUser(context, text);
+      const purpose = flags.boolean('verify') ? 'email_verification' : 'password_reset';
+      const link = await client().admin.createLink(user.id, purpose, { signal });
+      output.result({ user_id: user.id, email: user.email, ...link }, () => link.url);
+      output.note(`for ${user.email}, until ${link.expires_at}`);
+    },
+  },
+  {
+    name: 'admin mails',
+    summary: 'List mails that were not sent, or not yet, newest first',
+    details: "Of a server that sends no mail: whose links are in its log. 'aviary admin user link' makes another one.",
+    examples: ['aviary admin mails'],
+    async run(context) {
+      const { client, output, signal } = context;
+      requirePerson(context);
+      const items = await Array.fromAsync(client().admin.mails({ signal }));
+      output.result({ items }, () =>
+        renderTable(
+          ['EMAIL', 'KIND', 'STATE', 'ATTEMPTS', 'SINCE', 'ERROR'],
+          items.map((mail) => [
+            mail.email,
+            mail.kind,
+            mail.state,
+            String(mail.attempts),
+            mail.created_at,
+            mail.last_error ?? '-',
+          ]),
+        ),
+      );
+    },
+  },
   userCommand('deactivate', {
     summary: 'Deactivate a person: their sessions end, their keys are revoked',
     done: 'is deactivated',

@@ -1,9 +1,8 @@
-import { existsSync } from 'node:fs';
 import type { Command, CommandContext } from '../command.ts';
-import { bootstrapFiles } from '../config.ts';
 import { ExitWith } from '../exit-codes.ts';
 import type { Style } from '../output.ts';
 import { isRoot, runAsRoot } from './become-root.ts';
+import { findClaimLink } from './claim-link.ts';
 import { ensureHostPackages, ensureImages } from './guest-images.ts';
 import { readableLogLine } from './log-lines.ts';
 import { reservePlatform } from './reserve-platform.ts';
@@ -24,6 +23,8 @@ export const upCommand: Command = {
     '  AVIARY_DATA_DIR (/var/lib/aviary)                      everything that is kept',
     '  AVIARY_HOST (127.0.0.1), AVIARY_PORT (7070)            where the API listens',
     '  AVIARY_AGENT_HOST (127.0.0.1), AVIARY_AGENT_PORT (7071)  where the host agent listens',
+    '  AVIARY_PUBLIC_URL                                      where people reach it: for links',
+    '  AVIARY_SMTP_URL, AVIARY_MAIL_FROM                      a mail server, and who its mails are from; without one links are logged',
     '  AVIARY_DATABASE_URL                                    a PostgreSQL to use in place of the embedded database',
     '  AVIARY_WARM_POOL (1)                                   microVMs kept ready per template and size; 0 is none',
     '  AVIARY_READY_SLOTS (4), AVIARY_MAX_SLOTS (1024)        network slots built ahead, and at most',
@@ -43,7 +44,7 @@ export const upCommand: Command = {
     const onLine = makeLinePrinter(context);
     const platform = await startPlatform({ config, reservation, signal, onLine, onStep: onNote });
     try {
-      announce(context, platform);
+      await announce(context, platform);
       await aborted(signal);
       output.note('stopping; sandboxes that run go on');
     } finally {
@@ -52,16 +53,17 @@ export const upCommand: Command = {
   },
 };
 
-function announce({ output, config }: CommandContext, platform: Platform): void {
+async function announce({ output, config }: CommandContext, platform: Platform): Promise<void> {
   const docsUrl = `${platform.apiUrl}/docs`;
+  const claim = await findClaimLink(config, platform.apiUrl);
   const result = {
     api_url: platform.apiUrl,
     docs_url: docsUrl,
     api_key_file: platform.apiKeyFile,
     data_dir: platform.dataDir,
     pid: process.pid,
+    claim_url: claim?.url ?? null,
   };
-  const { claimCode } = bootstrapFiles(config.dataDir);
   output.result(result, () =>
     [
       '',
@@ -74,8 +76,15 @@ function announce({ output, config }: CommandContext, platform: Platform): void 
       `  export AVIARY_API_URL=${platform.apiUrl}`,
       `  export AVIARY_API_KEY="$(sudo cat ${platform.apiKeyFile})"`,
       `  npx aviary run -- 'uname -a'`,
-      // Until somebody is; without an account everything works by the key.
-      ...(existsSync(claimCode) ? ['  sudo npx aviary admin claim   # becomes the first administrator'] : []),
+      // Until somebody has; without an account everything works by the key.
+      ...(claim
+        ? [
+            '',
+            'Become the first administrator, once, in a browser:',
+            `  ${claim.url}`,
+            `or by 'npx aviary admin claim', which asks for this code: ${claim.code}`,
+          ]
+        : []),
       '',
       `Ctrl-C stops it; sandboxes go on ('aviary down' pauses them). Data: ${config.dataDir}`,
     ].join('\n'),

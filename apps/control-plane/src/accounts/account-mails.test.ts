@@ -1,4 +1,5 @@
 import { newId } from '@aviary/core';
+import { TOTP } from 'otpauth';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startMailServer, type TestMailServer } from '../mail/test-mail-server.ts';
 import { startTestPlatform, type TestPlatform } from '../test-platform.ts';
@@ -146,6 +147,18 @@ describe('a password', () => {
     expect((await platform.call('GET', '/v1/sandboxes', { key })).status).toBe(401);
     expect((await logInAs(platform, stranger.email, newPassword)).body.user.email_verified).toBe(true);
     await server.mailTo(stranger.email, 'was changed');
+  });
+
+  test('that is reset is no way around a second factor', async () => {
+    const { account, mail } = await signUp();
+    await verify(tokenOf(mail));
+    const { secret } = (await account.call('POST', '/v1/me/totp', { password })).body;
+    await account.call('POST', '/v1/me/totp/confirm', { code: new TOTP({ secret }).generate() });
+    await askReset(account.email);
+    expect(await reset(tokenOf(await server.mailTo(account.email, 'Reset')))).toBe(204);
+    const { status, body } = await logInAs(platform, account.email, newPassword);
+    expect([status, body.access_token, body.methods]).toEqual([202, undefined, ['totp', 'recovery_code']]);
+    await server.mailTo(account.email, 'was changed');
   });
 
   test('of nobody, or of one who is deactivated, is asked for in the same way, and no mail goes out', async () => {

@@ -5,6 +5,7 @@ import { readAuditPage } from '../audit/read-audit.ts';
 import type { Actor } from '../context.ts';
 import { joinCursor, pageOf, splitCursor } from '../http/cursor.ts';
 import { registerRoutes } from '../http/register-routes.ts';
+import { listMails } from '../mail/mail-store.ts';
 import type { ControlPlaneContext, Module } from '../module.ts';
 import { pauseSandbox } from '../sandboxes/pause-sandbox.ts';
 import { listSandboxesOfAll } from '../sandboxes/sandbox-store.ts';
@@ -12,12 +13,13 @@ import { viewSandbox } from '../sandboxes/sandbox-view.ts';
 import { showSlug } from '../teams/team-view.ts';
 import { listRunningOfOnlyMember, listTeams, listUsers } from './admin-store.ts';
 import { setUserActive, setUserAdmin } from './change-user.ts';
+import { createLink } from './create-link.ts';
 
 /** What those who look after the platform see and do of people and teams. */
 export const adminModule: Module = { name: 'admin', routes: registerAdminRoutes };
 
 function registerAdminRoutes(app: FastifyInstance, context: ControlPlaneContext): void {
-  const { database, clock, teamDeletion } = context;
+  const { database, clock, teamDeletion, mailer } = context;
   registerRoutes(app, context, {
     table: adminRoutes,
     handlers: {
@@ -43,6 +45,26 @@ function registerAdminRoutes(app: FastifyInstance, context: ControlPlaneContext)
       adminSetUserAdmin: async ({ caller, params, body: { admin: isAdmin } }) => {
         const userId = parseId('user', params.user_id);
         await database.transaction((unit) => setUserAdmin(unit, caller, { userId, isAdmin }));
+      },
+      adminCreateLink: ({ caller, params, body: { purpose } }) => {
+        const userId = parseId('user', params.user_id);
+        const now = new Date(clock.now());
+        return database.transaction((unit) => createLink(unit, caller, { userId, purpose, now, mailer }));
+      },
+      adminListMails: async ({ query: { limit = 50, cursor } }) => {
+        const [before] = splitCursor(cursor);
+        const from = before === undefined ? {} : { before: parseId('mail', before, 'cursor') };
+        return pageOf(await listMails(database.db, { limit: limit + 1, ...from }), {
+          limit,
+          view: ({ id, next_attempt_at, created_at, expires_at, ...row }) => ({
+            ...row,
+            id: formatId('mail', id),
+            next_attempt_at: row.state === 'waiting' ? next_attempt_at.toISOString() : null,
+            created_at: created_at.toISOString(),
+            expires_at: expires_at.toISOString(),
+          }),
+          cursorOf: ({ id }) => joinCursor(formatId('mail', id)),
+        });
       },
       adminListTeams: async ({ query: { limit = 50, search, cursor } }) => {
         const [before] = splitCursor(cursor);

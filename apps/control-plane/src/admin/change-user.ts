@@ -58,13 +58,14 @@ export async function setUserAdmin(
 }
 
 /** Looks once more, with the administrators held: the caller may have been one no longer since they were let in. */
-async function holdAdmins(db: Db, { userId }: UserCaller): Promise<UserId[]> {
+export async function holdAdmins(db: Db, { userId }: UserCaller): Promise<UserId[]> {
   const admins = await lockAdmins(db);
   if (!admins.includes(userId)) throw new AppError('forbidden', 'this is for administrators of the platform');
   return admins;
 }
 
-async function getUser(db: Db, userId: UserId) {
+/** Throws `not_found`. */
+export async function getUser(db: Db, userId: UserId) {
   const user = await lockUser(db, userId);
   if (!user) throw new AppError('not_found', 'there is no such person');
   return user;

@@ -95,13 +95,13 @@ export async function deleteOldMails(db: Db, before: Date): Promise<void> {
   await db.deleteFrom('mails').where('expires_at', '<', before).execute();
 }
 
-export type MailRow = Omit<Selectable<MailTable>, 'email_key' | 'payload'>;
+export type MailRow = Omit<Selectable<MailTable>, 'email_key' | 'subject_id' | 'payload'>;
 
 /** Mails that are not sent (yet), newest first. `before` is the last id of the page before. */
 export function listMails(db: Db, { limit, before }: { limit: number; before?: MailId }): Promise<MailRow[]> {
   let query = db
     .selectFrom('mails')
-    .select(['id', 'kind', 'email', 'subject_id', 'state', 'attempts', 'next_attempt_at', 'last_error'])
+    .select(['id', 'kind', 'email', 'state', 'attempts', 'next_attempt_at', 'last_error'])
     .select(['created_at', 'expires_at']);
   if (before !== undefined) query = query.where('id', '<', before);
   return query.orderBy('id', 'desc').limit(limit).execute();
