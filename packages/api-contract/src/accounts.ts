@@ -364,7 +364,7 @@ export const meRoutes = {
     path: '/v1/me/password/reset/confirm',
     summary: 'Set a new password by a link',
     description:
-      'Also for an account that has none yet. Ends all of its sessions; log in again then. Of an account whose address was not verified before, a link that came by mail also verifies it and revokes the keys that the account has made: it may have been somebody else who did. The token is what the link has after its "#".',
+      'Also for an account that has none yet. Ends all of its sessions; log in again then. Of an account whose address was not verified before, a link that came by mail also verifies it, revokes the keys that the account has made and takes its passkeys and linked identities away: it may have been somebody else who did. The token is what the link has after its "#".',
     body: ConfirmPasswordReset,
     replies: { 204: null },
     errors: [401, 429],

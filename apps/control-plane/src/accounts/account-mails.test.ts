@@ -1,4 +1,4 @@
-import { newId } from '@aviary/core';
+import { newId, parseId } from '@aviary/core';
 import { TOTP } from 'otpauth';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startMailServer, type TestMailServer } from '../mail/test-mail-server.ts';
@@ -142,9 +142,25 @@ describe('a password', () => {
     const { account: stranger } = await signUp();
     const { key } = (await stranger.call('POST', '/v1/api-keys', { name: 'left behind' })).body;
     expect((await platform.call('GET', '/v1/sandboxes', { key })).status).toBe(200);
+    const { db } = platform.database;
+    const identities = () =>
+      db.selectFrom('identities').select('id').where('user_id', '=', parseId('user', stranger.userId)).execute();
+    await db
+      .insertInto('identities')
+      .values({
+        id: newId('identity'),
+        user_id: parseId('user', stranger.userId),
+        issuer: 'https://id.example.com',
+        subject: 'x',
+        email: null,
+        last_used_at: new Date(),
+      })
+      .execute();
+    expect(await identities()).toHaveLength(1);
     await askReset(stranger.email);
     await reset(tokenOf(await server.mailTo(stranger.email, 'Reset')));
     expect((await platform.call('GET', '/v1/sandboxes', { key })).status).toBe(401);
+    expect(await identities()).toEqual([]);
     expect((await logInAs(platform, stranger.email, newPassword)).body.user.email_verified).toBe(true);
     await server.mailTo(stranger.email, 'was changed');
   });
