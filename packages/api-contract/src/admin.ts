@@ -145,6 +145,18 @@ export const adminRoutes = {
     query: Type.Object({ limit, cursor: cursor(wireIdSource('mail')) }),
     replies: { 200: component('AdminMailPage', pageOf(AdminMail)) },
   },
+  adminRemoveSecondFactor: {
+    tag,
+    access,
+    method: 'DELETE',
+    path: '/v1/admin/users/{user_id}/second-factor',
+    summary: "Take away a person's second factor",
+    description:
+      'For one who has lost their app and their recovery codes: make sure that it is them who ask. They are told by mail; their password, passkeys and sessions stay. Nobody takes away their own (409).',
+    params: UserParams,
+    replies: { 204: null },
+    errors: [409],
+  },
   adminListTeams: {
     tag,
     access,
