@@ -12,6 +12,7 @@ export const AdminUser = component(
   Type.Object({
     id: wireId('user'),
     email: Type.String(),
+    email_verified: Type.Boolean(),
     name: Type.String(),
     is_admin: Type.Boolean(),
     status: Type.Enum(['active', 'deactivated', 'deleted']),
