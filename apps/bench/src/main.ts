@@ -1,9 +1,10 @@
 import { parseArgs } from 'node:util';
+import { benchApi } from './api/api.ts';
 import { benchDensity } from './density.ts';
 import { benchLifecycle } from './lifecycle.ts';
 import { type BenchOptions, type BenchReport, formatTable } from './report.ts';
 
-const benches = { lifecycle: benchLifecycle, density: benchDensity } as const satisfies Record<
+const benches = { lifecycle: benchLifecycle, density: benchDensity, api: benchApi } as const satisfies Record<
   string,
   (options: BenchOptions) => Promise<BenchReport>
 >;

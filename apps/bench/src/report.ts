@@ -13,7 +13,7 @@ export interface BenchRow {
   /** p99 / p50 of the product's samples. */
   tail: number;
   samples: number;
-  /** The most that `product` should be, worked out from this run's floor; absent where no target is set. */
+  /** The most that `product` should be, of a rate the least, worked out from this run's floor; absent where no target is set. */
   limit?: number;
   /** The most that `tail` should be. */
   tail_limit?: number;
@@ -71,6 +71,17 @@ export function row(
     ...(limits.tail === undefined ? {} : { tail_limit: limits.tail }),
     load: round(os.loadavg()[0] ?? 0),
   };
+}
+
+/** A row of rates in a second, which should reach `share` of the floor's. `tail` samples are times of single requests. */
+export function rateRow(
+  name: string,
+  samples: { floor: readonly number[]; product: readonly number[]; tail: readonly number[] },
+  { share, tail }: { share: number; tail?: number },
+): BenchRow {
+  const limits = { limit: (floor: number) => floor * share, ...(tail === undefined ? {} : { tail }) };
+  const one = row(name, '1/s', samples, limits);
+  return { ...one, ratio: one.floor === null ? null : round(one.floor / one.product) };
 }
 
 export function machineFacts(accelerator: string): BenchReport['machine'] {

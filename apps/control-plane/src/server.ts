@@ -58,18 +58,16 @@ export async function createServer(
   acceptEmptyJson(app);
   app.removeContentTypeParser('text/plain');
   const allowed = watchPaths(app);
-  app.addHook('onRequest', (request, _reply, done) => runWithTrace({ requestId: request.id }, done));
-  // Reading a body leaves the trace: its events come from the socket.
-  app.addHook('preValidation', (request, _reply, done) => runWithTrace({ requestId: request.id }, done));
-  app.addHook('onRequest', async (request, reply) => {
+  app.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id).header('x-content-type-options', 'nosniff');
-    if (!request.is404) return;
+    if (!request.is404) return runWithTrace({ requestId: request.id }, done);
     // Before the framework looks at the body, whose rules by method it has of its own.
     const methods = allowed(request.url);
     if (methods.length > 0) reply.header('allow', methods.join(', '));
     sendError(unknownRoute(request.method, methods), request, reply);
-    return reply;
   });
+  // Reading a body leaves the trace: its events come from the socket.
+  app.addHook('preValidation', (request, _reply, done) => runWithTrace({ requestId: request.id }, done));
   app.setErrorHandler((error, request, reply) => sendError(error, request, reply));
   await app.register(websocket, { options: { maxPayload: maxFrameBytes, perMessageDeflate: false } });
   await app.register(multipart, {

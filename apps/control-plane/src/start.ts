@@ -3,7 +3,8 @@ import { uuidv7 } from '@aviary/core';
 import { type Database, type MigrationSource, migrate, openDatabase } from '@aviary/database';
 import { type Clock, createLogger, FaultPoints, type Logger, systemClock, watchParent } from '@aviary/service-kit';
 import { accessModule } from './access/access-module.ts';
-import { createAuthenticate } from './access/authenticate.ts';
+import { createAuthenticate, createRecallKey } from './access/authenticate.ts';
+import { KnownKeys } from './access/known-keys.ts';
 import { createAccountServices } from './accounts/account-deps.ts';
 import { accountsModule } from './accounts/accounts-module.ts';
 import { offerClaim } from './accounts/claim-platform.ts';
@@ -175,6 +176,7 @@ async function createContext(
   const signingKey = await loadSigningKey(service);
   const hostClients = new HostClients({ ...service, signingKey });
   const keyUses = new KeyUses(service);
+  const knownKeys = new KnownKeys();
   const rateLimits = overrides.rateLimits ?? (config.rateLimits && new RateLimits(service.clock, config.rateLimits));
   const platform: PlatformContext = {
     ...service,
@@ -183,7 +185,8 @@ async function createContext(
     keyUses,
     teamDeletion: new TeamDeletion(service, { ...defaultTeamDeletionOptions, ...overrides.teamDeletion }),
     openCalls: new OpenCalls(service),
-    authenticate: createAuthenticate({ ...service, signingKey, keyUses }),
+    authenticate: createAuthenticate({ ...service, signingKey, keyUses, knownKeys }),
+    recallKey: createRecallKey({ keyUses, knownKeys }),
     ...(rateLimits ? { rateLimits } : {}),
     checksAnswers: config.checksAnswers ?? false,
     idempotency: new IdempotencyKeys(service),

@@ -52,14 +52,9 @@ export const minimalTemplateId = nilUuid as TemplateId;
 
 /** A UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then random, so that ids sort by age. */
 export function uuidv7(nowMs: number = Date.now()): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  const view = new DataView(bytes.buffer);
-  view.setUint32(0, Math.floor(nowMs / 0x1_0000));
-  view.setUint16(4, nowMs % 0x1_0000);
-  view.setUint8(6, (view.getUint8(6) & 0x0f) | 0x70);
-  view.setUint8(8, (view.getUint8(8) & 0x3f) | 0x80);
-  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
-  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
+  const time = Math.floor(nowMs).toString(16).padStart(12, '0');
+  // The random part and the variant are those of version 4.
+  return `${time.slice(0, 8)}-${time.slice(8)}-7${crypto.randomUUID().slice(15)}`;
 }
 
 /** A new id of `kind`. */

@@ -3,6 +3,7 @@ import type { PostgresPool, PostgresPoolClient } from 'kysely';
 import pg from 'pg';
 import { fromPostgresError } from './from-postgres-error.ts';
 import { int8Oid } from './pglite-dialect.ts';
+import { StatementNames } from './statement-names.ts';
 
 /** Longest wait for a connection: for a free one, or for a server that does not answer. */
 const connectTimeoutMs = 10_000;
@@ -31,13 +32,14 @@ export function openPool({ url, poolSize, onConnectionError }: PoolOptions): Pos
         oid === int8Oid ? (text: string) => Number(text) : pg.types.getTypeParser(oid, format),
     },
   });
+  const names = new StatementNames();
   pool.on('error', onConnectionError);
   // The pool listens to idle connections only, and one that breaks in use would end the process. Its user gets the error.
   pool.on('connect', (client) => client.on('error', () => undefined));
   return {
     connect: async () => {
       try {
-        return guard(await pool.connect());
+        return guard(await pool.connect(), names);
       } catch (error) {
         throw fromPostgresError(error);
       }
@@ -48,11 +50,12 @@ export function openPool({ url, poolSize, onConnectionError }: PoolOptions): Pos
 }
 
 /** The connection as its one user has it until its release. */
-function guard(client: pg.PoolClient): PostgresPoolClient {
+function guard(client: pg.PoolClient, names: StatementNames): PostgresPoolClient {
   let isBroken = false;
   const query = async (text: string, values: readonly unknown[]) => {
     try {
-      return await client.query(text, [...values]);
+      const name = values.length === 0 ? undefined : names.nameOf(text);
+      return await client.query({ text, values: [...values], ...(name === undefined ? {} : { name }) });
     } catch (error) {
       const told = fromPostgresError(error);
       isBroken ||= told instanceof AppError;

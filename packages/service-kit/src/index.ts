@@ -1,5 +1,6 @@
 export * from './all-done.ts';
 export * from './backoff.ts';
+export * from './batched.ts';
 export * from './clock.ts';
 export * from './deadline.ts';
 export * from './durable-file.ts';

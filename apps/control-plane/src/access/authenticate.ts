@@ -5,10 +5,15 @@ import { findApiKey } from '../api-keys/api-key-store.ts';
 import type { KeyUses } from '../api-keys/key-uses.ts';
 import type { ServiceContext } from '../context.ts';
 import type { SigningKey } from '../hosts/signing-key.ts';
-import type { Authenticate, Callers, TeamCaller, UserCaller } from '../http/register-routes.ts';
+import type { Authenticate, Callers, RecallKey, TeamCaller, UserCaller } from '../http/register-routes.ts';
+import type { KeyFacts, KnownKeys } from './known-keys.ts';
 import { findSessionUser, type SessionUser } from './session-store.ts';
 
-type Deps = Pick<ServiceContext, 'database' | 'clock'> & { signingKey: SigningKey; keyUses: KeyUses };
+type Deps = Pick<ServiceContext, 'database' | 'clock'> & {
+  signingKey: SigningKey;
+  keyUses: KeyUses;
+  knownKeys: KnownKeys;
+};
 
 /** A request, and when it came. */
 interface Asked {
@@ -20,6 +25,22 @@ interface Asked {
 export function createAuthenticate(deps: Deps): Authenticate {
   return (route, request, { cameAt = new Date(deps.clock.now()) } = {}) =>
     authenticate(deps, route, { request, cameAt });
+}
+
+/** Tells who calls by a key that was good before, without a look at the database: who uses it asks there whether it still is. */
+export function createRecallKey({ knownKeys, keyUses }: Pick<Deps, 'knownKeys' | 'keyUses'>): RecallKey {
+  return ({ access, method, frames }, request) => {
+    if (access.by !== 'team' || access.team !== 'credential' || access.keyScope === null) return undefined;
+    const key = readKey(request);
+    const facts = key === undefined ? undefined : knownKeys.get(key);
+    if (!facts || !keyAllows(facts.scopes, { scope: access.keyScope, isRead: method === 'GET' && !frames }))
+      return undefined;
+    return {
+      id: facts.id,
+      caller: keyCaller(facts),
+      noteUse: () => keyUses.noteUse(facts.id),
+    };
+  };
 }
 
 async function authenticate(deps: Deps, route: Route, asked: Asked): Promise<Callers[Route['access']['by']]> {
@@ -56,6 +77,7 @@ async function teamCaller(
     throw new AppError('unauthorized', `the API key ${words}; send another one in X-API-Key`);
   }
   deps.keyUses.noteUse(owner.id);
+  deps.knownKeys.remember(key, owner);
   if (access.keyScope === null) {
     throw new AppError('forbidden', 'an API key cannot do this: a member of the team does it, who has logged in');
   }
@@ -69,8 +91,11 @@ async function teamCaller(
       },
     );
   }
-  const actor = { type: 'api_key', id: owner.id, name: owner.name } as const;
-  return { teamId: owner.teamId, actor, via: { type: 'api_key', keyId: owner.id } };
+  return keyCaller(owner);
+}
+
+function keyCaller({ id, teamId, name }: KeyFacts): TeamCaller {
+  return { teamId, actor: { type: 'api_key', id, name }, via: { type: 'api_key', keyId: id } };
 }
 
 async function memberCaller(deps: Deps, access: TeamAccess, asked: Asked): Promise<TeamCaller> {

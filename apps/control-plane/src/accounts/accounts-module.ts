@@ -1,7 +1,6 @@
 import { runLoop } from '@aviary/service-kit';
 import type { Module } from '../module.ts';
 import { deleteExpiredChallenges } from '../second-factors/challenge-store.ts';
-import { securityNotices } from '../second-factors/security-notices.ts';
 import { accountMails } from './account-mails.ts';
 import { registerAccountPages } from './account-pages.ts';
 import { registerAuthRoutes } from './auth-routes.ts';
@@ -23,7 +22,7 @@ export const accountsModule: Module = {
     registerSecondFactorRoutes(app, context);
     await registerAccountPages(app);
   },
-  mails: () => [...accountMails, ...securityNotices],
+  mails: () => accountMails,
   loops: ({ database, clock, logger }) => [
     (signal) =>
       runLoop(

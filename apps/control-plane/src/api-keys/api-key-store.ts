@@ -78,6 +78,15 @@ export async function findApiKey(db: Db, key: string, now: Date): Promise<KnownA
   return { id: row.id, teamId: row.team_id, name: row.name, scopes: row.scopes, refusal };
 }
 
+/** For the WHERE of another query: a condition that a team's key is good. What it takes are expressions of SQL. */
+export function isGoodKeySql({ id, teamId, now }: { id: string; teamId: string; now: string }): string {
+  return `EXISTS (
+    SELECT FROM api_keys JOIN teams ON teams.id = api_keys.team_id
+    WHERE api_keys.id = ${id} AND api_keys.team_id = ${teamId} AND revoked_at IS NULL
+      AND (expires_at IS NULL OR expires_at > ${now}) AND deleted_at IS NULL
+  )`;
+}
+
 function keysOfTeam(db: Db, teamId: TeamId) {
   return db
     .selectFrom('api_keys')

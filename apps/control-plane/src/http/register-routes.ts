@@ -1,51 +1,16 @@
 import { errorStatuses, type Route, type RouteAccess, type RouteTable } from '@aviary/api-contract';
-import {
-  type ApiKeyId,
-  AppError,
-  type HostId,
-  type SessionId,
-  type TeamId,
-  type TeamRole,
-  type UserId,
-} from '@aviary/core';
+import { AppError } from '@aviary/core';
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
 import type { Static, TSchema } from 'typebox';
-import type { Actor } from '../context.ts';
-import type { AccessSubject } from './access-change-store.ts';
+import { type AdmitDeps, admit, authenticateCounted, endCall, keepOpen } from './admit.ts';
 import { type Answer, onlyStatus } from './answer.ts';
 import { findAnswerFault } from './answer-check.ts';
+import type { Callers, RecalledKey, RecallKey } from './callers.ts';
 import { type ErrorBody, errorBody, sendError } from './error-reply.ts';
 import { type Frames, frameSocket, type SocketOf } from './frame-socket.ts';
-import { callEnd, type OpenCalls, untilEnded } from './open-calls.ts';
-import { RateLimited, type RateLimits, type RateSubject, rateLimitHeaders } from './rate-limits.ts';
+import { type OpenCalls, untilEnded } from './open-calls.ts';
 
-/** Who calls, by whom the route lets in. */
-export interface Callers extends Record<RouteAccess['by'], unknown> {
-  anyone: undefined;
-  host: { hostId: HostId };
-  user: UserCaller;
-  platform_admin: UserCaller;
-  team: TeamCaller;
-}
-
-/** A person who has signed in. */
-export interface UserCaller {
-  userId: UserId;
-  sessionId: SessionId;
-  /** The team that the session's access token is for. */
-  currentTeamId: TeamId | null;
-  email: string;
-  name: string;
-  isAdmin: boolean;
-  actor: Actor;
-}
-
-/** A team, and by what it calls. */
-export interface TeamCaller {
-  teamId: TeamId;
-  actor: Actor;
-  via: { type: 'api_key'; keyId: ApiKeyId } | { type: 'user'; user: UserCaller; role: TeamRole };
-}
+export type { Authenticate, Callers, RecallKey, TeamCaller, UserCaller } from './callers.ts';
 
 type Part<R extends Route, P extends 'params' | 'query' | 'body'> =
   R extends Record<P, infer S extends TSchema> ? Static<S> : undefined;
@@ -70,21 +35,23 @@ export type Handler<R extends Route> = R extends { frames: infer F extends Frame
 /** A handler for every route of a table: one that is missing does not compile. */
 export type Handlers<T extends RouteTable> = { readonly [N in keyof T]: Handler<T[N]> };
 
-/** Finds out who calls a route, as its `access` asks. Throws `unauthorized`, `forbidden`, or `not_found` for a team that is not the caller's. */
-export type Authenticate = (
-  route: Route,
-  request: FastifyRequest,
-  /** When the caller came, if not now: a token that was good then stays good for what it opened. */
-  options?: { cameAt?: Date },
-) => Promise<Callers[RouteAccess['by']]>;
+/**
+ * Reads what a route answers in the same query as whether the caller's key is good. Undefined when there is no such thing, or the key
+ * is good no longer: then the caller is looked up, and the handler asked.
+ */
+export type KeyedRead<R extends Route> = (
+  call: Pick<Call<R>, 'params' | 'query'> & { key: RecalledKey },
+) => Promise<Answer<R> | undefined>;
+
+/** For routes that are asked all the time. */
+export type KeyedReads<T extends RouteTable> = { readonly [N in keyof T]?: KeyedRead<T[N]> };
 
 /** What makes an API of a table: who may call it, how it tells errors, and whether its answers are held against the contract. */
-export interface ApiDeps {
-  authenticate: Authenticate;
+export interface ApiDeps extends AdmitDeps {
+  /** Default: every key is looked up before the handler is asked. */
+  recallKey?: RecallKey;
   /** Default: the error shape of our own API. */
   errorBody?: ErrorBody;
-  /** Counts requests; default: nobody does. */
-  rateLimits?: RateLimits;
   /** Keeps the calls that are open, to end those whose callers are no longer let in. */
   openCalls?: OpenCalls;
   /** An answer that the contract does not allow becomes an error 500: for development and tests. */
@@ -92,20 +59,27 @@ export interface ApiDeps {
 }
 
 type AnyHandler = (call: Call) => Promise<unknown>;
+type AnyKeyedRead = KeyedRead<Route>;
 type Serve = (socket: SocketOf<Frames>) => Promise<void>;
 
 const callers = new WeakMap<FastifyRequest, unknown>();
+/** Keys that nobody has looked up yet for a request. */
+const recalled = new WeakMap<FastifyRequest, RecalledKey>();
 
 /** Serves every route of `table` with its handler: validation, authentication, answers and errors as the contract says. */
 export function registerRoutes<T extends RouteTable>(
   app: FastifyInstance,
   deps: ApiDeps,
-  { table, handlers }: { table: T; handlers: Handlers<T> },
+  { table, handlers, keyedReads = {} }: { table: T; handlers: Handlers<T>; keyedReads?: KeyedReads<T> },
 ): void {
   for (const name of Object.keys(table)) {
     const route = table[name] as Route;
     const handle = handlers[name as keyof T] as AnyHandler;
-    const options = { ...routeOptions(deps, route), handler: answerWith(deps, route, handle) };
+    const read = keyedReads[name as keyof T] as AnyKeyedRead | undefined;
+    const options = {
+      ...routeOptions(deps, { route, isKeyed: read !== undefined }),
+      handler: answerWith(deps, route, read ? readOrHandle(deps, { route, read, handle }) : whileAllowed(handle)),
+    };
     app.route(route.frames ? { ...options, ...socketOptions(deps, { route, frames: route.frames, handle }) } : options);
   }
 }
@@ -113,7 +87,10 @@ export function registerRoutes<T extends RouteTable>(
 /** A body is held in memory until it is whole: of callers whom nobody knows, little. */
 const maxAnonymousBytes = 64 * 1024;
 
-function routeOptions(deps: ApiDeps, route: Route): Omit<RouteOptions, 'handler'> {
+function routeOptions(
+  deps: ApiDeps,
+  { route, isKeyed }: { route: Route; isKeyed: boolean },
+): Omit<RouteOptions, 'handler'> {
   const statuses = errorStatuses(route);
   const tell = deps.errorBody ?? errorBody;
   return {
@@ -127,14 +104,19 @@ function routeOptions(deps: ApiDeps, route: Route): Omit<RouteOptions, 'handler'
       ...(route.body && !route.bodyType ? { body: route.body } : {}),
     },
     onRequest: async (request, reply) => {
-      callers.set(request, await admit(deps, { route, request, reply }));
-      const close = keepOpen(deps, { route, request, end: (error) => endCall(request, reply, error) });
-      if (close) reply.raw.once('close', close);
+      const key = isKeyed ? deps.recallKey?.(route, request) : undefined;
+      const caller = await admit(deps, { route, request, reply, known: key?.caller });
+      callers.set(request, caller);
+      // Whether that key is good is asked with the answer itself, which is all that there is to end.
+      if (key) recalled.set(request, key);
+      else
+        closeWithReply(
+          reply,
+          keepOpen(deps, { route, request, caller, end: (error) => endCall(request, reply, error) }),
+        );
       if (route.body) checkMediaType(request, route.bodyType ?? 'application/json');
     },
-    preValidation: async (request) => {
-      if (route.isBodyOptional) request.body ??= {};
-    },
+    ...(route.isBodyOptional ? { preValidation: fillBody } : {}),
     errorHandler: (error, request, reply) => {
       void sendError(error, request, reply, {
         tell,
@@ -144,68 +126,14 @@ function routeOptions(deps: ApiDeps, route: Route): Omit<RouteOptions, 'handler'
   };
 }
 
-/** Finds out who calls, and counts the request for whoever that is. */
-async function admit(
-  { rateLimits, authenticate }: ApiDeps,
-  { route, request, reply }: { route: Route; request: FastifyRequest; reply: FastifyReply },
-): Promise<Callers[RouteAccess['by']]> {
-  if (!rateLimits || route.isUnlimited) return authenticate(route, request);
-  const { ip } = request;
-  try {
-    const isKnown = route.access.by !== 'anyone';
-    const caller = await authenticate(route, request).catch((error: unknown) => {
-      if (error instanceof AppError && error.code === 'unauthorized') rateLimits.takeRefusal(ip);
-      throw error;
-    });
-    const allowance = isKnown ? rateLimits.take(rateSubjectsOf(caller)) : rateLimits.takeAddress(ip);
-    if (allowance) reply.headers(rateLimitHeaders(allowance));
-    return caller;
-  } catch (error) {
-    if (error instanceof RateLimited) reply.headers(rateLimitHeaders(error.allowance));
-    throw error;
-  }
+function closeWithReply(reply: FastifyReply, close: (() => void) | undefined): void {
+  if (close) reply.raw.once('close', close);
 }
 
-/** By what a caller's requests are counted. Host agents are parts of the platform: nobody counts theirs. */
-function rateSubjectsOf(caller: Callers[RouteAccess['by']]): RateSubject[] {
-  if (!caller || 'hostId' in caller) return [];
-  if ('userId' in caller) return [{ kind: 'user', id: caller.userId }];
-  const { teamId, via } = caller;
-  const self =
-    via.type === 'api_key'
-      ? ({ kind: 'key', id: via.keyId } as const)
-      : ({ kind: 'user', id: via.user.userId } as const);
-  return [self, { kind: 'team', id: teamId }];
-}
-
-/** Keeps the call among the open ones until the function that it returns is called; undefined when nobody could be refused it. */
-function keepOpen(
-  { openCalls, authenticate }: ApiDeps,
-  { route, request, end }: { route: Route; request: FastifyRequest; end: (error: AppError) => void },
-): (() => void) | undefined {
-  const subjects = subjectsOf(callers.get(request) as Callers[RouteAccess['by']]);
-  if (!openCalls || subjects.length === 0) return undefined;
-  const admitAgain = (cameAt: Date) => authenticate(route, request, { cameAt });
-  return openCalls.add({ requestId: request.id, subjects, admitAgain, end });
-}
-
-/** By whose right somebody calls. */
-function subjectsOf(caller: Callers[RouteAccess['by']]): AccessSubject[] {
-  if (!caller || 'hostId' in caller) return [];
-  if ('userId' in caller) return [{ type: 'user', id: caller.userId }];
-  const { teamId, via } = caller;
-  const self =
-    via.type === 'api_key'
-      ? ({ type: 'api_key', id: via.keyId } as const)
-      : ({ type: 'user', id: via.user.userId } as const);
-  return [self, { type: 'team', id: teamId }];
-}
-
-/** Answers an open call with `error`, or breaks off the answer that has begun. */
-function endCall(request: FastifyRequest, reply: FastifyReply, error: AppError): void {
-  callEnd(request).abort(error);
-  if (reply.raw.headersSent) reply.raw.destroy();
-}
+const fillBody = (request: FastifyRequest, _reply: FastifyReply, done: () => void) => {
+  request.body ??= {};
+  done();
+};
 
 /** Told to nobody: the client closed the connection. */
 const clientGone = 499;
@@ -219,10 +147,33 @@ function checkMediaType(request: FastifyRequest, wanted: string): void {
   });
 }
 
+/** Asks for what was asked for together with the key that was recalled; what that does not answer, the handler does for a caller looked up. */
+function readOrHandle(
+  deps: ApiDeps,
+  { route, read, handle }: { route: Route; read: AnyKeyedRead; handle: AnyHandler },
+): AnyHandler {
+  return async (call) => {
+    const key = recalled.get(call.request);
+    if (!key) return whileAllowed(handle)(call);
+    const answer = await read({ params: call.params, query: call.query, key });
+    if (answer !== undefined) {
+      key.noteUse();
+      return answer;
+    }
+    const caller = await authenticateCounted(deps, route, call.request);
+    return handle({ ...call, caller });
+  };
+}
+
+/** Ends with the right of its caller to call. */
+function whileAllowed(handle: AnyHandler): AnyHandler {
+  return (call) => untilEnded(call.request, handle(call));
+}
+
 function answerWith(deps: ApiDeps, route: Route, handle: AnyHandler): RouteOptions['handler'] {
   const only = onlyStatus(route);
   return async (request, reply) => {
-    const result = await untilEnded(request, handle(readCall(route, request, reply)));
+    const result = await handle(readCall(route, request, reply));
     const { status, body: told } =
       only === undefined ? (result as { status: number; body: unknown }) : { status: only, body: result };
     const body = route.replies[status] === null ? undefined : told;
@@ -252,7 +203,8 @@ function socketOptions(
       const serve = opened.get(request);
       if (!serve) return socket.close(1011);
       const open = frameSocket(socket, { frames, isChecked: deps.checksAnswers ?? false });
-      const close = keepOpen(deps, { route, request, end: ({ message }) => open.end(message) });
+      const caller = callers.get(request) as Callers[RouteAccess['by']];
+      const close = keepOpen(deps, { route, request, caller, end: ({ message }) => open.end(message) });
       if (close) open.closed.addEventListener('abort', close, { once: true });
       serve(open).catch((error: unknown) => {
         request.log.error({ err: error }, 'socket failed');

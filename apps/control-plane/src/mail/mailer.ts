@@ -196,8 +196,7 @@ export class Mailer {
     const { database, logger } = this.#deps;
     if (!link) return deleteMail(database.db, mail.id);
     await settleMail(database.db, mail.id, { state: 'logged', error: null });
-    // Somebody has to do something about it: also told where only warnings are.
-    logger.warn(
+    logger.info(
       { mailId: mail.id },
       `no mail server is set (AVIARY_SMTP_URL); hand this link to ${to} ("${subject}"): ${link.url}`,
     );

@@ -1,5 +1,6 @@
 import { type Sandbox, sandboxRoutes } from '@aviary/api-contract';
 import { formatId, parseId, type SandboxStatus } from '@aviary/core';
+import { batched } from '@aviary/service-kit';
 import type { FastifyInstance } from 'fastify';
 import type { ServiceContext } from '../context.ts';
 import type { PlacementOptions } from '../hosts/placement.ts';
@@ -14,7 +15,7 @@ import { createSandbox } from './create-sandbox.ts';
 import { deleteSandbox } from './delete-sandbox.ts';
 import { forkSandbox } from './fork-sandbox.ts';
 import { pauseSandbox } from './pause-sandbox.ts';
-import { getSandbox, listSandboxes } from './sandbox-store.ts';
+import { findSandboxesByKeys, getSandbox, type KeyedQuestion, listSandboxes } from './sandbox-store.ts';
 import { viewSandbox } from './sandbox-view.ts';
 
 export type SandboxRouteDeps = CommandDeps &
@@ -23,8 +24,18 @@ export type SandboxRouteDeps = CommandDeps &
 
 /** Create, list, get, delete, pause, fork, and what was done. */
 export function registerSandboxRoutes(app: FastifyInstance, deps: SandboxRouteDeps): void {
+  const findByKey = batched((questions: readonly KeyedQuestion[]) =>
+    findSandboxesByKeys(deps.database.db, questions, new Date(deps.clock.now())),
+  );
   registerRoutes(app, deps, {
     table: sandboxRoutes,
+    keyedReads: {
+      getSandbox: async ({ key, params }) => {
+        const { teamId } = key.caller;
+        const row = await findByKey({ sandboxId: parseId('sandbox', params.id, 'id'), teamId, keyId: key.id });
+        return row && viewSandbox(row);
+      },
+    },
     handlers: {
       createSandbox: async ({ caller, body, request, reply }) => {
         const accepted = await createSandbox(deps, commandContext(caller, request), body);

@@ -1,9 +1,9 @@
 import type { Sandbox } from '@aviary/api-contract';
 import { formatId, isStartPath } from '@aviary/core';
-import type { SandboxRow } from './sandbox-store.ts';
+import type { ShownSandbox } from './sandbox-store.ts';
 
 /** A sandbox as the API shows it. */
-export function viewSandbox(row: SandboxRow): Sandbox {
+export function viewSandbox(row: ShownSandbox): Sandbox {
   return {
     id: formatId('sandbox', row.id),
     status: row.status,
