@@ -4,6 +4,7 @@ import { keyCommands } from './account/key-commands.ts';
 import { linkCommands } from './account/link-commands.ts';
 import { memberCommands } from './account/member-commands.ts';
 import { profileCommands } from './account/profile-commands.ts';
+import { secondFactorCommands } from './account/second-factor-commands.ts';
 import { teamCommands } from './account/team-commands.ts';
 import { adminTeamCommands } from './admin/admin-team-commands.ts';
 import { adminUserCommands } from './admin/admin-user-commands.ts';
@@ -56,6 +57,7 @@ export const commands: readonly Command[] = [
   ...fileCommands,
   ...accountCommands,
   ...linkCommands,
+  ...secondFactorCommands,
   ...profileCommands,
   ...keyCommands,
   ...teamCommands,

@@ -1,4 +1,4 @@
-import type { LogInRequest, Me, SecondFactorNeeded, SignedIn } from './resources.ts';
+import type { LogInRequest, Me, OwnerProof, SecondFactorNeeded, SignedIn } from './resources.ts';
 import type { CallOptions, Transport } from './transport.ts';
 
 /** Logging in and out, and one's own account. Every method throws AviaryError. */
@@ -74,6 +74,33 @@ export class Accounts {
   async confirmPasswordReset(request: { token: string; password: string }, options: CallOptions = {}): Promise<void> {
     const json = { token: request.token, new_password: request.password };
     await this.#prove('/v1/me/password/reset/confirm', json, options);
+  }
+
+  /** Makes a secret for an app that shows one-time codes; log-ins ask for one after {@link confirmTotp}. */
+  async beginTotp(proof: OwnerProof = {}, options: CallOptions = {}): Promise<{ secret: string; otpauth_uri: string }> {
+    return await this.#change('/v1/me/totp', proof, options);
+  }
+
+  /** Turns the second factor on by a code of the app, and resolves with the recovery codes, which are not shown again. */
+  async confirmTotp(code: string, options: CallOptions = {}): Promise<string[]> {
+    const answer = await this.#change<{ recovery_codes: string[] }>('/v1/me/totp/confirm', { code }, options);
+    return answer.recovery_codes;
+  }
+
+  /** Turns the second factor off. */
+  async disableTotp(proof: OwnerProof = {}, options: CallOptions = {}): Promise<void> {
+    await this.#change('/v1/me/totp/disable', proof, options);
+  }
+
+  /** Makes new recovery codes; those before are void. */
+  async renewRecoveryCodes(proof: OwnerProof = {}, options: CallOptions = {}): Promise<string[]> {
+    const answer = await this.#change<{ recovery_codes: string[] }>('/v1/me/recovery-codes', proof, options);
+    return answer.recovery_codes;
+  }
+
+  // Codes and secrets are no answers to keep on the server for a repeat.
+  async #change<T>(path: string, json: object, options: CallOptions): Promise<T> {
+    return await this.#transport.json({ method: 'POST', path, json, isSentOnce: true, ...options });
   }
 
   // What proves who calls is in the body; a key that the client has may be of another server.

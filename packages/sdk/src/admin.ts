@@ -47,6 +47,11 @@ export class Admin {
     return this.#list('/mails', {}, options);
   }
 
+  /** Takes the second factor away from a person who has lost it; one who has none stays as they are. */
+  async removeSecondFactor(userId: string, options: CallOptions = {}): Promise<void> {
+    await this.#transport.json({ method: 'DELETE', path: userPath(userId, '/second-factor'), ...options });
+  }
+
   /** Newest first, also those that were deleted; `search` is a part of a name or a slug. */
   teams({ search, ...options }: CallOptions & { search?: string } = {}): AsyncGenerator<AdminTeam, void, undefined> {
     return this.#list('/teams', { search }, options);

@@ -21,6 +21,7 @@ export type {
   Invitation,
   Me,
   Member,
+  OwnerProof,
   Quota,
   Sandbox,
   SecondFactorNeeded,

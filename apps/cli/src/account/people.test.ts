@@ -29,23 +29,6 @@ async function did(who: string, argv: readonly string[], lines: readonly string[
   return body;
 }
 
-/** Turns on the second factor of an account that has none; its recovery codes. */
-async function enrol(apiUrl: string, credentials: { email: string; password: string }): Promise<string[]> {
-  const post = async (url: string, body: object, headers: Record<string, string> = {}) => {
-    const response = await fetch(`${apiUrl}${url}`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', ...headers },
-      body: JSON.stringify(body),
-    });
-    return (await response.json()) as Record<string, string> & { recovery_codes: string[] };
-  };
-  const session = await post('/v1/auth/login', { ...credentials, refresh_token_in: 'body' });
-  const authorization = `Bearer ${session['access_token']}`;
-  const { secret = '' } = await post('/v1/me/totp', { password: credentials.password }, { authorization });
-  const code = new TOTP({ secret }).generate();
-  return (await post('/v1/me/totp/confirm', { code }, { authorization })).recovery_codes;
-}
-
 describe('people at the command line', () => {
   // Spaces at the ends belong to it.
   const password = ' a long enough password ';
@@ -113,7 +96,12 @@ describe('people at the command line', () => {
 
   it('show a second factor, as a flag or when they are asked', async () => {
     await did('alan', ['signup', '--email', 'alan@example.com'], [password]);
-    const [first = '', second = ''] = await enrol(api.platform.apiUrl, { email: 'alan@example.com', password });
+    expect((await as('alan', ['second-factor', 'setup'], ['not the password'])).code).toBe(5);
+    const { secret } = await did('alan', ['second-factor', 'setup'], [password]);
+    expect((await as('alan', ['second-factor', 'confirm', 'abcdef'])).code).toBe(5);
+    const code = new TOTP({ secret }).generate();
+    const { recovery_codes: codes } = await did('alan', ['second-factor', 'confirm', code]);
+    const [first, second, third] = codes;
     const login = ['login', '--email', 'alan@example.com'];
     const wrong = await as('alan', [...login, '--code', 'not-a-code'], [password]);
     expect([wrong.code, wrong.stderr]).toEqual([5, expect.stringContaining('the code is wrong or was used before')]);
@@ -121,6 +109,10 @@ describe('people at the command line', () => {
     expect((await as('alan', [...login, '--code', first], [password])).body.user.email).toBe('alan@example.com');
     expect((await as('alan', [...login, '--code', first], [password])).code).toBe(5);
     expect((await as('alan', login, [password, second])).code).toBe(0);
+    const { recovery_codes: renewed } = await did('alan', ['second-factor', 'recovery-codes', '--code', third]);
+    expect([renewed.length, new Set([...renewed, ...codes]).size]).toEqual([10, 20]);
+    await did('alan', ['second-factor', 'disable'], [password]);
+    await did('alan', login, [password]);
     expect((await as('alan', ['whoami'])).code).toBe(0);
   });
 
@@ -198,6 +190,7 @@ describe('teams at the command line', () => {
     await did('ada', ['admin', 'user', 'activate', 'lin@example.com']);
     await did('ada', ['admin', 'user', 'promote', 'lin@example.com']);
     await did('ada', ['admin', 'user', 'demote', 'lin@example.com']);
+    await did('ada', ['admin', 'user', 'remove-second-factor', 'lin@example.com']);
     const quota = ['admin', 'team', 'quota', "lin's team"];
     expect(await did('ada', [...quota, '--sandboxes', '3', '--vcpus', '2'])).toMatchObject({
       limits: { sandboxes: 3 },

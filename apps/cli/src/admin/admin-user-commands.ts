@@ -113,6 +113,11 @@ export const adminUserCommands: readonly Command[] = [
     done: 'is no administrator',
     act: (admin, userId, signal) => admin.setUserAdmin(userId, false, { signal }),
   }),
+  userCommand('remove-second-factor', {
+    summary: 'Take the second factor away from a person who has lost it',
+    done: 'has no second factor',
+    act: (admin, userId, signal) => admin.removeSecondFactor(userId, { signal }),
+  }),
 ];
 
 function userCommand(verb: string, { summary, done, act }: { summary: string; done: string; act: Act }): Command {
