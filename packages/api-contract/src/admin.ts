@@ -12,6 +12,7 @@ export const AdminUser = component(
   Type.Object({
     id: wireId('user'),
     email: Type.String(),
+    email_verified: Type.Boolean(),
     name: Type.String(),
     is_admin: Type.Boolean(),
     status: Type.Enum(['active', 'deactivated', 'deleted']),
@@ -144,6 +145,18 @@ export const adminRoutes = {
       'Mails that are sent are not kept, others for a week after they are of no use any more. On a platform that sends no mail these are the links that people wait for: make them another one, or take it from the log.',
     query: Type.Object({ limit, cursor: cursor(wireIdSource('mail')) }),
     replies: { 200: component('AdminMailPage', pageOf(AdminMail)) },
+  },
+  adminRemoveSecondFactor: {
+    tag,
+    access,
+    method: 'DELETE',
+    path: '/v1/admin/users/{user_id}/second-factor',
+    summary: "Take away a person's second factor",
+    description:
+      'For one who has lost their app and their recovery codes: make sure that it is them who ask. They are told by mail; their password, passkeys and sessions stay. Nobody takes away their own (409).',
+    params: UserParams,
+    replies: { 204: null },
+    errors: [409],
   },
   adminListTeams: {
     tag,

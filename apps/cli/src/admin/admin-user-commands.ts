@@ -28,9 +28,10 @@ export const adminUserCommands: readonly Command[] = [
       );
       output.result({ items }, () =>
         renderTable(
-          ['EMAIL', 'NAME', 'STATUS', 'ADMIN', 'TEAMS', 'OWNED', 'SINCE', 'ID'],
+          ['EMAIL', 'VERIFIED', 'NAME', 'STATUS', 'ADMIN', 'TEAMS', 'OWNED', 'SINCE', 'ID'],
           items.map((user) => [
             user.email,
+            user.email_verified ? 'yes' : '-',
             user.name,
             user.status,
             user.is_admin ? 'yes' : '-',

@@ -1,6 +1,7 @@
 import { runLoop } from '@aviary/service-kit';
 import type { Module } from '../module.ts';
 import { deleteExpiredChallenges } from '../second-factors/challenge-store.ts';
+import { securityNotices } from '../second-factors/security-notices.ts';
 import { accountMails } from './account-mails.ts';
 import { registerAccountPages } from './account-pages.ts';
 import { registerAuthRoutes } from './auth-routes.ts';
@@ -22,7 +23,7 @@ export const accountsModule: Module = {
     registerSecondFactorRoutes(app, context);
     await registerAccountPages(app);
   },
-  mails: () => accountMails,
+  mails: () => [...accountMails, ...securityNotices],
   loops: ({ database, clock, logger }) => [
     (signal) =>
       runLoop(

@@ -3,7 +3,7 @@ import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { afterEach, expect, test } from 'vitest';
 import { startTestPlatform, type TestPlatform } from '../test-platform.ts';
-import { accountOf, callAnonymously, password, signUpAs } from './test-account.ts';
+import { accountOf, callAnonymously, enrolTotp, password, signUpAs } from './test-account.ts';
 
 let platform: TestPlatform;
 afterEach(() => platform[Symbol.asyncDispose]());
@@ -38,6 +38,18 @@ test('an account that is there claims it by its own password', async () => {
   const reply = await claim(code, user.email);
   expect([reply.status, reply.body.user.id]).toEqual([201, user.userId]);
   expect((await accountOf(platform, reply).call('GET', '/v1/me')).body.is_admin).toBe(true);
+});
+
+test('an account with a second factor becomes administrator, and shows the factor before it has a session', async () => {
+  platform = await startTestPlatform();
+  const user = await signUpAs(platform, 'here@example.com');
+  const { recoveryCodes } = await enrolTotp(user);
+  const reply = await claim(await readFile(file(), 'utf8'), user.email);
+  expect([reply.status, reply.body.access_token]).toEqual([202, undefined]);
+  const [code] = recoveryCodes;
+  const body = { challenge: reply.body.challenge, code };
+  const completed = await callAnonymously(platform, '/v1/auth/second-factor', body);
+  expect([completed.status, completed.body.user.is_admin]).toEqual([200, true]);
 });
 
 test('a start keeps a code that is good', async () => {

@@ -1,9 +1,19 @@
-import { must, parseId } from '@aviary/core';
+import { formatId, must, newId, parseId } from '@aviary/core';
 import { type Clock, systemClock } from '@aviary/service-kit';
 import { type TOTP, URI } from 'otpauth';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startTestPlatform, type TestPlatform } from '../test-platform.ts';
-import { accountOf, callAnonymously, logInAs, password, signUpAs, type TestAccount } from './test-account.ts';
+import { insertOneTimeToken } from './one-time-token-store.ts';
+import {
+  accountOf,
+  callAnonymously,
+  enrolTotp,
+  logInAs,
+  password,
+  signUpAs,
+  type TestAccount,
+  type TestFactor,
+} from './test-account.ts';
 
 const stepMs = 30_000;
 let aheadMs = 0;
@@ -14,10 +24,8 @@ beforeAll(async () => {
 });
 afterAll(() => platform[Symbol.asyncDispose]());
 
-interface Enrolled {
+interface Enrolled extends TestFactor {
   user: TestAccount;
-  app: TOTP;
-  recoveryCodes: string[];
 }
 
 let people = 0;
@@ -46,10 +54,8 @@ async function begin(user: TestAccount): Promise<TOTP> {
 
 async function enrol(): Promise<Enrolled> {
   const user = await newUser();
-  const app = await begin(user);
-  const { status, body } = await user.call('POST', '/v1/me/totp/confirm', { code: nextCode(app) });
-  expect(status).toBe(200);
-  return { user, app, recoveryCodes: body.recovery_codes };
+  aheadMs += stepMs;
+  return { user, ...(await enrolTotp(user, clock.now())) };
 }
 
 const complete = (challenge: string, code: string) =>
@@ -183,6 +189,18 @@ describe('logging in with a second factor', () => {
     expect((await complete('avyc_unknown', nextCode(app))).status).toBe(401);
   });
 
+  test('of many log-ins that are half-way the oldest ends', async () => {
+    const { user, app } = await enrol();
+    const challenges = [];
+    for (let i = 0; i < 21; i++) {
+      aheadMs += 1;
+      challenges.push(await challengeOf(user));
+    }
+    const [first = '', second = ''] = challenges;
+    expect((await complete(first, nextCode(app))).body.error.details).toEqual({ field: 'challenge' });
+    expect((await complete(second, nextCode(app))).status).toBe(200);
+  });
+
   test('a challenge is its account’s alone', async () => {
     const [mine, theirs] = [await enrol(), await enrol()];
     const challenge = await challengeOf(theirs.user);
@@ -273,6 +291,38 @@ describe('a second factor in use', () => {
       expect((await toldOf(user)).map(({ action }) => action)).toContain('user.second_factor_disable');
     },
   );
+
+  test('is taken away by an administrator from one who has lost it, and by nobody else', async () => {
+    const { user } = await enrol();
+    const url = `/v1/admin/users/${user.userId}/second-factor`;
+    expect((await user.call('DELETE', url)).status).toBe(403);
+    const admin = await platform.signIn({ isAdmin: true });
+    expect((await admin.call('DELETE', url)).status).toBe(204);
+    expect((await admin.call('DELETE', url)).status).toBe(204);
+    expect((await logInAs(platform, user.email)).status).toBe(200);
+    const told = (await toldOf(user)).filter(({ action }) => action === 'user.second_factor_disable');
+    expect(told.map(({ actor_name }) => actor_name)).toEqual([admin.email]);
+    expect((await admin.call('DELETE', `/v1/admin/users/usr-${admin.userId}/second-factor`)).status).toBe(409);
+    const nobody = `/v1/admin/users/${formatId('user', newId('user'))}/second-factor`;
+    expect((await admin.call('DELETE', nobody)).status).toBe(404);
+  });
+
+  test('stays through a password reset', async () => {
+    const { user, app } = await enrol();
+    const now = new Date(clock.now());
+    const token = await insertOneTimeToken(platform.database.db, {
+      purpose: 'password_reset',
+      userId: parseId('user', user.userId),
+      isMailed: true,
+      now,
+      expiresAt: new Date(now.getTime() + 60_000),
+    });
+    const challenge = await challengeOf(user);
+    const body = { token, new_password: 'another password' };
+    expect((await callAnonymously(platform, '/v1/me/password/reset/confirm', body)).status).toBe(204);
+    expect((await complete(challenge, nextCode(app))).status).toBe(401);
+    expect((await logInAs(platform, user.email, 'another password')).status).toBe(202);
+  });
 
   test('has its recovery codes made anew, and the old ones are void', async () => {
     const { user, app, recoveryCodes } = await enrol();

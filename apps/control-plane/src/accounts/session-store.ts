@@ -3,6 +3,7 @@ import type { UserStatus } from '@aviary/database';
 import type { Db } from '../context.ts';
 import { tellAccessChanged } from '../http/access-change-store.ts';
 import { deleteChallenges } from '../second-factors/challenge-store.ts';
+import { deleteSignInCodes } from './sign-in-code-store.ts';
 
 export interface NewSession {
   userId: UserId;
@@ -118,7 +119,10 @@ export async function revokeSessions(
   if (which.except) query = query.where('id', '<>', which.except);
   const ended = (await query.returning('id').execute()).map(({ id }) => id);
   // What is half-way to a session ends with them.
-  if (!which.id) await deleteChallenges(db, userId);
+  if (!which.id) {
+    await deleteChallenges(db, userId);
+    await deleteSignInCodes(db, userId);
+  }
   if (ended.length > 0) await tellAccessChanged(db, { type: 'user', id: userId });
   return ended;
 }

@@ -3,7 +3,7 @@ import { platformTeamId } from '@aviary/core';
 import type { FastifyReply } from 'fastify';
 import { recordAudit } from '../audit/audit-store.ts';
 import type { Db } from '../context.ts';
-import { insertChallenge } from '../second-factors/challenge-store.ts';
+import { deleteOldestChallenges, insertChallenge } from '../second-factors/challenge-store.ts';
 import { findSecondFactor } from '../second-factors/second-factor-store.ts';
 import { newSecret } from '../secrets.ts';
 import type { AccountDeps, AccountSettings } from './account-deps.ts';
@@ -13,6 +13,8 @@ import { deliver } from './session-cookie.ts';
 import { actorOf } from './sign-up.ts';
 
 const challengeMs = 5 * 60_000;
+/** Log-ins that one person is half-way through; a further one ends the oldest. */
+const maxChallenges = 20;
 
 /** Somebody who has shown who they are, in the transaction that has made sure of it and that the account is active. */
 export interface SignIn {
@@ -33,6 +35,7 @@ export async function signIn(deps: AccountDeps, db: Db, shown: SignIn): Promise<
   if (!factor) return { session: await openSignedIn(deps, db, shown) };
   const secret = newSecret('avyc_');
   const expiresAt = new Date(now.getTime() + challengeMs);
+  await deleteOldestChallenges(db, { userId: account.id, kept: maxChallenges - 1 });
   await insertChallenge(db, { secret, purpose: 'second_factor', userId: account.id, method, now, expiresAt });
   return {
     secondFactor: {

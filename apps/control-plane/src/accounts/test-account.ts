@@ -1,3 +1,4 @@
+import { TOTP } from 'otpauth';
 import type { Reply, TestPlatform } from '../test-platform.ts';
 
 export const password = 'correct horse battery';
@@ -46,4 +47,19 @@ export async function signUpAs(platform: CallApi, email: string): Promise<TestAc
 /** For tests: logs in and answers what came of it. */
 export function logInAs(platform: CallApi, email: string, given = password): Promise<Reply> {
   return callAnonymously(platform, '/v1/auth/login', { email, password: given, refresh_token_in: 'body' });
+}
+
+/** For tests: a second factor in use. */
+export interface TestFactor {
+  app: TOTP;
+  recoveryCodes: string[];
+}
+
+/** For tests: sets up an app for an account with {@link password}, by the code that it shows at `now`. */
+export async function enrolTotp(user: TestAccount, now = Date.now()): Promise<TestFactor> {
+  const begun = await user.call('POST', '/v1/me/totp', { password });
+  const app = new TOTP({ secret: begun.body.secret });
+  const { status, body } = await user.call('POST', '/v1/me/totp/confirm', { code: app.generate({ timestamp: now }) });
+  if (status !== 200) throw new Error(`not enrolled: ${JSON.stringify([begun.body, body])}`);
+  return { app, recoveryCodes: body.recovery_codes };
 }

@@ -12,7 +12,7 @@ import { listSandboxesOfAll } from '../sandboxes/sandbox-store.ts';
 import { viewSandbox } from '../sandboxes/sandbox-view.ts';
 import { showSlug } from '../teams/team-view.ts';
 import { listRunningOfOnlyMember, listTeams, listUsers } from './admin-store.ts';
-import { setUserActive, setUserAdmin } from './change-user.ts';
+import { removeSecondFactor, setUserActive, setUserAdmin } from './change-user.ts';
 import { createLink } from './create-link.ts';
 
 /** What those who look after the platform see and do of people and teams. */
@@ -65,6 +65,10 @@ function registerAdminRoutes(app: FastifyInstance, context: ControlPlaneContext)
           }),
           cursorOf: ({ id }) => joinCursor(formatId('mail', id)),
         });
+      },
+      adminRemoveSecondFactor: async ({ caller, params }) => {
+        const userId = parseId('user', params.user_id);
+        await database.transaction((unit) => removeSecondFactor(context, unit, { caller, userId }));
       },
       adminListTeams: async ({ query: { limit = 50, search, cursor } }) => {
         const [before] = splitCursor(cursor);

@@ -17,6 +17,7 @@ export function listUsers(db: Db, { limit, search, before }: Page<UserId>) {
   let query = db
     .selectFrom('users')
     .select(['id', 'email', 'name', 'is_admin', 'status', 'created_at'])
+    .select(sql<boolean>`email_verified_at IS NOT NULL`.as('email_verified'))
     .select([teams(null).as('teams_joined'), teams('owner').as('teams_owned')]);
   if (search !== undefined) {
     const part = search.toLowerCase();

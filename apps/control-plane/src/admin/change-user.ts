@@ -6,6 +6,8 @@ import { recordAudit } from '../audit/audit-store.ts';
 import type { Db } from '../context.ts';
 import { tellAccessChanged } from '../http/access-change-store.ts';
 import type { UserCaller } from '../http/register-routes.ts';
+import type { ControlPlaneContext } from '../module.ts';
+import { removeTotp } from '../second-factors/enrol-totp.ts';
 import { lockAdmins, lockUser, updateUser } from './admin-store.ts';
 
 /** Deactivates somebody, or lets them in again. Keys and sessions that ended stay so. */
@@ -55,6 +57,20 @@ export async function setUserAdmin(
     metadata: { email: user.email, admin: isAdmin },
   });
   await tellAccessChanged(db, { type: 'user', id: userId });
+}
+
+/** Takes away the second factor of somebody who cannot show it any more; without one nothing is done. Throws `invalid_state` for one's own: that takes a proof. */
+export async function removeSecondFactor(
+  deps: Pick<ControlPlaneContext, 'mailer' | 'clock'>,
+  unit: UnitOfWork,
+  { caller, userId }: { caller: UserCaller; userId: UserId },
+): Promise<void> {
+  await holdAdmins(unit.db, caller);
+  if (userId === caller.userId) {
+    throw new AppError('invalid_state', 'nobody takes away their own second factor so; POST /v1/me/totp/disable does');
+  }
+  const { email } = await getUser(unit.db, userId);
+  await removeTotp(deps, unit, { userId, email, actor: caller.actor });
 }
 
 /** Looks once more, with the administrators held: the caller may have been one no longer since they were let in. */

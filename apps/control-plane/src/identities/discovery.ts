@@ -1,6 +1,7 @@
 import type { Logger } from '@aviary/service-kit';
 import type { Configuration } from 'openid-client';
 import { type ProviderTimes, unavailable } from './identity-provider.ts';
+import { faultDetail } from './sign-in-fault.ts';
 
 /** Providers change their keys and endpoints rarely, and the library looks for new keys by itself. */
 const freshMs = 3_600_000;
@@ -45,7 +46,8 @@ export class Discovery {
       return this.#known;
     } catch (cause) {
       this.#askAgainAt = this.#clock.now() + restMs;
-      this.#logger.warn({ err: cause, provider: this.#name }, 'a sign-in provider cannot be asked what it is');
+      const detail = faultDetail(cause);
+      this.#logger.warn({ provider: this.#name, detail }, 'a sign-in provider cannot be asked what it is');
       if (this.#known) return this.#known;
       throw unavailable(this.#name, { retryAfterSec: restMs / 1000, cause });
     } finally {

@@ -5,8 +5,8 @@ import { lockAccount } from '../accounts/account-store.ts';
 import { requireActive } from '../accounts/log-in.ts';
 import type { Device } from '../accounts/open-session.ts';
 import { type SignInResult, signIn } from '../accounts/sign-in.ts';
+import { type CodeHolder, consumeSignInCode } from '../accounts/sign-in-code-store.ts';
 import type { IdentityDeps } from './identity-deps.ts';
-import { type CodeHolder, consumeSignInCode } from './sign-in-store.ts';
 
 /** Signs in whom a code is for. Throws `unauthorized` for one that is not good, or not for who shows it. */
 export async function exchangeCode(

@@ -1,12 +1,13 @@
 import { AppError } from '@aviary/core';
 import type { UnitOfWork } from '@aviary/database';
+import { type CodeHolder, insertSignInCode } from '../accounts/sign-in-code-store.ts';
+import { type Attempt, consumeAttempt } from './attempt-store.ts';
 import type { IdentityDeps } from './identity-deps.ts';
 import type { Profile } from './identity-provider.ts';
 import type { Provider } from './identity-providers.ts';
 import { linkIdentity } from './link-identity.ts';
 import { findOrCreateAccount } from './provider-account.ts';
-import { SignInFault } from './sign-in-fault.ts';
-import { type Attempt, type CodeHolder, consumeAttempt, insertSignInCode } from './sign-in-store.ts';
+import { faultDetail, SignInFault } from './sign-in-fault.ts';
 import { withOutcome } from './sign-in-target.ts';
 import { redirectUriOf } from './start-sign-in.ts';
 
@@ -42,10 +43,11 @@ export async function finishSignIn(deps: IdentityDeps, cameBack: CameBack): Prom
     return withOutcome(attempt.returnTo, outcome);
   } catch (error) {
     if (!(error instanceof SignInFault)) throw error;
+    const { code: reason, message } = error;
     // The cause may be a mistake in the configuration, of which nobody else is told.
-    const { code, cause } = error;
-    deps.logger.warn({ provider: provider.id, reason: code, err: cause }, 'a sign-in at a provider came to nothing');
-    return withOutcome(attempt.returnTo, { error: code, error_description: error.message });
+    const detail = faultDetail(error.cause);
+    deps.logger.warn({ provider: provider.id, reason, detail }, 'a sign-in at a provider came to nothing');
+    return withOutcome(attempt.returnTo, { error: reason, error_description: message });
   }
 }
 

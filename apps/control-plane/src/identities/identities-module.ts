@@ -1,8 +1,9 @@
 import { runLoop } from '@aviary/service-kit';
+import { deleteExpiredSignInCodes } from '../accounts/sign-in-code-store.ts';
 import type { Module } from '../module.ts';
+import { deleteExpiredAttempts } from './attempt-store.ts';
 import { registerIdentityRoutes } from './identity-routes.ts';
 import { registerSignInRoutes } from './sign-in-routes.ts';
-import { deleteExpiredSignIns } from './sign-in-store.ts';
 
 const sweepMs = 10 * 60_000;
 
@@ -17,7 +18,10 @@ export const identitiesModule: Module = {
     (signal) =>
       runLoop(
         { name: 'identities', intervalMs: sweepMs, clock, logger },
-        () => deleteExpiredSignIns(database.db, new Date(clock.now())),
+        async () => {
+          await deleteExpiredAttempts(database.db, new Date(clock.now()));
+          await deleteExpiredSignInCodes(database.db, new Date(clock.now()));
+        },
         signal,
       ),
   ],

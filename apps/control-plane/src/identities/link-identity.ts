@@ -1,5 +1,6 @@
 import { type IdentityId, platformTeamId, type SessionId } from '@aviary/core';
 import type { UnitOfWork } from '@aviary/database';
+import { identityLinkedMail } from '../accounts/account-mails.ts';
 import { getAccount, lockAccount } from '../accounts/account-store.ts';
 import { lockOpenSession } from '../accounts/session-store.ts';
 import { actorOf } from '../accounts/sign-up.ts';
@@ -14,10 +15,11 @@ import { SignInFault } from './sign-in-fault.ts';
 
 /** Links who came back with the account of the session that began. Throws SignInFault. */
 export async function linkIdentity(
-  { clock }: IdentityDeps,
-  { db }: UnitOfWork,
+  { clock, mailer }: IdentityDeps,
+  unit: UnitOfWork,
   { provider, profile, sessionId }: { provider: Provider; profile: Profile; sessionId: SessionId },
 ): Promise<void> {
+  const { db } = unit;
   const now = new Date(clock.now());
   const session = await lockOpenSession(db, sessionId, now);
   if (session?.status !== 'active') throw new SignInFault('session_ended');
@@ -28,13 +30,15 @@ export async function linkIdentity(
   if (holder === userId) return touchIdentity(db, key, { email: profile.email, now });
   if (holder !== undefined) throw new SignInFault('identity_taken');
   await insertIdentity(db, { ...key, userId, email: profile.email, now });
+  const account = await getAccount(db, userId);
   await recordAudit(db, {
     teamId: platformTeamId,
-    actor: actorOf(await getAccount(db, userId)),
+    actor: actorOf(account),
     action: 'user.identity_link',
     resourceId: userId,
     metadata: { provider: provider.id, issuer: provider.issuer },
   });
+  await mailer.queue(unit, identityLinkedMail(account, { provider: provider.name, now }));
 }
 
 /** False when the caller has no such identity. Throws `invalid_state` when it is the last way in. */

@@ -2,83 +2,20 @@ import { createHash, randomBytes } from 'node:crypto';
 import { parseId } from '@aviary/core';
 import { type TOTP, URI } from 'otpauth';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { accountOf, callAnonymously, password, signUpAs } from '../accounts/test-account.ts';
-import type { Reply, TestPlatform } from '../test-platform.ts';
+import { accountOf, callAnonymously, signUpAs } from '../accounts/test-account.ts';
+import type { TestPlatform } from '../test-platform.ts';
 import { TestBrowser } from './test-browser.ts';
-import {
-  logInAtProvider,
-  oidcSettings,
-  type People,
-  startOidcServer,
-  startPlatformWith,
-  type TestServer,
-} from './test-servers.ts';
+import { type OidcPlatform, startOidcPlatform } from './test-oidc-platform.ts';
+import { logInAtProvider } from './test-servers.ts';
 
-const people: People = {};
-let servers: TestServer[];
+let at: OidcPlatform;
 let platform: TestPlatform;
 let base: string;
 beforeAll(async () => {
-  servers = [];
-  platform = await startPlatformWith(async (url) => {
-    const settings = [];
-    for (const id of ['acme', 'other']) {
-      const server = await startOidcServer([`${url}/v1/auth/providers/${id}/callback`], people);
-      servers.push(server);
-      settings.push(oidcSettings(id, server.url));
-    }
-    return settings;
-  });
-  base = platform.controlPlane.url;
+  at = await startOidcPlatform();
+  ({ platform, base } = at);
 });
-afterAll(async () => {
-  await platform?.[Symbol.asyncDispose]();
-  for (const server of servers) await server[Symbol.asyncDispose]();
-});
-
-let count = 0;
-/** Somebody at the providers, whom the platform does not know. */
-function newPerson(known: Partial<People[string]> = {}): { login: string; email: string } {
-  const login = `person${++count}`;
-  const email = `${login}@example.com`;
-  people[login] = { email, email_verified: true, name: `Person ${count}`, ...known };
-  return { login, email };
-}
-
-const start = (query = '', provider = 'acme') => `${base}/v1/auth/providers/${provider}/start${query}`;
-
-/** Goes to the provider and back to the platform: what its answer leads to. */
-async function cameBack(browser: TestBrowser, login: string, from = start()): Promise<URL> {
-  const left = await browser.open(from);
-  expect([left.status, left.text]).toEqual([303, '']);
-  const back = await logInAtProvider(browser, left.location ?? '', login);
-  const page = await browser.open(back);
-  expect([page.status, page.headers.get('cache-control')]).toEqual([303, 'no-store']);
-  return new URL(page.location ?? '');
-}
-
-const exchange = (body: object, headers: object = {}) => callAnonymously(platform, '/v1/auth/exchange', body, headers);
-/** As a page of ours does. */
-const exchangeIn = (browser: TestBrowser, url: URL, body: object = {}) =>
-  exchange(
-    { code: url.searchParams.get('code'), ...body },
-    { cookie: browser.cookiesFor(`${base}/v1/auth/exchange`), origin: base },
-  );
-
-async function signIn(login: string, from?: string): Promise<Reply> {
-  const browser = new TestBrowser();
-  return exchangeIn(browser, await cameBack(browser, login, from), { refresh_token_in: 'body' });
-}
-
-async function auditOf(userId: string) {
-  const rows = await platform.database.db
-    .selectFrom('audit_logs')
-    .select(['action', 'metadata'])
-    .where('resource_id', '=', parseId('user', userId))
-    .orderBy('id')
-    .execute();
-  return rows.map(({ action, metadata }) => [action, metadata]);
-}
+afterAll(() => at?.[Symbol.asyncDispose]());
 
 test('providers are told to anybody, without what is secret of them', async () => {
   const { status, body } = await platform.call('GET', '/v1/auth/providers', { key: '' });
@@ -95,11 +32,11 @@ test('providers are told to anybody, without what is secret of them', async () =
 
 describe('somebody unknown', () => {
   test('gets an account, a team and a session; the second time it is the same account', async () => {
-    const { login, email } = newPerson({ name: 'Ada \u0000Love\nlace ' });
+    const { login, email } = at.newPerson({ name: 'Ada \u0000Love\nlace ' });
     const browser = new TestBrowser();
-    const url = await cameBack(browser, login, start('?return_to=/settings%3Ftab%3Done'));
+    const url = await at.cameBack(browser, login, at.start('?return_to=/settings%3Ftab%3Done'));
     expect([url.origin, url.pathname, [...url.searchParams.keys()]]).toEqual([base, '/settings', ['tab', 'code']]);
-    const reply = await exchangeIn(browser, url);
+    const reply = await at.exchangeIn(browser, url);
     expect([reply.status, reply.body.refresh_token]).toEqual([200, undefined]);
     expect(reply.body).toMatchObject({
       user: { email, email_verified: true, name: 'Ada Love lace', is_admin: false },
@@ -109,11 +46,11 @@ describe('somebody unknown', () => {
     expect(cookies).toContainEqual(expect.stringMatching(/^aviary_refresh=avys_.*SameSite=Strict$/));
     expect(cookies).toContainEqual(expect.stringMatching(/^aviary_sign_in=; Path=\/; Max-Age=0/));
 
-    const again = await signIn(login);
+    const again = await at.signIn(login);
     expect(again.body.user.id).toBe(reply.body.user.id);
     const me = await accountOf(platform, again).call('GET', '/v1/me');
     expect(me.body.has_password).toBe(false);
-    const [signUp, link, logIn, second] = await auditOf(again.body.user.id);
+    const [signUp, link, logIn, second] = await at.auditOf(again.body.user.id);
     expect([signUp?.[0], link?.[0], logIn, second]).toEqual([
       'user.sign_up',
       'user.identity_link',
@@ -124,24 +61,24 @@ describe('somebody unknown', () => {
 
   test('is nobody without an address that the provider vouches for', async () => {
     for (const known of [{ email_verified: false }, { email: 'no address' }]) {
-      const { login } = newPerson(known);
-      const url = await cameBack(new TestBrowser(), login);
+      const { login } = at.newPerson(known);
+      const url = await at.cameBack(new TestBrowser(), login);
       expect(url.searchParams.get('error')).toBe('email_unverified');
       expect(url.searchParams.get('error_description')).toMatch(/verify one there/);
     }
   });
 
   test('gets no account that has their address already; its owner logs in and links', async () => {
-    const { login, email } = newPerson();
+    const { login, email } = at.newPerson();
     const owner = await signUpAs(platform, email.toUpperCase());
-    const url = await cameBack(new TestBrowser(), login);
+    const url = await at.cameBack(new TestBrowser(), login);
     expect([url.searchParams.get('error'), url.searchParams.has('code')]).toEqual(['email_taken', false]);
     expect((await owner.call('GET', '/v1/me/identities')).body.items).toEqual([]);
   });
 
   test('who says no at the provider is told so', async () => {
     const browser = new TestBrowser();
-    const left = await browser.open(start());
+    const left = await browser.open(at.start());
     const form = await browser.open((await browser.open(left.location ?? '')).location ?? '');
     const [, abort] = /href="([^"]+\/abort)"/.exec(form.text) ?? [];
     const resumed = await browser.open(new URL(abort ?? '', left.location ?? '').href);
@@ -152,16 +89,18 @@ describe('somebody unknown', () => {
   });
 
   test('of two at once who are the same, both get the same account', async () => {
-    const { login } = newPerson();
+    const { login } = at.newPerson();
     const browsers = [new TestBrowser(), new TestBrowser()];
     const backs = await Promise.all(
       browsers.map(async (browser) => {
-        const left = await browser.open(start());
+        const left = await browser.open(at.start());
         return { browser, back: await logInAtProvider(browser, left.location ?? '', login) };
       }),
     );
     const replies = await Promise.all(
-      backs.map(async ({ browser, back }) => exchangeIn(browser, new URL((await browser.open(back)).location ?? ''))),
+      backs.map(async ({ browser, back }) =>
+        at.exchangeIn(browser, new URL((await browser.open(back)).location ?? '')),
+      ),
     );
     expect(replies.map(({ status }) => status)).toEqual([200, 200]);
     expect(new Set(replies.map(({ body }) => body.user.id)).size).toBe(1);
@@ -169,10 +108,7 @@ describe('somebody unknown', () => {
 });
 
 describe('what comes back', () => {
-  const back = async (browser: TestBrowser) => {
-    const { login } = newPerson();
-    return new URL(await logInAtProvider(browser, (await browser.open(start())).location ?? '', login));
-  };
+  const back = (browser: TestBrowser) => at.goThere(browser, at.newPerson().login);
   const refused = async (browser: TestBrowser, url: URL) => {
     const page = await browser.open(url.href);
     expect([page.status, page.location, JSON.parse(page.text).error.code]).toEqual([400, null, 'invalid_request']);
@@ -184,7 +120,7 @@ describe('what comes back', () => {
     // A victim who is led there, and one who has a sign-in of their own under way.
     await refused(new TestBrowser(), url);
     const victim = new TestBrowser();
-    await victim.open(start());
+    await victim.open(at.start());
     await refused(victim, url);
     expect((await browser.open(url.href)).status).toBe(303);
     await refused(browser, url);
@@ -229,7 +165,7 @@ describe('what comes back', () => {
   test('leads to pages of this site alone', async () => {
     const pages = ['//evil.example', '/\\evil.example', '/\t/evil.example', 'https://evil.example', 'evil', '/%00'];
     for (const page of [...pages, '/..//evil.example/..//x@evil']) {
-      const reply = await new TestBrowser().open(start(`?return_to=${encodeURIComponent(page)}`));
+      const reply = await new TestBrowser().open(at.start(`?return_to=${encodeURIComponent(page)}`));
       const target = reply.status === 303 ? await storedTarget() : base;
       expect([page, new URL(target).origin]).toEqual([page, base]);
       if (pages.slice(0, 5).includes(page)) expect([page, reply.status]).toEqual([page, 400]);
@@ -250,16 +186,16 @@ async function storedTarget(): Promise<string> {
 describe('a code', () => {
   test('is good once, for the browser that began, and for a page of this site', async () => {
     const browser = new TestBrowser();
-    const url = await cameBack(browser, newPerson().login);
+    const url = await at.cameBack(browser, at.newPerson().login);
     const code = url.searchParams.get('code');
     const cookie = browser.cookiesFor(base);
-    expect((await exchange({ code })).status).toBe(401);
-    expect((await exchange({ code }, { cookie: 'aviary_sign_in=0' })).status).toBe(401);
-    expect((await exchange({ code }, { cookie, origin: 'https://evil.example' })).status).toBe(403);
-    expect((await exchange({ code: 'avyx_0' }, { cookie })).status).toBe(401);
-    expect((await exchange({ code, code_verifier: 'v'.repeat(43) }, { cookie })).status).toBe(401);
-    expect((await exchange({ code }, { cookie })).status).toBe(200);
-    expect((await exchange({ code }, { cookie })).status).toBe(401);
+    expect((await at.exchange({ code })).status).toBe(401);
+    expect((await at.exchange({ code }, { cookie: 'aviary_sign_in=0' })).status).toBe(401);
+    expect((await at.exchange({ code }, { cookie, origin: 'https://evil.example' })).status).toBe(403);
+    expect((await at.exchange({ code: 'avyx_0' }, { cookie })).status).toBe(401);
+    expect((await at.exchange({ code, code_verifier: 'v'.repeat(43) }, { cookie })).status).toBe(401);
+    expect((await at.exchange({ code }, { cookie })).status).toBe(200);
+    expect((await at.exchange({ code }, { cookie })).status).toBe(401);
   });
 
   test('comes to a program on the same machine, which proves that it began', async () => {
@@ -267,12 +203,12 @@ describe('a code', () => {
     const challenge = createHash('sha256').update(verifier).digest('base64url');
     const browser = new TestBrowser();
     const query = `?redirect_port=45678&code_challenge=${challenge}`;
-    const url = await cameBack(browser, newPerson().login, start(query));
+    const url = await at.cameBack(browser, at.newPerson().login, at.start(query));
     expect([url.origin, url.pathname]).toEqual(['http://127.0.0.1:45678', '/callback']);
     const code = url.searchParams.get('code');
-    expect((await exchange({ code }, { cookie: browser.cookiesFor(base) })).status).toBe(401);
-    expect((await exchange({ code, code_verifier: `${verifier}0` })).status).toBe(401);
-    const reply = await exchange({ code, code_verifier: verifier, refresh_token_in: 'body' });
+    expect((await at.exchange({ code }, { cookie: browser.cookiesFor(base) })).status).toBe(401);
+    expect((await at.exchange({ code, code_verifier: `${verifier}0` })).status).toBe(401);
+    const reply = await at.exchange({ code, code_verifier: verifier, refresh_token_in: 'body' });
     expect([reply.status, reply.headers.getSetCookie()]).toEqual([200, []]);
     expect((await accountOf(platform, reply).call('GET', '/v1/me')).status).toBe(200);
   });
@@ -286,62 +222,62 @@ describe('a code', () => {
       `?redirect_port=0&code_challenge=${challenge}`,
       '?redirect_port=45678&code_challenge=short',
     ])
-      expect([query, (await new TestBrowser().open(start(query))).status]).toEqual([query, 400]);
+      expect([query, (await new TestBrowser().open(at.start(query))).status]).toEqual([query, 400]);
   });
 
   test('opens nothing for an account that was closed meanwhile, nor is one given for a closed account', async () => {
-    const { login } = newPerson();
+    const { login } = at.newPerson();
     const browser = new TestBrowser();
-    const url = await cameBack(browser, login);
-    const reply = await exchangeIn(browser, url);
-    const next = await cameBack(browser, login);
+    const url = await at.cameBack(browser, login);
+    const reply = await at.exchangeIn(browser, url);
+    const next = await at.cameBack(browser, login);
     await platform.database.db
       .updateTable('users')
       .set({ status: 'deactivated' })
       .where('id', '=', parseId('user', reply.body.user.id))
       .execute();
-    expect((await exchangeIn(browser, next)).status).toBe(403);
-    const closed = await cameBack(browser, login);
+    expect((await at.exchangeIn(browser, next)).status).toBe(403);
+    const closed = await at.cameBack(browser, login);
     expect(closed.searchParams.get('error')).toBe('account_deactivated');
   });
 });
 
 test('an account with a second factor is asked for it, however it is signed in to', async () => {
-  const { login } = newPerson();
-  const user = accountOf(platform, await signIn(login));
+  const { login } = at.newPerson();
+  const user = accountOf(platform, await at.signIn(login));
   const app = URI.parse((await user.call('POST', '/v1/me/totp')).body.otpauth_uri) as TOTP;
   const confirmed = await user.call('POST', '/v1/me/totp/confirm', { code: app.generate() });
   expect(confirmed.status).toBe(200);
   expect((await user.call('POST', '/v1/me/identities', { provider: 'acme' })).status).toBe(403);
-  const { status, body } = await signIn(login);
+  const { status, body } = await at.signIn(login);
   expect([status, body.access_token, body.methods]).toEqual([202, undefined, ['totp', 'recovery_code']]);
   const [code] = confirmed.body.recovery_codes;
   const completed = await callAnonymously(platform, '/v1/auth/second-factor', { challenge: body.challenge, code });
   expect([completed.status, completed.body.user.id]).toEqual([200, user.userId]);
-  expect((await auditOf(user.userId)).at(-1)).toEqual([
+  expect((await at.auditOf(user.userId)).at(-1)).toEqual([
     'user.log_in',
     { method: 'provider:acme', second_factor: 'recovery_code' },
   ]);
 });
 
 test('a deleted account’s identity is free again', async () => {
-  const { login } = newPerson();
-  const first = await signIn(login);
+  const { login } = at.newPerson();
+  const first = await at.signIn(login);
   await platform.database.db
     .updateTable('users')
     .set({ status: 'deleted', deleted_at: new Date() })
     .where('id', '=', parseId('user', first.body.user.id))
     .execute();
-  const second = await signIn(login);
+  const second = await at.signIn(login);
   expect(second.status).toBe(200);
   expect(second.body.user.id).not.toBe(first.body.user.id);
-  expect((await signIn(login)).body.user.id).toBe(second.body.user.id);
+  expect((await at.signIn(login)).body.user.id).toBe(second.body.user.id);
 });
 
 test('a page begins by itself, and not one of another site', async () => {
   const url = '/v1/auth/providers/acme/start';
   const reply = await callAnonymously(platform, url, { return_to: '/a' }, { origin: base });
-  expect([reply.status, new URL(reply.body.authorization_url).origin]).toEqual([200, servers[0]?.url]);
+  expect([reply.status, new URL(reply.body.authorization_url).origin]).toEqual([200, at.servers[0]?.url]);
   const sent = new URL(reply.body.authorization_url).searchParams;
   expect([sent.get('code_challenge_method'), sent.get('scope')]).toEqual(['S256', 'openid email profile']);
   expect(sent.get('nonce')).not.toBe(sent.get('state'));
@@ -350,81 +286,4 @@ test('a page begins by itself, and not one of another site', async () => {
   ]);
   expect((await callAnonymously(platform, url, {}, { origin: 'https://evil.example' })).status).toBe(403);
   expect((await callAnonymously(platform, '/v1/auth/providers/none/start', {})).status).toBe(404);
-});
-
-describe('an account', () => {
-  const link = async (
-    account: { call(method: string, url: string, body?: unknown): Promise<Reply> },
-    { login, provider = 'acme', given = password }: { login: string; provider?: string; given?: string | null },
-  ) => {
-    const body = { provider, return_to: '/settings', ...(given === null ? {} : { password: given }) };
-    const reply = await account.call('POST', '/v1/me/identities', body);
-    expect(reply.status).toBe(200);
-    const browser = new TestBrowser();
-    const cookie = reply.headers.getSetCookie()[0]?.split(';', 1)[0] ?? '';
-    const back = await logInAtProvider(browser, reply.body.authorization_url, login);
-    const page = await browser.open(back, { headers: { cookie } });
-    return new URL(page.location ?? '').searchParams;
-  };
-  const identitiesOf = async (account: { call(method: string, url: string): Promise<Reply> }) =>
-    (await account.call('GET', '/v1/me/identities')).body.items;
-
-  test('is linked by its owner, who can then sign in at the provider, and is unlinked', async () => {
-    const { login, email } = newPerson({ email_verified: false });
-    const owner = await signUpAs(platform, `owner-of-${email}`);
-    const wrong = await owner.call('POST', '/v1/me/identities', { provider: 'acme', password: 'wrong' });
-    expect(wrong.status).toBe(403);
-    expect((await owner.call('POST', '/v1/me/identities', { provider: 'acme' })).status).toBe(403);
-    expect((await link(owner, { login })).toString()).toBe('linked=acme');
-    const [identity, ...others] = await identitiesOf(owner);
-    expect([identity, others]).toEqual([
-      expect.objectContaining({ id: expect.stringMatching(/^idn-/), provider: 'acme', issuer: servers[0]?.url, email }),
-      [],
-    ]);
-    expect((await link(owner, { login })).toString()).toBe('linked=acme');
-    expect((await signIn(login)).body.user.id).toBe(owner.userId);
-    const stranger = await signUpAs(platform, `stranger-of-${email}`);
-    expect((await link(stranger, { login })).get('error')).toBe('identity_taken');
-    expect((await stranger.call('DELETE', `/v1/me/identities/${identity.id}`)).status).toBe(404);
-    expect((await owner.call('DELETE', `/v1/me/identities/${identity.id}`)).status).toBe(204);
-    expect((await owner.call('DELETE', `/v1/me/identities/${identity.id}`)).status).toBe(404);
-    expect((await auditOf(owner.userId)).map(([action]) => action)).toEqual([
-      'user.sign_up',
-      'user.identity_link',
-      'user.log_in',
-      'user.identity_unlink',
-    ]);
-    const unlinked = await cameBack(new TestBrowser(), login);
-    expect(unlinked.searchParams.get('error')).toBe('email_unverified');
-  });
-
-  test('keeps its last way in', async () => {
-    const { login } = newPerson();
-    const user = accountOf(platform, await signIn(login));
-    const [first] = await identitiesOf(user);
-    const unlink = (id: string) => user.call('DELETE', `/v1/me/identities/${id}`);
-    const refused = await unlink(first.id);
-    expect([refused.status, refused.body.error.code]).toEqual([409, 'invalid_state']);
-    expect(await identitiesOf(user)).toHaveLength(1);
-    const { login: second } = newPerson();
-    expect((await link(user, { login: second, provider: 'other', given: null })).get('linked')).toBe('other');
-    const [, other] = await identitiesOf(user);
-    const replies = await Promise.all([unlink(first.id), unlink(other.id)]);
-    expect(replies.map(({ status }) => status).sort()).toEqual([204, 409]);
-    const [left] = await identitiesOf(user);
-    expect((await user.call('POST', '/v1/me/password', { new_password: password })).status).toBe(204);
-    expect((await unlink(left.id)).status).toBe(204);
-  });
-
-  test('is not linked by a session that has ended meanwhile', async () => {
-    const { login, email } = newPerson();
-    const owner = await signUpAs(platform, `late-${email}`);
-    const reply = await owner.call('POST', '/v1/me/identities', { provider: 'acme', password });
-    const browser = new TestBrowser();
-    const back = await logInAtProvider(browser, reply.body.authorization_url, login);
-    await owner.call('POST', '/v1/auth/logout-all');
-    const cookie = reply.headers.getSetCookie()[0]?.split(';', 1)[0] ?? '';
-    const page = await browser.open(back, { headers: { cookie } });
-    expect(new URL(page.location ?? '').searchParams.get('error')).toBe('session_ended');
-  });
 });

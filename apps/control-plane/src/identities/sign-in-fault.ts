@@ -10,3 +10,16 @@ export class SignInFault extends Error {
     this.code = code;
   }
 }
+
+const maxCauses = 4;
+
+/** What went wrong underneath, in words for who runs the platform: never objects, in which answers of a provider hang with their tokens. */
+export function faultDetail(error: unknown): string {
+  const words: string[] = [];
+  for (let one = error; one instanceof Error && words.length < maxCauses; one = one.cause) {
+    // The names of OAuth errors (`invalid_client`), which the library's errors carry.
+    const name = 'error' in one && typeof one.error === 'string' ? ` (${one.error})` : '';
+    words.push(`${one.message}${name}`);
+  }
+  return words.join(': ').slice(0, 500);
+}

@@ -2,9 +2,10 @@ import type { SessionId } from '@aviary/core';
 import { randomNonce, randomPKCECodeVerifier } from 'openid-client';
 import type { AttemptRule } from '../accounts/attempt-limit.ts';
 import { newSecret } from '../secrets.ts';
+import { insertAttempt } from './attempt-store.ts';
 import type { IdentityDeps } from './identity-deps.ts';
 import type { Provider } from './identity-providers.ts';
-import { insertAttempt } from './sign-in-store.ts';
+
 import type { SignInTarget } from './sign-in-target.ts';
 
 /** So long somebody may take at the provider. */

@@ -12,7 +12,7 @@ export interface TestServer extends AsyncDisposable {
   handle: RequestListener;
 }
 
-async function startServer(): Promise<TestServer> {
+export async function startServer(): Promise<TestServer> {
   const served: TestServer = {
     url: '',
     handle: (_request, response) => void response.writeHead(500).end(),
@@ -36,17 +36,19 @@ async function freePort(): Promise<number> {
 /** For tests: a platform on a port that is known before, as providers must know where they send browsers back to. */
 export async function startPlatformWith(
   providers: (platformUrl: string) => Promise<ProviderSettings[]>,
-  options: { times?: Partial<ProviderOptions>; overrides?: Parameters<typeof startTestPlatform>[0] } = {},
+  options: { times?: Partial<ProviderOptions>; platform?: Parameters<typeof startTestPlatform>[0] } = {},
 ): Promise<TestPlatform> {
   const port = await freePort();
   const identityProviders = await providers(`http://127.0.0.1:${port}`);
+  const { times, platform = {} } = options;
   return startTestPlatform({
+    ...platform,
     config: { port, identityProviders },
-    overrides: { ...options.overrides?.overrides, ...(options.times ? { identityProviders: options.times } : {}) },
+    overrides: { ...platform.overrides, ...(times ? { identityProviders: times } : {}) },
   });
 }
 
-const client = { clientId: 'aviary', clientSecret: 'a secret that is in no log' };
+export const client = { clientId: 'aviary', clientSecret: 'a secret that is in no log' };
 
 /** What a provider of OpenID Connect is to the platform. */
 export function oidcSettings(id: string, issuer: string): ProviderSettings {

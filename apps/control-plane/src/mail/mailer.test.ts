@@ -118,15 +118,6 @@ describe('with a mail server', () => {
     expect([await kept(), server.received, composed]).toEqual([[], [], []]);
   });
 
-  test('replicas share the work: of many mails each goes out once', async () => {
-    const replicas = [createMailer(server.settings), createMailer(server.settings)];
-    for (let i = 0; i < 12; i++) await queue(replicas[i % 2] as Mailer, { address: `user${i}@example.com` });
-    await Promise.all(replicas.map((mailer) => mailer.runOnce()));
-    await expect.poll(kept).toEqual([]);
-    expect(new Set(server.received.flatMap((mail) => mail.to)).size).toBe(12);
-    expect(server.received).toHaveLength(12);
-  });
-
   test('a server that is down and comes back gets the mail then, with a token of its own', async () => {
     const { settings } = server;
     await server[Symbol.asyncDispose]();
@@ -223,7 +214,7 @@ test('a stop cuts what is under way, and leaves it to the next replica at once',
 test('without a mail server the link is one line of the log, and the mail stays for administrators to see', async () => {
   const lines: string[] = [];
   const logger = createLogger({ name: 'test' }).child({}, { level: 'info' });
-  logger.info = ((_facts: object, text: string) => lines.push(text)) as never;
+  logger.warn = ((_facts: object, text: string) => lines.push(text)) as never;
   const mailer = createMailer(undefined, {}, logger);
   await queue(mailer);
   await mailer.runOnce();

@@ -196,7 +196,8 @@ export class Mailer {
     const { database, logger } = this.#deps;
     if (!link) return deleteMail(database.db, mail.id);
     await settleMail(database.db, mail.id, { state: 'logged', error: null });
-    logger.info(
+    // Somebody has to do something about it: also told where only warnings are.
+    logger.warn(
       { mailId: mail.id },
       `no mail server is set (AVIARY_SMTP_URL); hand this link to ${to} ("${subject}"): ${link.url}`,
     );

@@ -5,7 +5,8 @@ import type { AccountDeps } from '../accounts/account-deps.ts';
 import { lockAccount } from '../accounts/account-store.ts';
 import { recordAudit } from '../audit/audit-store.ts';
 import type { UserCaller } from '../http/register-routes.ts';
-import { consumeChallenge, insertChallenge } from '../second-factors/challenge-store.ts';
+import { consumeChallenge, deleteOldestChallenges, insertChallenge } from '../second-factors/challenge-store.ts';
+import { securityNotice } from '../second-factors/security-notices.ts';
 import { checkNewCredential, readChallenge, signatureAlgorithms } from './check-credential.ts';
 import { passkeySite } from './passkey-site.ts';
 import { insertPasskey, listCredentials, listPasskeys, type Passkey } from './passkey-store.ts';
@@ -37,6 +38,7 @@ export async function beginPasskey(
   });
   const now = new Date(clock.now());
   const expiresAt = new Date(now.getTime() + challengeMs);
+  await deleteOldestChallenges(database.db, { userId, kept: maxPasskeys });
   await insertChallenge(database.db, { secret: challenge, purpose, userId, now, expiresAt });
   return {
     challenge,
@@ -52,8 +54,8 @@ export async function beginPasskey(
 
 /** Takes a passkey in that was made by the options. Throws `invalid_request` when it was not, `already_exists`, `invalid_state` when there are too many. */
 export async function addPasskey(
-  { database, clock, accounts, logger }: AccountDeps,
-  { userId, actor }: UserCaller,
+  { database, clock, accounts, logger, mailer }: AccountDeps,
+  { userId, email, actor }: UserCaller,
   { name = 'Passkey', credential }: AddPasskey,
 ): Promise<Passkey> {
   const site = passkeySite(accounts.settings.publicUrl);
@@ -71,7 +73,8 @@ export async function addPasskey(
       `this is no passkey for ${site.origin} by which its device has verified you; ask for new options and try again`,
     );
   }
-  return await database.transaction(async ({ db }) => {
+  return await database.transaction(async (unit) => {
+    const { db } = unit;
     await lockAccount(db, userId);
     if ((await listPasskeys(db, userId, { limit: maxPasskeys })).length >= maxPasskeys) {
       throw new AppError('invalid_state', `an account has at most ${maxPasskeys} passkeys; remove one first`);
@@ -86,6 +89,7 @@ export async function addPasskey(
       resourceId: userId,
       metadata: { passkey_id: added.id, label: added.name },
     });
+    await mailer.queue(unit, securityNotice('passkey_added', { userId, email, now }));
     return added;
   });
 }

@@ -1,9 +1,16 @@
 import { parseId } from '@aviary/core';
 import { type Clock, systemClock } from '@aviary/service-kit';
-import { TOTP } from 'otpauth';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { insertOneTimeToken } from '../accounts/one-time-token-store.ts';
-import { accountOf, callAnonymously, logInAs, password, signUpAs, type TestAccount } from '../accounts/test-account.ts';
+import {
+  accountOf,
+  callAnonymously,
+  enrolTotp,
+  logInAs,
+  password,
+  signUpAs,
+  type TestAccount,
+} from '../accounts/test-account.ts';
 import { type Reply, startTestPlatform, type TestPlatform } from '../test-platform.ts';
 import { passkeySite } from './passkey-site.ts';
 import { type Tampering, TestAuthenticator } from './test-authenticator.ts';
@@ -87,9 +94,7 @@ describe('a passkey', () => {
 
   test('opens a session without a name, a password or a code', async () => {
     const { user, device } = await owner();
-    const { secret } = (await user.call('POST', '/v1/me/totp', { password })).body;
-    const code = new TOTP({ secret }).generate({ timestamp: clock.now() });
-    expect((await user.call('POST', '/v1/me/totp/confirm', { code })).status).toBe(200);
+    await enrolTotp(user, clock.now());
     expect((await logInAs(platform, user.email)).status).toBe(202);
     const reply = await logIn(device);
     expect([reply.status, reply.body.user.id]).toEqual([200, user.userId]);

@@ -57,6 +57,25 @@ export function consumeChallenge(db: Db, { secret, purpose, now }: Named): Promi
     .executeTakeFirst();
 }
 
+/** Ends the oldest of what a user is in the middle of, beyond `kept`. */
+export async function deleteOldestChallenges(
+  db: Db,
+  { userId, kept }: { userId: UserId; kept: number },
+): Promise<void> {
+  await db
+    .deleteFrom('log_in_challenges')
+    .where('token_hash', 'in', (from) =>
+      from
+        .selectFrom('log_in_challenges')
+        .select('token_hash')
+        .where('user_id', '=', userId)
+        .orderBy('created_at', 'desc')
+        .orderBy('token_hash')
+        .offset(kept),
+    )
+    .execute();
+}
+
 /** Ends what a user is in the middle of. */
 export async function deleteChallenges(db: Db, userId: UserId): Promise<void> {
   await db.deleteFrom('log_in_challenges').where('user_id', '=', userId).execute();
