@@ -1,9 +1,10 @@
 import { once } from 'node:events';
 import { must } from '@aviary/core';
+import type { PGlite } from '@electric-sql/pglite';
 import { Kysely, PostgresDialect, sql } from 'kysely';
 import { lockDirectory } from './directory-lock.ts';
 import { listenOnPostgres, type NoticeListener } from './notices.ts';
-import { kyselyOn, openPglite } from './pglite-dialect.ts';
+import { closePglite, kyselyOn, openPglite } from './pglite-dialect.ts';
 import { openPool } from './postgres-pool.ts';
 import type { Tables } from './tables.ts';
 import { runUnitOfWork, type UnitOfWork } from './unit-of-work.ts';
@@ -84,39 +85,44 @@ async function openEmbedded({
       ...(directory === undefined ? {} : { directory }),
       ...(template ? { template } : {}),
     });
-    const db = kyselyOn(pglite);
-    const held = new Set<string>();
-    return {
-      kind: 'pglite',
-      db,
-      // One process owns the files, so a lock among its own loops is all there is to take.
-      tryWithLock: async (name, work) => {
-        if (held.has(name)) return undefined;
-        held.add(name);
-        try {
-          return await work();
-        } finally {
-          held.delete(name);
-        }
-      },
-      readTime: () => readTime(db),
-      transaction: (work) => runUnitOfWork(db, work),
-      listen: async (channel, { onNotice, onGap }, signal) => {
-        // Inside a transaction of somebody else a LISTEN would go with it: it waits for its turn.
-        const stop = await db.connection().execute(() => pglite.listen(channel, onNotice));
-        onGap();
-        if (!signal.aborted) await once(signal, 'abort');
-        if (!pglite.closed) await db.connection().execute(() => stop());
-      },
-      [Symbol.asyncDispose]: async () => {
-        await db.destroy();
-        lock?.[Symbol.dispose]();
-      },
-    };
+    return embeddedDatabase(pglite, async () => {
+      await closePglite(pglite);
+      lock?.[Symbol.dispose]();
+    });
   } catch (error) {
     lock?.[Symbol.dispose]();
     throw error;
   }
+}
+
+/** A handle on a store of this process. `close` is called when it is disposed; see `kyselyOn`. */
+export function embeddedDatabase(pglite: PGlite, close: (isBusy: boolean) => Promise<void>): Database {
+  const db = kyselyOn(pglite, close);
+  const held = new Set<string>();
+  return {
+    kind: 'pglite',
+    db,
+    // One process owns the files, so a lock among its own loops is all there is to take.
+    tryWithLock: async (name, work) => {
+      if (held.has(name)) return undefined;
+      held.add(name);
+      try {
+        return await work();
+      } finally {
+        held.delete(name);
+      }
+    },
+    readTime: () => readTime(db),
+    transaction: (work) => runUnitOfWork(db, work),
+    listen: async (channel, { onNotice, onGap }, signal) => {
+      // Inside a transaction of somebody else a LISTEN would go with it: it waits for its turn.
+      const stop = await db.connection().execute(() => pglite.listen(channel, onNotice));
+      onGap();
+      if (!signal.aborted) await once(signal, 'abort');
+      if (!pglite.closed) await db.connection().execute(() => stop());
+    },
+    [Symbol.asyncDispose]: () => db.destroy(),
+  };
 }
 
 async function readTime(db: Kysely<Tables>): Promise<Date> {

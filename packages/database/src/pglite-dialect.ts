@@ -27,16 +27,26 @@ export function openPglite({ directory, template }: { directory?: string; templa
   return PGlite.create({ ...settings, ...(template ? { loadDataDir: template } : {}) });
 }
 
-export const kyselyOn = (pglite: PGlite): Kysely<Tables> => new Kysely<Tables>({ dialect: pgliteDialect(pglite) });
+/** `close` is called when the handle is destroyed, by default to close the store; `isBusy`: with a query or transaction under way. */
+export function kyselyOn(
+  pglite: PGlite,
+  close: (isBusy: boolean) => Promise<void> = () => closePglite(pglite),
+): Kysely<Tables> {
+  return new Kysely<Tables>({ dialect: pgliteDialect(pglite, close) });
+}
+
+export async function closePglite(pglite: PGlite): Promise<void> {
+  if (!pglite.closed) await pglite.close();
+}
 
 /**
  * Kysely on PGlite. PGlite has one connection; this hands it to one user at a time, because a query of another request
  * would otherwise run inside a transaction that is open at that moment. Kysely's own dialect does not keep them apart.
  */
-function pgliteDialect(pglite: PGlite): Dialect {
+function pgliteDialect(pglite: PGlite, close: (isBusy: boolean) => Promise<void>): Dialect {
   return {
     createAdapter: () => new PostgresAdapter(),
-    createDriver: () => new PgliteDriver(pglite),
+    createDriver: () => new PgliteDriver(pglite, close),
     createIntrospector: (db) => new PostgresIntrospector(db),
     createQueryCompiler: () => new PostgresQueryCompiler(),
   };
@@ -45,12 +55,15 @@ function pgliteDialect(pglite: PGlite): Dialect {
 class PgliteDriver implements Driver {
   readonly #pglite: PGlite;
   readonly #connection: DatabaseConnection;
+  readonly #close: (isBusy: boolean) => Promise<void>;
   #isTaken = false;
+  #isDestroyed = false;
   readonly #waiting: (() => void)[] = [];
 
-  constructor(pglite: PGlite) {
+  constructor(pglite: PGlite, close: (isBusy: boolean) => Promise<void>) {
     this.#pglite = pglite;
     this.#connection = new PgliteConnection(pglite);
+    this.#close = close;
   }
 
   async init(): Promise<void> {
@@ -59,6 +72,11 @@ class PgliteDriver implements Driver {
 
   async acquireConnection(): Promise<DatabaseConnection> {
     if (this.#isTaken) await this.#waitForTurn();
+    // The store may be another handle's by now.
+    if (this.#isDestroyed) {
+      await this.releaseConnection();
+      throw new AppError('unavailable', 'the embedded database is closed');
+    }
     this.#isTaken = true;
     return this.#connection;
   }
@@ -98,7 +116,8 @@ class PgliteDriver implements Driver {
   }
 
   async destroy(): Promise<void> {
-    if (!this.#pglite.closed) await this.#pglite.close();
+    this.#isDestroyed = true;
+    await this.#close(this.#isTaken);
   }
 }
 

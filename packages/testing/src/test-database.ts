@@ -1,16 +1,16 @@
 import { existsSync, openAsBlob } from 'node:fs';
 import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { type Database, makeStoreTemplate, openDatabase, storeTemplateKey } from '@aviary/database';
+import { type Database, makeStoreTemplate, ReusableStores, storeTemplateKey } from '@aviary/database';
 import { FileLock } from '@aviary/linux/file-lock';
 
 const cacheDirectory = path.resolve(import.meta.dirname, '../../../.cache/pglite');
-let template: Promise<Blob> | undefined;
+let stores: Promise<ReusableStores> | undefined;
 
-/** An embedded store in memory with the newest schema and nothing in it, for tests; in a tenth of the time that a new one takes. */
+/** An embedded store in memory with the newest schema and nothing in it, for tests. */
 export async function openTestDatabase(): Promise<Database> {
-  template ??= loadTemplate();
-  return await openDatabase({ template: await template });
+  stores ??= loadTemplate().then((template) => new ReusableStores(template));
+  return await (await stores).open();
 }
 
 /** The first test that needs it makes it, for all others and later runs; test files run in processes of their own. */
