@@ -1,11 +1,16 @@
+import { parseId, type UserId } from '@aviary/core';
+import type { Database } from '@aviary/database';
+import { waitFor } from '@aviary/service-kit';
 import { describeStores } from '@aviary/testing';
+import { sql } from 'kysely';
 import { expect, test } from 'vitest';
 import { accountOf, password } from '../accounts/test-account.ts';
+import type { Reply } from '../test-platform.ts';
+import { insertIdentity } from './identity-store.ts';
 import { TestBrowser } from './test-browser.ts';
 import { startOidcPlatform } from './test-oidc-platform.ts';
-import { logInAtProvider } from './test-servers.ts';
 
-describeStores('somebody of a provider', (open) => {
+describeStores('somebody of a provider', (open, kind) => {
   test('who signs in several times at once gets one account', async () => {
     await using at = await startOidcPlatform({ database: await open() });
     const { login } = at.newPerson();
@@ -33,16 +38,32 @@ describeStores('somebody of a provider', (open) => {
   test('keeps one way in, whatever is unlinked at once', async () => {
     await using at = await startOidcPlatform({ database: await open() });
     const user = accountOf(at.platform, await at.signIn(at.newPerson().login));
-    const begun = await user.call('POST', '/v1/me/identities', { provider: 'other' });
-    const cookie = begun.headers.getSetCookie()[0]?.split(';', 1)[0] ?? '';
-    const browser = new TestBrowser();
-    const back = await logInAtProvider(browser, begun.body.authorization_url, at.newPerson().login);
-    await browser.open(back, { headers: { cookie } });
+    const { db } = at.platform.database;
+    const userId = parseId('user', user.userId);
+    const issuer = at.servers[1]?.url ?? '';
+    await insertIdentity(db, { issuer, subject: 'second', userId, email: null, now: new Date() });
     const { items } = (await user.call('GET', '/v1/me/identities')).body;
-    const replies = await Promise.all(
-      items.map(({ id }: { id: string }) => user.call('DELETE', `/v1/me/identities/${id}`)),
-    );
+    const unlinkAll = () =>
+      Promise.all<Reply>(items.map(({ id }: { id: string }) => user.call('DELETE', `/v1/me/identities/${id}`)));
+    const replies =
+      kind === 'postgres' ? await whileLocked(at.platform.database, userId, unlinkAll) : await unlinkAll();
     expect(replies.map(({ status }) => status).sort()).toEqual([204, 409]);
     expect((await user.call('POST', '/v1/me/password', { new_password: password })).status).toBe(204);
   });
 });
+
+/** Holds the identities of a user until two wait to change them or what keeps them apart, so that both go on at the same moment. */
+async function whileLocked<T>(database: Database, userId: UserId, act: () => Promise<T>): Promise<T> {
+  const acting = await database.transaction(async ({ db }) => {
+    await db.selectFrom('identities').select('id').where('user_id', '=', userId).forUpdate().execute();
+    const begun = act();
+    await waitFor({ what: 'two that wait for a lock', timeoutMs: 10_000 }, async () => {
+      const waiting = sql<{
+        count: number;
+      }>`SELECT count(*)::int AS count FROM pg_stat_activity WHERE wait_event_type = 'Lock'`;
+      return ((await waiting.execute(database.db)).rows[0]?.count ?? 0) >= 2;
+    });
+    return { begun };
+  });
+  return acting.begun;
+}

@@ -1,5 +1,5 @@
 import { AppError, type Email, parseEmail, platformTeamId, type UserId } from '@aviary/core';
-import { findAccountByEmail, getAccount } from '../accounts/account-store.ts';
+import { getAccount } from '../accounts/account-store.ts';
 import { createAccount, createOwnTeam, nameOf } from '../accounts/sign-up.ts';
 import { recordAudit } from '../audit/audit-store.ts';
 import type { Db } from '../context.ts';
@@ -27,7 +27,6 @@ export async function findOrCreateAccount(
     return known;
   }
   const email = verifiedEmail(profile);
-  if (await findAccountByEmail(db, email.key)) throw new SignInFault('email_taken');
   const account = await createAccount(db, {
     email: email.address,
     emailKey: email.key,
@@ -56,7 +55,6 @@ function verifiedEmail({ email, isEmailVerified }: Profile): Email {
   }
 }
 
-/** Somebody signed up with the address in the moment between. */
 function refuseTaken(error: unknown): never {
   if (error instanceof AppError && error.code === 'already_exists') throw new SignInFault('email_taken', error);
   throw error;
