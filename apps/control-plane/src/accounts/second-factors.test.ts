@@ -241,15 +241,20 @@ describe('logging in with a second factor', () => {
     expect((await logInWith(user, nextCode(app))).status).toBe(200);
   });
 
-  test('one who is deactivated between the steps gets no session, nor with the challenge later', async () => {
+  test('one who is deactivated or deleted between the steps gets no session, nor with the challenge later', async () => {
     const { user, app } = await enrol();
     const challenge = await challengeOf(user);
     const admin = await platform.signIn({ isAdmin: true });
     // Half-way as it would be, had the step before been a moment later.
     const { db } = platform.database;
     const ownId = parseId('user', user.userId);
-    await db.updateTable('users').set({ status: 'deactivated' }).where('id', '=', ownId).execute();
-    expect((await complete(challenge, nextCode(app))).status).toBe(403);
+    for (const [status, answered] of [
+      ['deactivated', 403],
+      ['deleted', 401],
+    ] as const) {
+      await db.updateTable('users').set({ status }).where('id', '=', ownId).execute();
+      expect((await complete(challenge, nextCode(app))).status).toBe(answered);
+    }
     await db.updateTable('users').set({ status: 'active' }).where('id', '=', ownId).execute();
     for (const active of [false, true])
       expect((await admin.call('PUT', `/v1/admin/users/${user.userId}/active`, { body: { active } })).status).toBe(204);
