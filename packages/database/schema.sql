@@ -36,6 +36,9 @@ CREATE TABLE audit_logs (
   CONSTRAINT audit_logs_scope_check CHECK ((scope = ANY (ARRAY['team'::text, 'admin'::text]))),
   CONSTRAINT audit_logs_status_check CHECK ((status = ANY (ARRAY['success'::text, 'info'::text, 'warning'::text, 'error'::text])))
 );
+CREATE INDEX audit_logs_about_person ON public.audit_logs USING btree (resource_id) WHERE (resource_type = ANY (ARRAY['user'::text, 'member'::text]));
+CREATE INDEX audit_logs_email ON public.audit_logs USING btree (lower((metadata ->> 'email'::text))) WHERE ((metadata ->> 'email'::text) IS NOT NULL);
+CREATE INDEX audit_logs_person ON public.audit_logs USING btree (actor_id) WHERE (actor_type = 'user'::text);
 CREATE INDEX audit_logs_position ON public.audit_logs USING btree (team_id, "position" DESC, id DESC);
 
 CREATE TABLE generations (
@@ -453,9 +456,11 @@ CREATE TABLE users (
   created_at timestamp with time zone NOT NULL DEFAULT now(),
   updated_at timestamp with time zone NOT NULL DEFAULT now(),
   deleted_at timestamp with time zone,
+  pause_until timestamp with time zone,
   CONSTRAINT users_pkey PRIMARY KEY (id),
   CONSTRAINT users_status_check CHECK ((status = ANY (ARRAY['active'::text, 'deactivated'::text, 'deleted'::text])))
 );
 CREATE INDEX users_deleted ON public.users USING btree (deleted_at) WHERE (status = 'deleted'::text);
 CREATE UNIQUE INDEX users_email ON public.users USING btree (email_key) WHERE (status <> 'deleted'::text);
 CREATE INDEX users_email_prefix ON public.users USING btree (email_key text_pattern_ops);
+CREATE INDEX users_pausing ON public.users USING btree (pause_until) WHERE (pause_until IS NOT NULL);

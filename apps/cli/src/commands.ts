@@ -1,5 +1,6 @@
 import { accountCommands } from './account/account-commands.ts';
 import { auditCommands } from './account/audit-commands.ts';
+import { deleteAccountCommand } from './account/delete-account-command.ts';
 import { keyCommands } from './account/key-commands.ts';
 import { linkCommands } from './account/link-commands.ts';
 import { memberCommands } from './account/member-commands.ts';
@@ -58,6 +59,7 @@ export const commands: readonly Command[] = [
   ...accountCommands,
   ...linkCommands,
   ...secondFactorCommands,
+  deleteAccountCommand,
   ...profileCommands,
   ...keyCommands,
   ...teamCommands,

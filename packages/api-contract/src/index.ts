@@ -1,4 +1,5 @@
 export * from './access.ts';
+export * from './account-deletion.ts';
 export * from './accounts.ts';
 export * from './activity.ts';
 export * from './admin.ts';

@@ -1,3 +1,4 @@
+import { accountDeletionRoutes } from './account-deletion.ts';
 import { authRoutes, meRoutes } from './accounts.ts';
 import { activityRoutes } from './activity.ts';
 import { adminRoutes } from './admin.ts';
@@ -40,6 +41,7 @@ export const routes = {
   ...hostEventRoutes,
   ...authRoutes,
   ...meRoutes,
+  ...accountDeletionRoutes,
   ...secondFactorRoutes,
   ...signInRoutes,
   ...identityRoutes,

@@ -63,6 +63,9 @@ export const auditActions = {
   'user.update': forAdmins,
   'user.activate': forAdmins,
   'user.deactivate': { scope: 'admin', status: 'warning' },
+  'user.delete': { scope: 'admin', status: 'warning' },
+  'user.restore': forAdmins,
+  'user.purge': { scope: 'admin', status: 'info' },
   'user.set_admin': { scope: 'admin', status: 'warning' },
   'platform.claim': forAdmins,
 } as const satisfies Record<string, Kind>;

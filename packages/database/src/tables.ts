@@ -64,6 +64,7 @@ export interface UserTable {
   created_at: Timestamp;
   updated_at: Timestamp;
   deleted_at: NullableTimestamp;
+  pause_until: NullableTimestamp;
 }
 
 export interface TeamMemberTable {

@@ -76,6 +76,14 @@ export class Accounts {
     await this.#prove('/v1/me/password/reset/confirm', json, options);
   }
 
+  /**
+   * Deletes the caller's account, with the teams that have nobody else. `proof` is the password, or a code of the second factor; with
+   * neither a log-in of a moment ago is enough. Error `invalid_state` with `details.teams` while they own a team that has others.
+   */
+  async deleteMe(proof: OwnerProof = {}, options: CallOptions = {}): Promise<void> {
+    await this.#transport.json({ method: 'DELETE', path: '/v1/me', json: proof, ...options });
+  }
+
   /** Makes a secret for an app that shows one-time codes; log-ins ask for one after {@link confirmTotp}. */
   async beginTotp(proof: OwnerProof = {}, options: CallOptions = {}): Promise<{ secret: string; otpauth_uri: string }> {
     return await this.#change('/v1/me/totp', proof, options);

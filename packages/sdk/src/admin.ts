@@ -26,6 +26,21 @@ export class Admin {
     return this.#list('/users', { search }, options);
   }
 
+  /** Somebody whose account is not purged. */
+  async user(userId: string, options: CallOptions = {}): Promise<AdminUser> {
+    return await this.#transport.json({ method: 'GET', path: userPath(userId), ...options });
+  }
+
+  /** Deletes a person's account, as if they did it themselves. Error `invalid_state` while they own a team that has others. */
+  async deleteUser(userId: string, options: CallOptions = {}): Promise<void> {
+    await this.#transport.json({ method: 'DELETE', path: userPath(userId), ...options });
+  }
+
+  /** Restores an account that was deleted not more than 15 days ago; its teams, keys and sessions stay gone. */
+  async restoreUser(userId: string, options: CallOptions = {}): Promise<void> {
+    await this.#transport.json({ method: 'POST', path: userPath(userId, '/restore'), isSentOnce: true, ...options });
+  }
+
   /** Deactivates a person, or lets them in again. Of one who is deactivated sessions end and keys are revoked. */
   async setUserActive(userId: string, isActive: boolean, options: CallOptions = {}): Promise<void> {
     await this.#put(userPath(userId, '/active'), { active: isActive }, options);

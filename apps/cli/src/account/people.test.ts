@@ -200,13 +200,29 @@ describe('teams at the command line', () => {
     expect((await did('ada', ['admin', 'teams', '--search', 'Linkers'])).items[0].deleted_at).not.toBeNull();
     expect((await did('ada', ['admin', 'sandboxes'])).items).toEqual([]);
     await did('ada', ['admin', 'team', 'delete', "lin's team"]);
-    const log = (await did('ada', ['admin', 'audit', '--resource', 'user', '--limit', '4'])).items;
+    await did('ada', ['admin', 'user', 'delete', 'lin@example.com']);
+    expect((await as('lin', ['whoami'])).code).toBe(5);
+    await did('ada', ['admin', 'user', 'restore', 'lin@example.com']);
+    const log = (await did('ada', ['admin', 'audit', '--resource', 'user', '--limit', '6'])).items;
     expect(log.map(({ action }: { action: string }) => action)).toEqual([
+      'user.restore',
+      'user.delete',
       'user.set_admin',
       'user.set_admin',
       'user.activate',
       'user.deactivate',
     ]);
+  });
+});
+
+describe('an account', () => {
+  it('is deleted by who knows its address and password', async () => {
+    await did('bob', ['signup', '--email', 'bob@example.com'], ['a long enough password']);
+    expect((await as('bob', ['account', 'delete', 'ada@example.com'], ['a long enough password'])).code).toBe(2);
+    expect((await as('bob', ['account', 'delete', 'bob@example.com'], ['another password'])).code).toBe(5);
+    await did('bob', ['account', 'delete', 'bob@example.com'], ['a long enough password']);
+    expect((await did('bob', ['profile', 'list'])).items).toEqual([]);
+    expect((await as('bob', ['login', '--email', 'bob@example.com'], ['a long enough password'])).code).toBe(5);
   });
 });
 

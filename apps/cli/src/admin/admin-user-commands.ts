@@ -104,6 +104,16 @@ export const adminUserCommands: readonly Command[] = [
     done: 'is active',
     act: (admin, userId, signal) => admin.setUserActive(userId, true, { signal }),
   }),
+  userCommand('delete', {
+    summary: 'Delete an account, with the teams that have nobody else',
+    done: "is deleted; 'aviary admin user restore' undoes it for 15 days",
+    act: (admin, userId, signal) => admin.deleteUser(userId, { signal }),
+  }),
+  userCommand('restore', {
+    summary: 'Restore a deleted account; its teams, keys and sessions stay gone',
+    done: 'is active, in a new team',
+    act: (admin, userId, signal) => admin.restoreUser(userId, { signal }),
+  }),
   userCommand('promote', {
     summary: 'Make a person an administrator of the platform',
     done: 'is an administrator',
@@ -139,11 +149,11 @@ function userCommand(verb: string, { summary, done, act }: { summary: string; do
 async function findUser(context: CommandContext, text: string): Promise<AdminUser> {
   const { client, signal } = context;
   requirePerson(context);
+  if (text.startsWith('usr-')) return await client().admin.user(text, { signal });
   const wanted = text.normalize('NFKC').toLowerCase();
-  const isId = wanted.startsWith('usr-');
   const found: AdminUser[] = [];
-  for await (const user of client().admin.users({ signal, ...(isId ? {} : { search: wanted }) })) {
-    if (isId ? user.id === wanted : user.email.normalize('NFKC').toLowerCase() === wanted) found.push(user);
+  for await (const user of client().admin.users({ signal, search: wanted })) {
+    if (user.email.normalize('NFKC').toLowerCase() === wanted) found.push(user);
   }
   const user = found.find(({ status }) => status !== 'deleted') ?? found[0];
   if (!user) throw new AppError('not_found', `there is no person ${text}; 'aviary admin users' lists all`);

@@ -5,8 +5,10 @@ import { securityNotices } from '../second-factors/security-notices.ts';
 import { accountMails } from './account-mails.ts';
 import { registerAccountPages } from './account-pages.ts';
 import { registerAuthRoutes } from './auth-routes.ts';
+import { registerDeletionRoutes } from './deletion-routes.ts';
 import { registerMeRoutes } from './me-routes.ts';
 import { deleteExpiredTokens } from './one-time-token-store.ts';
+import { purgeAccounts } from './purge-accounts.ts';
 import { registerSecondFactorRoutes } from './second-factor-routes.ts';
 import { deleteEndedSessions } from './session-store.ts';
 
@@ -20,6 +22,7 @@ export const accountsModule: Module = {
   routes: async (app, context) => {
     registerAuthRoutes(app, context);
     registerMeRoutes(app, context);
+    registerDeletionRoutes(app, context);
     registerSecondFactorRoutes(app, context);
     await registerAccountPages(app);
   },
@@ -33,6 +36,12 @@ export const accountsModule: Module = {
           await deleteExpiredTokens(database.db, new Date(clock.now()));
           await deleteExpiredChallenges(database.db, new Date(clock.now()));
         },
+        signal,
+      ),
+    (signal) =>
+      runLoop(
+        { name: 'account-purge', intervalMs: hourMs, clock, logger },
+        () => purgeAccounts({ database, clock, logger }),
         signal,
       ),
   ],

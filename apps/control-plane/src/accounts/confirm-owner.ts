@@ -9,20 +9,20 @@ import { logInRules, pairKey } from './attempt-limit.ts';
 
 /**
  * Makes sure once more that it is the account's owner who asks, by their password or by a code of the second factor, whichever they give of
- * those that the account has; of one that has neither, the session is all there is. Throws `forbidden`, `rate_limited`.
+ * those that the account has; of one that has neither, the session is all there is. Resolves with whether anything was shown. Throws `forbidden`, `rate_limited`.
  */
 export async function confirmOwner(
   deps: AccountDeps,
   caller: UserCaller,
   { password, code, ipAddress }: OwnerProof & { ipAddress: string },
-): Promise<void> {
+): Promise<boolean> {
   const account = await getAccount(deps.database.db, caller.userId);
   const hasFactor = (await findSecondFactor(deps.database.db, account.id)) !== undefined;
-  if (hasFactor && code !== undefined) return confirmCode(deps, caller, code);
-  if (account.password_hash !== null) {
-    return confirmPassword(deps, account, { password, ipAddress, field: 'password' });
-  }
-  if (hasFactor) throw codeMissing();
+  if (hasFactor && code !== undefined) await confirmCode(deps, caller, code);
+  else if (account.password_hash !== null) {
+    await confirmPassword(deps, account, { password, ipAddress, field: 'password' });
+  } else if (hasFactor) throw codeMissing();
+  return hasFactor || account.password_hash !== null;
 }
 
 /** By the password, where there is one. Throws `forbidden`, `rate_limited`. */

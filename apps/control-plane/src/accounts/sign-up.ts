@@ -54,7 +54,7 @@ export async function createAccount(db: Db, fields: NewAccount): Promise<Account
 }
 
 /** The team that everybody has from the start. */
-export async function createOwnTeam(db: Db, account: Account): Promise<void> {
+export async function createOwnTeam(db: Db, account: Pick<Account, 'id' | 'email' | 'name'>): Promise<void> {
   const team = await insertTeam(db, `${account.name}'s team`);
   await insertMember(db, { teamId: team.id, userId: account.id, role: 'owner' });
   await recordAudit(db, {

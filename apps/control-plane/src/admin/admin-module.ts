@@ -1,22 +1,26 @@
-import { adminRoutes } from '@aviary/api-contract';
-import { AppError, formatId, parseId, platformTeamId, type UserId } from '@aviary/core';
+import { type AdminUser, adminRoutes } from '@aviary/api-contract';
+import { AppError, formatId, parseId, platformTeamId } from '@aviary/core';
 import type { FastifyInstance } from 'fastify';
+import { restoreAccount } from '../accounts/restore-account.ts';
 import { readAuditPage } from '../audit/read-audit.ts';
-import type { Actor } from '../context.ts';
 import { joinCursor, pageOf, splitCursor } from '../http/cursor.ts';
 import { registerRoutes } from '../http/register-routes.ts';
 import { listMails } from '../mail/mail-store.ts';
 import type { ControlPlaneContext, Module } from '../module.ts';
-import { pauseSandbox } from '../sandboxes/pause-sandbox.ts';
 import { listSandboxesOfAll } from '../sandboxes/sandbox-store.ts';
 import { viewSandbox } from '../sandboxes/sandbox-view.ts';
 import { showSlug } from '../teams/team-view.ts';
-import { listRunningOfOnlyMember, listTeams, listUsers } from './admin-store.ts';
-import { removeSecondFactor, setUserActive, setUserAdmin } from './change-user.ts';
+import { findUser, listTeams, listUsers, type UserRow } from './admin-store.ts';
+import { deleteUser, removeSecondFactor, setUserActive, setUserAdmin } from './change-user.ts';
 import { createLink } from './create-link.ts';
+import { pauseDeactivated, runPausing } from './pause-deactivated.ts';
 
 /** What those who look after the platform see and do of people and teams. */
-export const adminModule: Module = { name: 'admin', routes: registerAdminRoutes };
+export const adminModule: Module = {
+  name: 'admin',
+  routes: registerAdminRoutes,
+  loops: (context) => [(signal) => runPausing(context, signal)],
+};
 
 function registerAdminRoutes(app: FastifyInstance, context: ControlPlaneContext): void {
   const { database, clock, teamDeletion, mailer } = context;
@@ -28,19 +32,30 @@ function registerAdminRoutes(app: FastifyInstance, context: ControlPlaneContext)
         const from = before === undefined ? {} : { before: parseId('user', before, 'cursor') };
         return pageOf(await listUsers(database.db, { limit: limit + 1, search, ...from }), {
           limit,
-          view: ({ id, created_at, ...row }) => ({
-            ...row,
-            id: formatId('user', id),
-            created_at: created_at.toISOString(),
-          }),
+          view: viewAdminUser,
           cursorOf: ({ id }) => joinCursor(formatId('user', id)),
         });
+      },
+      adminGetUser: async ({ params }) => {
+        const user = await findUser(database.db, parseId('user', params.user_id));
+        if (!user) throw new AppError('not_found', 'there is no such person');
+        return viewAdminUser(user);
+      },
+      adminDeleteUser: async ({ caller, params }) => {
+        const userId = parseId('user', params.user_id);
+        const now = new Date(clock.now());
+        await database.transaction((unit) => deleteUser(unit, context, { caller, userId, now }));
+      },
+      adminRestoreUser: async ({ caller, params }) => {
+        const userId = parseId('user', params.user_id);
+        const now = new Date(clock.now());
+        await database.transaction((unit) => restoreAccount(unit, { userId, actor: caller.actor, now }));
       },
       adminSetUserActive: async ({ caller, params, body: { active: isActive } }) => {
         const userId = parseId('user', params.user_id);
         const now = new Date(clock.now());
         await database.transaction((unit) => setUserActive(unit, caller, { userId, isActive, now }));
-        if (!isActive) await pauseOwn(context, userId, caller.actor);
+        if (!isActive) await pauseDeactivated(context);
       },
       adminSetUserAdmin: async ({ caller, params, body: { admin: isAdmin } }) => {
         const userId = parseId('user', params.user_id);
@@ -107,12 +122,11 @@ function registerAdminRoutes(app: FastifyInstance, context: ControlPlaneContext)
   });
 }
 
-/** Pauses what runs for nobody else. Asked again, it goes on with what is left. */
-async function pauseOwn(context: ControlPlaneContext, userId: UserId, actor: Actor): Promise<void> {
-  for (const { id, team_id: teamId } of await listRunningOfOnlyMember(context.database.db, userId)) {
-    await pauseSandbox(context, { teamId, actor }, { sandboxId: id, isForced: false }).catch((error: unknown) => {
-      // Somebody was there before: it is paused, or gone.
-      if (!(error instanceof AppError && error.code === 'invalid_state')) throw error;
-    });
-  }
+function viewAdminUser({ id, created_at, deleted_at, ...row }: UserRow): AdminUser {
+  return {
+    ...row,
+    id: formatId('user', id),
+    created_at: created_at.toISOString(),
+    deleted_at: deleted_at?.toISOString() ?? null,
+  };
 }

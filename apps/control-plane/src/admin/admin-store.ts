@@ -1,5 +1,4 @@
-import { platformTeamId, type SandboxId, type TeamId, type UserId } from '@aviary/core';
-import type { UserStatus } from '@aviary/database';
+import { platformTeamId, type SandboxId, type SandboxStatus, type TeamId, type UserId } from '@aviary/core';
 import { sql } from 'kysely';
 import type { Db } from '../context.ts';
 
@@ -9,16 +8,27 @@ export interface Page<K> {
   before?: K;
 }
 
-/** People with how many teams they are in, newest first. */
-export function listUsers(db: Db, { limit, search, before }: Page<UserId>) {
+function usersWithTeams(db: Db) {
   const teams = (role: 'owner' | null) =>
     sql<number>`(SELECT count(*) FROM team_members m JOIN teams t ON t.id = m.team_id
       WHERE m.user_id = users.id AND t.deleted_at IS NULL AND (${role}::text IS NULL OR m.role = ${role}))`;
-  let query = db
+  return db
     .selectFrom('users')
-    .select(['id', 'email', 'name', 'is_admin', 'status', 'created_at'])
+    .select(['id', 'email', 'name', 'is_admin', 'status', 'created_at', 'deleted_at'])
     .select(sql<boolean>`email_verified_at IS NOT NULL`.as('email_verified'))
     .select([teams(null).as('teams_joined'), teams('owner').as('teams_owned')]);
+}
+
+export type UserRow = Awaited<ReturnType<typeof listUsers>>[number];
+
+/** Somebody who is not purged. */
+export function findUser(db: Db, id: UserId) {
+  return usersWithTeams(db).where('id', '=', id).executeTakeFirst();
+}
+
+/** People with how many teams they are in, newest first. */
+export function listUsers(db: Db, { limit, search, before }: Page<UserId>) {
+  let query = usersWithTeams(db);
   if (search !== undefined) {
     const part = search.toLowerCase();
     query = query.where(sql<boolean>`(strpos(email_key, ${part}) > 0 OR strpos(lower(name), ${part}) > 0)`);
@@ -51,36 +61,10 @@ export function listTeams(db: Db, { limit, search, before }: Page<TeamId>) {
   return query.orderBy('id', 'desc').limit(limit).execute();
 }
 
-/** The active administrators, kept to the caller's transaction: so that of two changes at once the second sees the first. */
-export async function lockAdmins(db: Db): Promise<UserId[]> {
-  const rows = await db
-    .selectFrom('users')
-    .select('id')
-    .where('is_admin', '=', true)
-    .where('status', '=', 'active')
-    .orderBy('id')
-    .forUpdate()
-    .execute();
-  return rows.map(({ id }) => id);
-}
-
-export function lockUser(
-  db: Db,
-  id: UserId,
-): Promise<{ email: string; status: UserStatus; is_admin: boolean } | undefined> {
-  return db
-    .selectFrom('users')
-    .select(['email', 'status', 'is_admin'])
-    .where('id', '=', id)
-    .where('status', '<>', 'deleted')
-    .forUpdate()
-    .executeTakeFirst();
-}
-
 export async function updateUser(
   db: Db,
   id: UserId,
-  changes: { status?: 'active' | 'deactivated'; is_admin?: boolean },
+  changes: { status?: 'active' | 'deactivated'; is_admin?: boolean; pause_until?: Date | null },
 ): Promise<void> {
   await db
     .updateTable('users')
@@ -89,17 +73,44 @@ export async function updateUser(
     .execute();
 }
 
-/** Running sandboxes of teams that have this user alone. */
-export function listRunningOfOnlyMember(db: Db, userId: UserId): Promise<{ id: SandboxId; team_id: TeamId }[]> {
+/** Statuses of what runs, or may run in a moment. */
+const busyStatuses = ['pending', 'starting', 'running', 'pausing', 'resuming', 'missing'] as const;
+
+/** Sandboxes that run, or may run in a moment, of teams that have this user alone. */
+export function listBusyOfOnlyMember(
+  db: Db,
+  userId: UserId,
+): Promise<{ id: SandboxId; team_id: TeamId; status: SandboxStatus }[]> {
   return db
     .selectFrom('sandboxes')
-    .select(['id', 'team_id'])
-    .where('status', '=', 'running')
+    .select(['id', 'team_id', 'status'])
+    .where('status', 'in', busyStatuses)
     .where(
       'team_id',
       'in',
       sql<TeamId>`(SELECT team_id FROM team_members GROUP BY team_id HAVING count(*) = 1 AND bool_and(user_id = ${userId}))`,
     )
     .limit(1_000)
+    .execute();
+}
+
+/** People who are deactivated, and of whom something may still run. */
+export function listPausing(db: Db, limit: number): Promise<{ id: UserId; pause_until: Date }[]> {
+  return db
+    .selectFrom('users')
+    .select(['id', sql<Date>`pause_until`.as('pause_until')])
+    .where('pause_until', 'is not', null)
+    .orderBy('pause_until')
+    .limit(limit)
+    .execute();
+}
+
+/** Ends what {@link updateUser} began with that `pause_until`, unless it was begun again. */
+export async function endPausing(db: Db, { id, pause_until }: { id: UserId; pause_until: Date }): Promise<void> {
+  await db
+    .updateTable('users')
+    .set({ pause_until: null })
+    .where('id', '=', id)
+    .where('pause_until', '=', pause_until)
     .execute();
 }

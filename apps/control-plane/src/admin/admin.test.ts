@@ -1,6 +1,8 @@
-import { formatId } from '@aviary/core';
+import { AppError, formatId, parseId } from '@aviary/core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startTestPlatform, type TestPerson, type TestPlatform } from '../test-platform.ts';
+import { setUserActive } from './change-user.ts';
+import { pauseDeactivated } from './pause-deactivated.ts';
 
 let platform: TestPlatform;
 let admin: TestPerson;
@@ -44,6 +46,31 @@ test('who is deactivated is out at once, with their keys, and what only they use
   expect(await setActive(admin, person, true)).toBe(204);
   const log = (await admin.call('GET', '/v1/admin/audit-logs?resource_type=user')).body.items;
   expect(log.map((item: { action: string }) => item.action)).toEqual(['user.activate', 'user.deactivate']);
+});
+
+test('what only a deactivated person uses is paused also when the process dies in between, or a pause fails', async () => {
+  const { context } = platform.controlPlane;
+  const person = await platform.signIn();
+  const sandbox = (await person.call('POST', '/v1/sandboxes', { headers: { prefer: 'wait=20' } })).body;
+  const now = new Date();
+  const actor = { type: 'user', id: admin.userId, name: admin.email } as const;
+  const caller = { ...admin, currentTeamId: null, name: '', isAdmin: true, actor };
+  await platform.database.transaction((unit) =>
+    setUserActive(unit, caller, { userId: person.userId, isActive: false, now }),
+  );
+  platform.agent.failNext('pauseSandbox', new AppError('internal', 'not this time'));
+  const look = async () => {
+    await pauseDeactivated(context);
+    const { status } = await platform.database.db
+      .selectFrom('sandboxes')
+      .select('status')
+      .where('id', '=', parseId('sandbox', sandbox.id))
+      .executeTakeFirstOrThrow();
+    const waiting = platform.database.db.selectFrom('users').select('id').where('pause_until', 'is not', null);
+    return [status, (await waiting.execute()).length];
+  };
+  await expect.poll(look).toEqual(['paused', 0]);
+  expect(platform.agent.calls.filter(({ rpc }) => rpc === 'pauseSandbox').length).toBeGreaterThan(1);
 });
 
 test('one administrator stays, also of two who demote each other at once', async () => {

@@ -1,5 +1,7 @@
 import { AppError, platformTeamId, type UserId } from '@aviary/core';
 import type { UnitOfWork } from '@aviary/database';
+import { deleteAccount } from '../accounts/delete-account.ts';
+import { lockAdmins, lockUser } from '../accounts/deletion-store.ts';
 import { revokeSessions } from '../accounts/session-store.ts';
 import { revokeKeys } from '../api-keys/revoke-keys.ts';
 import { recordAudit } from '../audit/audit-store.ts';
@@ -8,7 +10,9 @@ import { tellAccessChanged } from '../http/access-change-store.ts';
 import type { UserCaller } from '../http/register-routes.ts';
 import type { ControlPlaneContext } from '../module.ts';
 import { removeTotp } from '../second-factors/enrol-totp.ts';
-import { lockAdmins, lockUser, updateUser } from './admin-store.ts';
+import type { TeamDeletion } from '../teams/team-deletion.ts';
+import { updateUser } from './admin-store.ts';
+import { pausingMs } from './pause-deactivated.ts';
 
 /** Deactivates somebody, or lets them in again. Keys and sessions that ended stay so. */
 export async function setUserActive(
@@ -21,7 +25,8 @@ export async function setUserActive(
   const user = await getUser(db, userId);
   const status = isActive ? 'active' : 'deactivated';
   if (user.status === status) return;
-  await updateUser(db, userId, { status });
+  const pauseUntil = isActive ? null : new Date(now.getTime() + pausingMs);
+  await updateUser(db, userId, { status, pause_until: pauseUntil });
   await recordAudit(db, {
     teamId: platformTeamId,
     actor: caller.actor,
@@ -34,6 +39,19 @@ export async function setUserActive(
   const cause = 'its maker was deactivated';
   await revokeKeys(db, { selection: { createdBy: userId }, actor: caller.actor, now, cause });
   await tellAccessChanged(db, { type: 'user', id: userId });
+}
+
+/** Deletes somebody else's account. */
+export async function deleteUser(
+  unit: UnitOfWork,
+  deps: { teamDeletion: TeamDeletion },
+  { caller, userId, now }: { caller: UserCaller; userId: UserId; now: Date },
+): Promise<void> {
+  await holdAdmins(unit.db, caller);
+  if (userId === caller.userId) {
+    throw new AppError('invalid_state', 'your own account is deleted with DELETE /v1/me, which asks who you are');
+  }
+  await deleteAccount(unit, deps, { userId, actor: caller.actor, now });
 }
 
 /** Makes somebody an administrator, or no longer. One stays, whoever is at it at once. */

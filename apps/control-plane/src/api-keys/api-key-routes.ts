@@ -5,7 +5,7 @@ import { recordAudit } from '../audit/audit-store.ts';
 import type { ServiceContext } from '../context.ts';
 import { joinCursor, pageOf, splitCursor } from '../http/cursor.ts';
 import { type ApiDeps, registerRoutes, type TeamCaller } from '../http/register-routes.ts';
-import { type ApiKeyRow, findTeamKey, insertApiKey, listApiKeys } from './api-key-store.ts';
+import { type ApiKeyRow, findTeamKey, insertApiKey, listApiKeys, lockMaker } from './api-key-store.ts';
 import { viewApiKey } from './api-key-view.ts';
 import { revokeKeys } from './revoke-keys.ts';
 
@@ -48,6 +48,9 @@ async function createApiKey(
   const expiresAt = readExpiry(expires_at, clock.now());
   return await database.transaction(async ({ db }) => {
     const createdBy = via.type === 'user' ? via.user.userId : null;
+    if (createdBy && !(await lockMaker(db, { teamId, userId: createdBy }))) {
+      throw new AppError('forbidden', 'you are not a member of the team any more');
+    }
     const { id, key } = await insertApiKey(db, { teamId, name, expiresAt, createdBy, ...(scopes ? { scopes } : {}) });
     const row = must(await findTeamKey(db, teamId, id), 'it was made in this transaction');
     const metadata = { key: name, scopes: row.scopes };

@@ -61,6 +61,26 @@ export async function insertApiKey(
   return { id, key };
 }
 
+/**
+ * Keeps whoever makes a key in the team until the transaction ends: who takes them out, or closes their account, waits and revokes the key
+ * as well. False when they are out already.
+ */
+export async function lockMaker(db: Db, { teamId, userId }: { teamId: TeamId; userId: UserId }): Promise<boolean> {
+  // Locked in the order in which whoever closes an account, or changes a team's members, takes them.
+  const row = await db
+    .selectFrom('users')
+    .innerJoin('team_members', 'team_members.user_id', 'users.id')
+    .innerJoin('teams', 'teams.id', 'team_members.team_id')
+    .select('users.id')
+    .where('users.id', '=', userId)
+    .where('users.status', '=', 'active')
+    .where('teams.id', '=', teamId)
+    .where('teams.deleted_at', 'is', null)
+    .forShare(['users', 'teams', 'team_members'])
+    .executeTakeFirst();
+  return row !== undefined;
+}
+
 /** Whose key this is; undefined when it is unknown, or its team is gone. */
 export async function findApiKey(db: Db, key: string, now: Date): Promise<KnownApiKey | undefined> {
   const [, digits] = keyPattern.exec(key) ?? [];

@@ -4,7 +4,7 @@ import { describeStores } from '@aviary/testing';
 import fc from 'fast-check';
 import { sql } from 'kysely';
 import { expect, test } from 'vitest';
-import { insertTestTeam } from '../test-people-store.ts';
+import { insertTestTeam, insertTestUser } from '../test-people-store.ts';
 import { recordAudit } from './audit-store.ts';
 import { readAuditPage } from './read-audit.ts';
 
@@ -40,21 +40,38 @@ describeStores('the audit log', (open, kind) => {
     await expect(db.updateTable('audit_logs').set({ position: 0 }).execute()).rejects.toThrow(refused);
     await expect(db.deleteFrom('audit_logs').execute()).rejects.toThrow(refused);
     await expect(sql`TRUNCATE audit_logs`.execute(db)).rejects.toThrow(refused);
-    await expect(
-      db.updateTable('audit_logs').set({ actor_name: 'deleted user', actor_id: null, action: 'user.update' }).execute(),
-    ).rejects.toThrow(refused);
+  });
+
+  test('lets nobody be taken out but who has deleted their account', async () => {
+    const { db } = await open();
+    const refused = /append-only/;
+    const teamId = await insertTestTeam(db);
+    const { userId, email } = await insertTestUser(db, {});
+    const person = { type: 'user', id: userId, name: email } as const;
+    const guest = { email: 'guest@example.com' };
+    await recordAudit(db, { teamId, actor: person, action: 'invitation.create', resourceId: teamId, metadata: guest });
+    await recordAudit(db, {
+      teamId,
+      actor,
+      action: 'member.add',
+      resourceId: userId,
+      metadata: { email, role: 'admin' },
+    });
+    const change = (what: Record<string, unknown>, action: AuditAction) =>
+      db.updateTable('audit_logs').set(what).where('action', '=', action).execute();
     const gone = { actor_name: 'deleted user', actor_id: null };
-    for (const more of [{ metadata: '{"made":"up"}' }, { resource_id: 'another' }, { position: 0 }])
-      await expect(
-        db
-          .updateTable('audit_logs')
-          .set({ ...gone, ...more })
-          .execute(),
-      ).rejects.toThrow(refused);
-    await db
-      .updateTable('audit_logs')
-      .set({ ...gone, metadata: sql`metadata - 'email' - 'name'` })
-      .execute();
+    const unnamed = { resource_id: null, metadata: sql`metadata - 'email' - 'name'` };
+    await expect(change(gone, 'invitation.create')).rejects.toThrow(refused);
+    await expect(change(unnamed, 'member.add')).rejects.toThrow(refused);
+    await db.updateTable('users').set({ status: 'deleted' }).where('id', '=', userId).execute();
+    for (const more of [{ action: 'user.update' }, { metadata: '{}' }, { resource_id: null }, { position: 0 }])
+      await expect(change({ ...gone, ...more }, 'invitation.create')).rejects.toThrow(refused);
+    for (const more of [gone, { status: 'info' }, { metadata: '{}' }, { resource_id: 'another' }])
+      await expect(change({ ...unnamed, ...more }, 'member.add')).rejects.toThrow(refused);
+    await change(gone, 'invitation.create');
+    await change(unnamed, 'member.add');
+    const { items } = await readAuditPage(db, { teamId, scope: null }, {});
+    expect(items.map(({ metadata }) => metadata)).toEqual([{ role: 'admin' }, guest]);
   });
 
   test('gives every entry once, however many share a transaction or come while it is read', async () => {

@@ -1,4 +1,4 @@
-import type { TeamId, TeamRole, UserId } from '@aviary/core';
+import { AppError, type TeamId, type TeamRole, type UserId } from '@aviary/core';
 import { sql } from 'kysely';
 import type { Db } from '../context.ts';
 
@@ -31,11 +31,25 @@ export function findMember(db: Db, teamId: TeamId, userId: UserId): Promise<Memb
   return membersOf(db, teamId).where('users.id', '=', userId).executeTakeFirst();
 }
 
+/** Puts somebody in whose account nobody closes meanwhile. Throws `conflict` when it is closed. */
 export async function insertMember(
   db: Db,
   { teamId, userId, role }: { teamId: TeamId; userId: UserId; role: TeamRole },
 ): Promise<void> {
-  await db.insertInto('team_members').values({ team_id: teamId, user_id: userId, role }).execute();
+  const row = await db
+    .insertInto('team_members')
+    .columns(['team_id', 'user_id', 'role'])
+    .expression(
+      db
+        .selectFrom('users')
+        .select([sql<TeamId>`${teamId}::uuid`.as('team_id'), 'users.id', sql<TeamRole>`${role}::text`.as('role')])
+        .where('users.id', '=', userId)
+        .where('users.status', '=', 'active')
+        .forShare(),
+    )
+    .returning('user_id')
+    .executeTakeFirst();
+  if (!row) throw new AppError('conflict', 'the account was closed meanwhile');
 }
 
 export async function setMemberRole(

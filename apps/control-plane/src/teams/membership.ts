@@ -91,7 +91,9 @@ export async function transferTeam({ db }: UnitOfWork, caller: TeamCaller, to: U
   if (to === userId) return held;
   await setMemberRole(db, { teamId: team.id, userId, role: 'admin' });
   await setMemberRole(db, { teamId: team.id, userId: to, role: 'owner' });
-  await record(db, caller, { action: 'team.transfer', userId: to, metadata: { email: member.email } });
+  const { teamId, actor } = caller;
+  const metadata = { email: member.email };
+  await recordAudit(db, { teamId, actor, action: 'team.transfer', resourceId: teamId, metadata });
   await tellAccessChanged(db, { type: 'user', id: userId }, { type: 'user', id: to });
   return { ...held, role: 'admin' };
 }
@@ -115,7 +117,7 @@ async function record(
   db: Db,
   { teamId, actor }: TeamCaller,
   entry: {
-    action: 'member.role_update' | 'member.remove' | 'member.leave' | 'team.transfer';
+    action: 'member.role_update' | 'member.remove' | 'member.leave';
     userId: UserId;
     metadata: object;
   },
