@@ -9,6 +9,8 @@ export interface Load {
   requests: readonly string[];
   connections: number;
   durationMs: number;
+  /** Ends after so many answers, if that is sooner. */
+  maxAnswers?: number;
   /** The only status that counts. */
   status: number;
 }
@@ -28,8 +30,11 @@ const tasks = {
     let next = 0;
     const take = () => Buffer.from(load.requests[next++ % load.requests.length] ?? '');
     const until = startedAt + load.durationMs;
+    const isOver = () => performance.now() >= until || latenciesMs.length >= (load.maxAnswers ?? Infinity);
     await Promise.all(
-      Array.from({ length: load.connections }, () => sendOn(load, { take, until, note: (ms) => latenciesMs.push(ms) })),
+      Array.from({ length: load.connections }, () =>
+        sendOn(load, { take, isOver, note: (ms) => latenciesMs.push(ms) }),
+      ),
     );
     return { rate: latenciesMs.length / ((performance.now() - startedAt) / 1_000), latenciesMs };
   },
@@ -38,12 +43,12 @@ export type LoadTasks = typeof tasks;
 
 interface Turn {
   take: () => Buffer;
-  until: number;
+  isOver: () => boolean;
   note: (ms: number) => void;
 }
 
 /** One request after the other on one connection. No client of Node's own: it would take as much of the machine as the server. */
-async function sendOn({ url, status }: Load, { take, until, note }: Turn): Promise<void> {
+async function sendOn({ url, status }: Load, { take, isOver, note }: Turn): Promise<void> {
   const { hostname, port } = new URL(url);
   const socket = net.connect(Number(port), hostname).setNoDelay(true);
   await once(socket, 'connect');
@@ -51,8 +56,8 @@ async function sendOn({ url, status }: Load, { take, until, note }: Turn): Promi
   let sentAt = 0;
   let received = Buffer.alloc(0);
   const send = () => {
+    if (isOver()) return done.resolve();
     sentAt = performance.now();
-    if (sentAt >= until) return done.resolve();
     socket.write(take());
   };
   socket.on('error', done.reject);

@@ -51,15 +51,19 @@ export function listPlacementHosts(
   return query.execute();
 }
 
-/** Keeps an online host to the caller's transaction. Undefined when it is online no longer. */
-export function lockOnlineHost(db: Db, id: HostId): Promise<HostRow | undefined> {
-  return db
+/** Keeps an online host to the caller's transaction. Undefined when it is online no longer, or with `skipsHeld` somebody else has it. */
+export function lockOnlineHost(
+  db: Db,
+  id: HostId,
+  { skipsHeld = false }: { skipsHeld?: boolean } = {},
+): Promise<HostRow | undefined> {
+  const query = db
     .selectFrom('hosts')
     .select(hostColumns)
     .where('id', '=', id)
     .where('status', '=', 'online')
-    .forUpdate()
-    .executeTakeFirst();
+    .forUpdate();
+  return (skipsHeld ? query.skipLocked() : query).executeTakeFirst();
 }
 
 export function listHosts(db: Db, statuses: HostRow['status'][]): Promise<HostRow[]> {

@@ -52,12 +52,8 @@ export async function placeSandboxes(
   const loads = await measureLoads(db, await listPlacementHosts(db, { teamId, onlyHost, onlineOnly: true }));
   const wanted = { vcpus: size.vcpus * count, memoryMib: size.memoryMib * count, diskMib: size.diskMib * count };
   const fitting = loads.filter((load) => hasRoom(load, wanted, options));
-  for (const { host } of options.policy(fitting)) {
-    const locked = await lockOnlineHost(db, host.id);
-    if (!locked) continue;
-    const [load] = await measureLoads(db, [locked]);
-    if (load && hasRoom(load, wanted, options)) return host.id;
-  }
+  const chosen = await reserveOne(db, { candidates: options.policy(fitting), wanted }, options);
+  if (chosen !== undefined) return chosen;
   const known = await listPlacementHosts(db, { teamId, onlyHost, onlineOnly: false });
   const rooms = known.map((host): Room => {
     const capacity = capacityOf(host, options);
@@ -70,6 +66,23 @@ export async function placeSandboxes(
     };
   });
   throw refusePlacement({ size, count, isBound: Boolean(onlyHost), rooms });
+}
+
+/** Locks the first of `candidates` that has room. One that another transaction holds is waited for only when no other has. */
+async function reserveOne(
+  db: Db,
+  { candidates, wanted }: { candidates: readonly HostLoad[]; wanted: SandboxSize },
+  options: PlacementOptions,
+): Promise<HostId | undefined> {
+  const reserve = async (id: HostId, skipsHeld: boolean) => {
+    const locked = await lockOnlineHost(db, id, { skipsHeld });
+    if (!locked) return false;
+    const [load] = await measureLoads(db, [locked]);
+    return load !== undefined && hasRoom(load, wanted, options);
+  };
+  for (const skipsHeld of candidates.length > 1 ? [true, false] : [false])
+    for (const { host } of candidates) if (await reserve(host.id, skipsHeld)) return host.id;
+  return undefined;
 }
 
 /** What the sandboxes of each host are promised. Paused ones hold disk only. */

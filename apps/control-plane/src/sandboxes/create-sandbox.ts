@@ -31,11 +31,13 @@ export function createSandbox(
       memory_mib: size.memoryMib,
       disk_mib: size.diskMib,
     });
+    const id = newId('sandbox');
+    // Before a host is chosen, which stays locked to the end.
+    await recordAudit(db, { teamId, actor, resourceId: id, action: 'sandbox.create' });
     const phases = new PhaseLog(deps.clock);
     const hostId = await phases.time('placed', () =>
       placeSandboxes(db, { teamId, size, onlyHost: template.host_id }, deps.placement),
     );
-    const id = newId('sandbox');
     const sandbox = {
       id,
       team_id: teamId,
@@ -51,7 +53,6 @@ export function createSandbox(
       metadata: JSON.stringify(request.metadata ?? {}),
     };
     const [row] = await insertSandboxes(db, [sandbox], { status: sandbox.status });
-    await recordAudit(db, { teamId, actor, resourceId: id, action: 'sandbox.create' });
     const operation = {
       teamId,
       sandboxId: id,

@@ -29,6 +29,14 @@ export function forkSandbox(
       memory_mib: size.memoryMib * count,
       disk_mib: size.diskMib * count,
     });
+    // Before its host is locked, to the end.
+    await recordAudit(db, {
+      teamId,
+      actor,
+      resourceId: sandboxId,
+      action: 'sandbox.fork',
+      metadata: { count },
+    });
     const phases = new PhaseLog(deps.clock);
     await phases.time('placed', () =>
       placeSandboxes(db, { teamId, size, count, onlyHost: source.host_id }, deps.placement),
@@ -51,13 +59,6 @@ export function forkSandbox(
       metadata: JSON.stringify(labels),
     }));
     const rows = await insertSandboxes(db, copies, { source: sandboxId });
-    await recordAudit(db, {
-      teamId,
-      actor,
-      resourceId: sandboxId,
-      action: 'sandbox.fork',
-      metadata: { count },
-    });
     const operation = {
       teamId,
       sandboxId,

@@ -19,7 +19,7 @@ import type { SandboxTable } from '@aviary/database';
 import { CompiledQuery, type Insertable, type Selectable, sql, type Updateable } from 'kysely';
 import { isGoodKeySql } from '../api-keys/api-key-store.ts';
 import type { Db } from '../context.ts';
-import { recordEvent } from '../events/outbox-store.ts';
+import { eventRow, recordEvent } from '../events/outbox-store.ts';
 
 export type SandboxRow = Selectable<SandboxTable>;
 
@@ -165,12 +165,19 @@ export function findSandboxOnHost(db: Db, teamId: TeamId, id: SandboxId) {
 /** Writes new sandboxes, with the event that they begin to be; in the order of `sandboxes`. */
 export async function insertSandboxes(
   db: Db,
-  sandboxes: readonly Insertable<SandboxTable>[],
+  sandboxes: readonly (Insertable<SandboxTable> & { id: SandboxId; team_id: TeamId })[],
   payload: object,
 ): Promise<SandboxRow[]> {
-  const rows = await db.insertInto('sandboxes').values(sandboxes).returning(sandboxColumns).execute();
-  for (const { id, team_id } of rows)
-    await recordEvent(db, { teamId: team_id, sandboxId: id, type: 'sandbox.created', payload });
+  const events = sandboxes.map(({ id, team_id }) =>
+    eventRow({ teamId: team_id, sandboxId: id, type: 'sandbox.created', payload }),
+  );
+  // In one statement: the host's row is locked meanwhile, and others wait for it.
+  const rows = await db
+    .with('told', (insert) => insert.insertInto('outbox_events').values(events))
+    .insertInto('sandboxes')
+    .values(sandboxes)
+    .returning(sandboxColumns)
+    .execute();
   const byId = new Map(rows.map((row) => [row.id, row]));
   return sandboxes.map(({ id }) => must(byId.get(id), 'what was inserted is returned'));
 }
