@@ -1,5 +1,5 @@
+import type { UserId } from '@aviary/core';
 import type { Db } from '../context.ts';
-import type { Account } from './account-store.ts';
 import { insertOneTimeToken, type TokenPurpose } from './one-time-token-store.ts';
 
 export type LinkPurpose = Exclude<TokenPurpose, 'claim'>;
@@ -10,13 +10,12 @@ export const accountLinks = {
   password_reset: { ttlMs: 1_800_000, page: 'reset-password' },
 } as const satisfies Record<LinkPurpose, { ttlMs: number; page: string }>;
 
-/** A token for a link of `account`, and until when it is good. `isMailed` says that it goes to their address and to nobody else. */
+/** A token for a link of a user, and until when it is good; one of nobody is good for nothing. `isMailed` says that it goes to their address and to nobody else. */
 export async function createLinkToken(
   db: Db,
-  account: Pick<Account, 'id'>,
-  { purpose, isMailed, now }: { purpose: LinkPurpose; isMailed: boolean; now: Date },
+  { userId, purpose, isMailed, now }: { userId: UserId | null; purpose: LinkPurpose; isMailed: boolean; now: Date },
 ): Promise<{ token: string; expiresAt: Date }> {
   const expiresAt = new Date(now.getTime() + accountLinks[purpose].ttlMs);
-  const token = await insertOneTimeToken(db, { purpose, now, expiresAt, userId: account.id, isMailed });
+  const token = await insertOneTimeToken(db, { purpose, now, expiresAt, userId, isMailed });
   return { token, expiresAt };
 }

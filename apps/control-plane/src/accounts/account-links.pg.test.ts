@@ -12,9 +12,9 @@ describeStores('links of accounts', (open) => {
   const start = async () => {
     platform = await startTestPlatform({ database: await open() });
     const account = await signUpAs(platform, 'ada@example.com');
-    const id = parseId('user', account.userId);
+    const userId = parseId('user', account.userId);
     const makeToken = async (purpose: LinkPurpose) =>
-      (await createLinkToken(platform.database.db, { id }, { purpose, isMailed: true, now: new Date() })).token;
+      (await createLinkToken(platform.database.db, { userId, purpose, isMailed: true, now: new Date() })).token;
     return { account, makeToken };
   };
   const statusesOf = (replies: { status: number }[]) => replies.map(({ status }) => status).sort();

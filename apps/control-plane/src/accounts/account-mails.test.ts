@@ -1,4 +1,5 @@
 import { newId, parseId } from '@aviary/core';
+import { sql } from 'kysely';
 import { TOTP } from 'otpauth';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startMailServer, type TestMailServer } from '../mail/test-mail-server.ts';
@@ -9,7 +10,9 @@ let server: TestMailServer;
 let platform: TestPlatform;
 beforeAll(async () => {
   server = await startMailServer();
-  platform = await startTestPlatform({ smtp: server.settings });
+  // Mails that wait for the next look are sent when a test says so.
+  const overrides = { mailer: { pollMs: 3_600_000 } };
+  platform = await startTestPlatform({ smtp: server.settings, overrides });
 });
 afterAll(async () => {
   await platform?.[Symbol.asyncDispose]();
@@ -21,11 +24,18 @@ const newAddress = () => `${newId('user')}@example.com`;
 const tokenOf = ({ link }: { link: string }) => new URL(link).hash.slice(1);
 const post = async (url: string, body: unknown) => (await callAnonymously(platform, url, body)).status;
 const verify = (token: string) => post('/v1/auth/verify-email', { token });
-const askReset = (email: string) => post('/v1/me/password/reset', { email });
 const reset = (token: string, wanted = newPassword) =>
   post('/v1/me/password/reset/confirm', { token, new_password: wanted });
 const isVerified = async (account: TestAccount) => (await account.call('GET', '/v1/me')).body.email_verified;
 const settle = () => platform.controlPlane.context.mailer.runOnce();
+const requestReset = (email: string) => post('/v1/me/password/reset', { email });
+
+/** Asks for a reset and has its mail sent. */
+async function askReset(email: string): Promise<number> {
+  const status = await requestReset(email);
+  await settle();
+  return status;
+}
 
 /** Somebody new, with the mail that signing up sent. */
 async function signUp(email = newAddress()) {
@@ -170,6 +180,7 @@ describe('a password', () => {
     await verify(tokenOf(mail));
     const { secret } = (await account.call('POST', '/v1/me/totp', { password })).body;
     await account.call('POST', '/v1/me/totp/confirm', { code: new TOTP({ secret }).generate() });
+    await server.mailTo(account.email, 'second factor');
     await askReset(account.email);
     expect(await reset(tokenOf(await server.mailTo(account.email, 'Reset')))).toBe(204);
     const { status, body } = await logInAs(platform, account.email, newPassword);
@@ -187,6 +198,35 @@ describe('a password', () => {
     await settle();
     expect([server.received, await platform.database.db.selectFrom('mails').select('id').execute()]).toEqual([[], []]);
     expect(await reset(tokenOf(early))).toBe(401);
+  });
+
+  test('is asked for with the same traces, whether it is somebody’s or nobody’s', async () => {
+    const { account } = await signUp();
+    const { db } = platform.database;
+    const count = async () => {
+      const from = (table: 'one_time_tokens' | 'audit_logs' | 'mails') =>
+        db.selectFrom(table).select(sql<number>`count(*)::integer`.as('count')).executeTakeFirstOrThrow();
+      return Promise.all([from('one_time_tokens'), from('audit_logs'), from('mails')]);
+    };
+    const traces: unknown[] = [];
+    for (const email of [account.email, newAddress()]) {
+      const before = await count();
+      await requestReset(email);
+      const asked = await count();
+      await settle();
+      const done = await count();
+      const change = (from: typeof before, to: typeof before) =>
+        to.map((each, i) => each.count - (from[i]?.count ?? 0));
+      traces.push([change(before, asked), change(asked, done)]);
+    }
+    // At first a mail is left and nothing else is done.
+    expect(traces).toEqual(
+      Array(2).fill([
+        [0, 0, 1],
+        [1, 1, -1],
+      ]),
+    );
+    await server.mailTo(account.email, 'Reset');
   });
 
   test('is asked for a few times for one address', async () => {

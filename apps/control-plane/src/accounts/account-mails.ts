@@ -20,7 +20,7 @@ export function verificationMail(account: Account, now: Date): NewMail {
 
 /** To an address that may be nobody's: whether it is somebody's is looked up when nobody waits for it any more. */
 export function resetMail(to: Email, now: Date): NewMail {
-  return { kind: 'password_reset', to, subjectId: nilUuid, expiresAt: later(now, 1) };
+  return { kind: 'password_reset', to, subjectId: nilUuid, expiresAt: later(now, 1), isDeferred: true };
 }
 
 /** Tells the owner of an account that its password is another, for the case that it was not them. */
@@ -47,24 +47,27 @@ async function composeVerification(mail: StoredMail, context: ComposeContext): P
   };
 }
 
+/** For an address that is nobody's the same is written as for one that is somebody's: a busy moment of ours tells nothing either. */
 async function composeReset({ to, attempts }: StoredMail, context: ComposeContext): Promise<Letter | undefined> {
   const { db } = context;
-  const account = await findAccountByEmail(db, to.key);
-  if (account?.status !== 'active') return undefined;
+  const known = await findAccountByEmail(db, to.key);
+  const account = known?.status === 'active' ? known : undefined;
+  const url = await makeLink(account, 'password_reset', context);
   if (attempts === 1) {
     await recordAudit(db, {
       teamId: platformTeamId,
       actor: { type: 'system', id: null, name: 'password-reset' },
       action: 'user.password_reset_request',
-      resourceId: account.id,
+      resourceId: account?.id ?? null,
     });
   }
+  if (!account) return undefined;
   return {
     // As its owner wrote it: who asked may have written it otherwise.
     to: account.email,
     subject: 'Reset your password',
     paragraphs: ['Somebody, we hope you, asked for a new password for your account on Aviary.'],
-    link: { label: 'Set a new password', url: await makeLink(account, 'password_reset', context) },
+    link: { label: 'Set a new password', url },
     closing: 'The link is good once, for half an hour, and ends all of your sessions. If it was not you, do nothing.',
   };
 }
@@ -101,9 +104,9 @@ async function findActive({ subjectId }: StoredMail, { db }: ComposeContext): Pr
   return account?.status === 'active' ? account : undefined;
 }
 
-async function makeLink(account: Account, purpose: LinkPurpose, context: ComposeContext): Promise<string> {
+async function makeLink(account: Account | undefined, purpose: LinkPurpose, context: ComposeContext): Promise<string> {
   const { db, isMailed, now } = context;
-  const { token } = await createLinkToken(db, account, { purpose, isMailed, now });
+  const { token } = await createLinkToken(db, { userId: account?.id ?? null, purpose, isMailed, now });
   return context.link(accountLinks[purpose].page, token);
 }
 

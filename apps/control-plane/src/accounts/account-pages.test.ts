@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { parseId } from '@aviary/core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startTestPlatform, type TestPlatform } from '../test-platform.ts';
 import { createLinkToken } from './account-link.ts';
@@ -49,9 +50,8 @@ test.each(['verify-email', 'reset-password', 'invitation', 'claim'])(
 test('the pages verify an address and set a password', async () => {
   const { email, userId } = await signUpAs(platform, 'page@example.com');
   const { db } = platform.database;
-  const account = { id: userId.slice('usr-'.length) as never };
   const token = async (purpose: 'email_verification' | 'password_reset') =>
-    (await createLinkToken(db, account, { purpose, isMailed: false, now: new Date() })).token;
+    (await createLinkToken(db, { userId: parseId('user', userId), purpose, isMailed: false, now: new Date() })).token;
   await expect(act('verify-email', 'wrong')).rejects.toThrow('the link is unknown');
   expect(await act('verify-email', await token('email_verification'))).toContain('is verified');
   expect(await act('reset-password', await token('password_reset'), { password: 'quite another one' })).toContain(

@@ -19,7 +19,7 @@ export async function createLink(
   await holdAdmins(db, caller);
   const user = await getUser(db, userId);
   if (user.status !== 'active') throw new AppError('invalid_state', 'this person is deactivated; let them in first');
-  const { token, expiresAt } = await createLinkToken(db, { id: userId }, { purpose, isMailed: false, now });
+  const { token, expiresAt } = await createLinkToken(db, { userId, purpose, isMailed: false, now });
   await recordAudit(db, {
     teamId: platformTeamId,
     actor: caller.actor,

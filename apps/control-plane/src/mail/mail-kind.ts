@@ -22,9 +22,11 @@ export interface NewMail {
   names?: Readonly<Record<string, string>>;
   /** Nobody has use for it afterwards. */
   expiresAt: Date;
+  /** Sent with the next regular look instead of at once: for a request whose time must not tell what becomes of it. Default: false. */
+  isDeferred?: boolean;
 }
 
-export interface StoredMail extends Required<NewMail> {
+export interface StoredMail extends Required<Omit<NewMail, 'isDeferred'>> {
   id: MailId;
   /** How often it was begun, this time included. */
   attempts: number;

@@ -79,9 +79,10 @@ export class Mailer {
     return pageLink(this.#publicUrl, page, token);
   }
 
-  /** Leaves a mail in the caller's transaction; it is sent once that is kept. Throws `rate_limited` when too many wait. */
+  /** Leaves a mail in the caller's transaction; it is sent once that is kept, or soon after when it is deferred. Throws `rate_limited` when too many wait. */
   async queue({ db, afterCommit }: UnitOfWork, mail: NewMail): Promise<void> {
     await insertMail(db, mail, this.#now());
+    if (mail.isDeferred) return;
     afterCommit(() => {
       if (this.#stopping.signal.aborted) return;
       this.runOnce().catch((error: unknown) => this.#deps.logger.warn({ err: error }, 'mails wait for the next look'));
