@@ -16,6 +16,8 @@ interface Run {
   lines?: readonly string[];
   /** Variables besides those that find the platform. */
   extra?: Record<string, string>;
+  /** Told of all that was written to standard error so far. */
+  onNote?: (text: string) => void;
 }
 
 /** For tests: the program with the real control plane, and with a host that has no microVMs. */
@@ -38,7 +40,8 @@ export class TestRealApi implements AsyncDisposable {
     this.#owned = owned;
   }
 
-  static async start(): Promise<TestRealApi> {
+  /** With variables of the control plane besides those that tests usually set. */
+  static async start(extra: Record<string, string> = {}): Promise<TestRealApi> {
     await using stack = new AsyncDisposableStack();
     const directory = await mkdtemp(path.join(tmpdir(), 'aviary-real-'));
     stack.defer(() => rm(directory, { recursive: true }));
@@ -47,6 +50,7 @@ export class TestRealApi implements AsyncDisposable {
       AVIARY_DATA_DIR: directory,
       AVIARY_PORT: String(await freePort()),
       AVIARY_AGENT_PORT: String(await freePort()),
+      ...extra,
     };
     const platform = stack.use(await startControlPlane(env));
     await registerHost({ directory, agent, apiUrl: platform.apiUrl });
@@ -54,11 +58,12 @@ export class TestRealApi implements AsyncDisposable {
   }
 
   /** Runs the program to its end. */
-  async run({ argv, lines = [], extra = {} }: Run): Promise<Outcome & { code: number }> {
+  async run({ argv, lines = [], extra = {}, onNote }: Run): Promise<Outcome & { code: number }> {
     const written = { stdout: '', stderr: '' };
     const stream = (name: keyof typeof written) => ({
       write: (data: string | Uint8Array) => {
         written[name] += typeof data === 'string' ? data : Buffer.from(data).toString();
+        if (name === 'stderr') onNote?.(written.stderr);
       },
     });
     const code = await runCli({

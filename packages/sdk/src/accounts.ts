@@ -1,4 +1,12 @@
-import type { LogInRequest, Me, OwnerProof, SecondFactorNeeded, SignedIn } from './resources.ts';
+import type {
+  Identity,
+  IdentityProvider,
+  LogInRequest,
+  Me,
+  OwnerProof,
+  SecondFactorNeeded,
+  SignedIn,
+} from './resources.ts';
 import type { CallOptions, Transport } from './transport.ts';
 
 /** Logging in and out, and one's own account. Every method throws AviaryError. */
@@ -33,6 +41,45 @@ export class Accounts {
     options: CallOptions = {},
   ): Promise<SignedIn | SecondFactorNeeded> {
     return await this.#prove('/v1/auth/claim', { ...request, refresh_token_in: 'body' }, options);
+  }
+
+  /** Where one can sign in instead of by password. */
+  async providers(options: CallOptions = {}): Promise<IdentityProvider[]> {
+    const call = { method: 'GET', path: '/v1/auth/providers', isAnonymous: true } as const;
+    return (await this.#transport.json<{ items: IdentityProvider[] }>({ ...call, ...options })).items;
+  }
+
+  /**
+   * What a program opens in a browser on its own machine to sign in at a provider. It comes back to `http://127.0.0.1:{redirectPort}/callback`, with
+   * `code` for {@link exchange}, or with `error` and `error_description`. `codeChallenge` is the SHA-256 of the verifier, in base64url.
+   */
+  signInUrl(
+    provider: string,
+    { redirectPort, codeChallenge }: { redirectPort: number; codeChallenge: string },
+  ): string {
+    const path = `/v1/auth/providers/${encodeURIComponent(provider)}/start`;
+    const query = new URLSearchParams({ redirect_port: String(redirectPort), code_challenge: codeChallenge });
+    return `${this.#transport.options.apiUrl}${path}?${query}`;
+  }
+
+  /** Opens a session by the code of a sign-in at a provider, within a minute. Resolves as {@link logIn} does. */
+  async exchange(
+    { code, codeVerifier }: { code: string; codeVerifier: string },
+    options: CallOptions = {},
+  ): Promise<SignedIn | SecondFactorNeeded> {
+    const json = { code, code_verifier: codeVerifier, refresh_token_in: 'body' };
+    return await this.#prove('/v1/auth/exchange', json, options);
+  }
+
+  /** What the account is linked with at providers. */
+  async identities(options: CallOptions = {}): Promise<Identity[]> {
+    const call = { method: 'GET', path: '/v1/me/identities' } as const;
+    return (await this.#transport.json<{ items: Identity[] }>({ ...call, ...options })).items;
+  }
+
+  /** Throws `invalid_state` when it is the last way in which one can sign in. */
+  async unlinkIdentity(id: string, options: CallOptions = {}): Promise<void> {
+    await this.#transport.json({ method: 'DELETE', path: `/v1/me/identities/${encodeURIComponent(id)}`, ...options });
   }
 
   /** Uses the refresh token up and gives the next. */

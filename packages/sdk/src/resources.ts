@@ -18,6 +18,8 @@ export type {
   FoundUser,
   Generation,
   Host,
+  Identity,
+  IdentityProvider,
   Invitation,
   Me,
   Member,

@@ -14,6 +14,7 @@ import {
   removeProfile,
   requireProfilesFile,
 } from './profile-store.ts';
+import { logInAtProvider } from './provider-login.ts';
 import { Questions } from './read-secret.ts';
 import { sessionCredential } from './session-token.ts';
 
@@ -61,12 +62,23 @@ export const accountCommands: readonly Command[] = [
   },
   {
     name: 'login',
-    summary: 'Log in to a server, by e-mail and password or with an API key',
+    summary: 'Log in to a server, by e-mail and password, in a browser or with an API key',
     details:
       'Kept in the profile that AVIARY_PROFILE names, or in `default`, for you alone. AVIARY_API_KEY comes before it. The password or key is asked for, or read from standard input, and after it the code of a second factor.',
-    flags: { email: emailFlag, url: urlFlag, code, key: { type: 'boolean', summary: 'with an API key instead' } },
+    flags: {
+      email: emailFlag,
+      url: urlFlag,
+      code,
+      key: { type: 'boolean', summary: 'with an API key instead' },
+      provider: {
+        type: 'string',
+        placeholder: 'ID',
+        summary: 'in a browser on this machine, at one of the providers that the server names, such as github',
+      },
+    },
     examples: [
       'aviary login --email ada@example.com',
+      'aviary login --provider github',
       'aviary login --key --url https://aviary.example.com < key-file',
     ],
     async run(context, { flags }) {
@@ -80,9 +92,12 @@ export const accountCommands: readonly Command[] = [
         output.result({ api_url: apiUrl, ...caller }, () => `logged in to ${apiUrl} with ${describeKey(caller)}`);
         return;
       }
-      const credentials = await askCredentials(questions, flags);
       const { accounts } = new AviaryClient({ apiUrl, userAgent });
-      const answer = await accounts.logIn(credentials, { signal });
+      const provider = flags.string('provider');
+      const answer =
+        provider === undefined
+          ? await accounts.logIn(await askCredentials(questions, flags), { signal })
+          : await logInAtProvider(accounts, provider, { output, signal });
       const signedIn = await showSecondFactor(context, { accounts, answer, questions, flags });
       await showSignedIn(context, apiUrl, signedIn);
     },

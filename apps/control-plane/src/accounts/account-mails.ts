@@ -11,7 +11,6 @@ export const accountMails: readonly MailKind[] = [
   { kind: 'verify_email', compose: composeVerification },
   { kind: 'password_reset', compose: composeReset },
   { kind: 'password_changed', compose: composePasswordChanged },
-  { kind: 'identity_linked', compose: composeIdentityLinked },
 ];
 
 export function verificationMail(account: Account, now: Date): NewMail {
@@ -26,12 +25,6 @@ export function resetMail(to: Email, now: Date): NewMail {
 /** Tells the owner of an account that its password is another, for the case that it was not them. */
 export function passwordChangedMail(account: Account, now: Date): NewMail {
   return { kind: 'password_changed', to: emailOf(account), subjectId: account.id, expiresAt: later(now, 24) };
-}
-
-/** Tells the owner of an account that it can be signed in to at a provider from now on. */
-export function identityLinkedMail(account: Account, { provider, now }: { provider: string; now: Date }): NewMail {
-  const names = { provider };
-  return { kind: 'identity_linked', to: emailOf(account), subjectId: account.id, names, expiresAt: later(now, 24) };
 }
 
 async function composeVerification(mail: StoredMail, context: ComposeContext): Promise<Letter | undefined> {
@@ -81,20 +74,6 @@ async function composePasswordChanged(mail: StoredMail, context: ComposeContext)
     paragraphs: [
       'The password of your account on Aviary is a new one. Other sessions than the one in which that was done have ended.',
       'If it was not you, reset the password at once, and tell who runs the platform.',
-    ],
-  };
-}
-
-async function composeIdentityLinked(mail: StoredMail, context: ComposeContext): Promise<Letter | undefined> {
-  const account = await findActive(mail, context);
-  if (!account) return undefined;
-  const { provider } = mail.names;
-  return {
-    to: account.email,
-    subject: `Your account is linked with ${provider}`,
-    paragraphs: [
-      `Your account on Aviary can be signed in to with ${provider} from now on.`,
-      'If it was not you, reset the password at once, unlink it in your account, and tell who runs the platform.',
     ],
   };
 }

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { accountOf, password, signUpAs } from '../accounts/test-account.ts';
+import { startMailServer, type TestMailServer } from '../mail/test-mail-server.ts';
 import type { Reply, TestPlatform } from '../test-platform.ts';
 import { TestBrowser } from './test-browser.ts';
 import { type OidcPlatform, startOidcPlatform } from './test-oidc-platform.ts';
@@ -7,11 +8,18 @@ import { logInAtProvider } from './test-servers.ts';
 
 let at: OidcPlatform;
 let platform: TestPlatform;
+let mails: TestMailServer;
 beforeAll(async () => {
-  at = await startOidcPlatform();
+  mails = await startMailServer();
+  at = await startOidcPlatform({ smtp: mails.settings });
   ({ platform } = at);
 });
-afterAll(() => at?.[Symbol.asyncDispose]());
+afterAll(async () => {
+  // Nothing is under way when the mail server goes.
+  await platform?.controlPlane.context.mailer.runOnce();
+  await at?.[Symbol.asyncDispose]();
+  await mails?.[Symbol.asyncDispose]();
+});
 
 describe('an account', () => {
   const link = async (
@@ -49,6 +57,7 @@ describe('an account', () => {
     ]);
     expect((await link(owner, { login })).toString()).toBe('linked=acme');
     expect((await at.signIn(login)).body.user.id).toBe(owner.userId);
+    await mails.mailTo(owner.email, 'linked with one at a provider');
     const stranger = await signUpAs(platform, `stranger-of-${email}`);
     expect((await link(stranger, { login })).get('error')).toBe('identity_taken');
     expect((await stranger.call('DELETE', `/v1/me/identities/${identity.id}`)).status).toBe(404);

@@ -1,12 +1,12 @@
 import { type IdentityId, platformTeamId, type SessionId } from '@aviary/core';
 import type { UnitOfWork } from '@aviary/database';
-import { identityLinkedMail } from '../accounts/account-mails.ts';
 import { getAccount, lockAccount } from '../accounts/account-store.ts';
 import { lockOpenSession } from '../accounts/session-store.ts';
 import { actorOf } from '../accounts/sign-up.ts';
 import { requireWayIn } from '../accounts/ways-in-store.ts';
 import { recordAudit } from '../audit/audit-store.ts';
 import type { UserCaller } from '../http/register-routes.ts';
+import { securityNotice } from '../second-factors/security-notices.ts';
 import { type IdentityDeps, issuersOf } from './identity-deps.ts';
 import type { Profile } from './identity-provider.ts';
 import type { Provider } from './identity-providers.ts';
@@ -38,7 +38,7 @@ export async function linkIdentity(
     resourceId: userId,
     metadata: { provider: provider.id, issuer: provider.issuer },
   });
-  await mailer.queue(unit, identityLinkedMail(account, { provider: provider.name, now }));
+  await mailer.queue(unit, securityNotice('identity_linked', { userId, email: account.email, now }));
 }
 
 /** False when the caller has no such identity. Throws `invalid_state` when it is the last way in. */

@@ -1,5 +1,6 @@
 import type { Database } from '@aviary/database';
 import { callAnonymously } from '../accounts/test-account.ts';
+import type { SmtpSettings } from '../mail/smtp-transport.ts';
 import type { Reply, TestPlatform } from '../test-platform.ts';
 import { TestBrowser } from './test-browser.ts';
 import {
@@ -34,7 +35,9 @@ export interface OidcPlatform extends AsyncDisposable {
   auditOf(userId: string): Promise<[string, unknown][]>;
 }
 
-export async function startOidcPlatform(options: { database?: Database } = {}): Promise<OidcPlatform> {
+export async function startOidcPlatform(
+  options: { database?: Database; smtp?: SmtpSettings } = {},
+): Promise<OidcPlatform> {
   const people: People = {};
   const servers: TestServer[] = [];
   const platform = await startPlatformWith(

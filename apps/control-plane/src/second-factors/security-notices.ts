@@ -21,6 +21,10 @@ const notices = {
     subject: 'A passkey was added to your account',
     text: 'A new passkey logs in to your account on Aviary.',
   },
+  identity_linked: {
+    subject: 'Your account is linked with one at a provider',
+    text: 'Your account on Aviary can be signed in to at another provider from now on. Your account lists what it is linked with, and unlinks it.',
+  },
 } as const satisfies Record<string, { subject: string; text: string }>;
 
 export const securityNotices: readonly MailKind[] = Object.entries(notices).map(([kind, { subject, text }]) => ({
