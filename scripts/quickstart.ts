@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util';
 import {
   ensureHostPackages,
   ensureImages,
+  findClaimLink,
   isRoot,
   LineTail,
   loadConfig,
@@ -81,7 +82,7 @@ async function main(): Promise<number> {
   }
   summarize(steps);
   if (!stay) return 0;
-  announce(platform, sandboxes[0]);
+  await announce(platform, sandboxes[0]);
   await aborted();
   output.note('stopping');
   return 0;
@@ -116,7 +117,8 @@ function summarize({ records }: StepRunner): void {
   process.stdout.write(`\n${renderTable(['STEP', 'TIME', ''], rows)}\n`);
 }
 
-function announce(platform: Platform, sandbox: Sandbox | undefined): void {
+async function announce(platform: Platform, sandbox: Sandbox | undefined): Promise<void> {
+  const claim = await findClaimLink(loadConfig(process.env), platform.apiUrl);
   const lines = [
     '',
     `Aviary is running at ${platform.apiUrl}; its API is described at ${platform.apiUrl}/docs`,
@@ -126,6 +128,9 @@ function announce(platform: Platform, sandbox: Sandbox | undefined): void {
     `  export AVIARY_API_KEY="$(sudo cat ${platform.apiKeyFile})"`,
     "  npx aviary run -- 'uname -a'",
     ...(sandbox ? [`  npx aviary sandbox exec ${sandbox.id} -- 'ps aux'`] : []),
+    ...(claim
+      ? ['', 'To share it with others, become its first administrator, once, in a browser:', `  ${claim.url}`]
+      : []),
     '',
     "Ctrl-C stops it; sandboxes go on. 'npx aviary down' pauses them, 'npx aviary down --purge' removes everything.",
   ];

@@ -237,6 +237,12 @@ describe('a password', () => {
   });
 });
 
+test('who had an account hears that it is deleted', async () => {
+  const { account } = await signUp();
+  expect((await account.call('DELETE', '/v1/me', { password })).status).toBe(204);
+  expect((await server.mailTo(account.email, 'was deleted')).text).toContain('For 15 days');
+});
+
 test('a mail server that is away keeps nobody from signing up, and gets the mail when it is back', async () => {
   const email = newAddress();
   server.refusal = { code: 421, text: 'closed for today' };

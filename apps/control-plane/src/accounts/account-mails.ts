@@ -1,8 +1,9 @@
-import { asId, type Email, nilUuid, platformTeamId } from '@aviary/core';
+import { asId, type Email, nilUuid, parseEmail, platformTeamId, type UserId } from '@aviary/core';
 import { recordAudit } from '../audit/audit-store.ts';
 import type { ComposeContext, Letter, MailKind, NewMail, StoredMail } from '../mail/mail-kind.ts';
 import { accountLinks, createLinkToken, type LinkPurpose } from './account-link.ts';
 import { type Account, findAccount, findAccountByEmail } from './account-store.ts';
+import { restorableDays } from './purge-accounts.ts';
 
 const hourMs = 3_600_000;
 
@@ -11,6 +12,7 @@ export const accountMails: readonly MailKind[] = [
   { kind: 'verify_email', compose: composeVerification },
   { kind: 'password_reset', compose: composeReset },
   { kind: 'password_changed', compose: composePasswordChanged },
+  { kind: 'account_deleted', compose: composeAccountDeleted },
 ];
 
 export function verificationMail(account: Account, now: Date): NewMail {
@@ -25,6 +27,11 @@ export function resetMail(to: Email, now: Date): NewMail {
 /** Tells the owner of an account that its password is another, for the case that it was not them. */
 export function passwordChangedMail(account: Account, now: Date): NewMail {
   return { kind: 'password_changed', to: emailOf(account), subjectId: account.id, expiresAt: later(now, 24) };
+}
+
+/** Tells who had an account that it is deleted, for the case that it was not them. */
+export function accountDeletedMail(account: { id: UserId; email: string }, now: Date): NewMail {
+  return { kind: 'account_deleted', to: parseEmail(account.email), subjectId: account.id, expiresAt: later(now, 24) };
 }
 
 async function composeVerification(mail: StoredMail, context: ComposeContext): Promise<Letter | undefined> {
@@ -74,6 +81,16 @@ async function composePasswordChanged(mail: StoredMail, context: ComposeContext)
     paragraphs: [
       'The password of your account on Aviary is a new one. Other sessions than the one in which that was done have ended.',
       'If it was not you, reset the password at once, and tell who runs the platform.',
+    ],
+  };
+}
+
+async function composeAccountDeleted(): Promise<Letter> {
+  return {
+    subject: 'Your account was deleted',
+    paragraphs: [
+      'Your account on Aviary was deleted, with the teams in which nobody else was and all that they had.',
+      `For ${restorableDays} days who runs the platform can restore the account: ask them, if it was not you who deleted it. After that it is removed for good.`,
     ],
   };
 }

@@ -4,8 +4,10 @@ import { revokeKeys } from '../api-keys/revoke-keys.ts';
 import { recordAudit } from '../audit/audit-store.ts';
 import type { Actor } from '../context.ts';
 import { tellAccessChanged } from '../http/access-change-store.ts';
+import type { Mailer } from '../mail/mailer.ts';
 import { deleteMembers } from '../teams/member-store.ts';
 import type { TeamDeletion } from '../teams/team-deletion.ts';
+import { accountDeletedMail } from './account-mails.ts';
 import { type HeldMembership, holdMemberships, lockAdmins, lockUser, markAccountDeleted } from './deletion-store.ts';
 import { revokeSessions } from './session-store.ts';
 
@@ -23,7 +25,7 @@ interface AccountDeletion {
  */
 export async function deleteAccount(
   unit: UnitOfWork,
-  { teamDeletion }: { teamDeletion: TeamDeletion },
+  { teamDeletion, mailer }: { teamDeletion: TeamDeletion; mailer: Pick<Mailer, 'queue'> },
   { userId, actor, now }: AccountDeletion,
 ): Promise<void> {
   const { db } = unit;
@@ -55,6 +57,7 @@ export async function deleteAccount(
     metadata: { email: user.email, deleted_teams: owned.map(({ teamId }) => formatId('team', teamId)) },
   });
   await tellAccessChanged(db, { type: 'user', id: userId });
+  await mailer.queue(unit, accountDeletedMail({ id: userId, email: user.email }, now));
 }
 
 function refuseOwnerOfOthers(memberships: readonly HeldMembership[]): void {

@@ -6,7 +6,7 @@ import { deleteAccountRow, listAccountsDeletedBefore, lockDeletedAccount } from 
 
 const dayMs = 24 * 3_600_000;
 /** So long a deleted account can be restored. */
-const restorableMs = 15 * dayMs;
+export const restorableDays = 15;
 /** Accounts that are purged in one round. */
 const batch = 100;
 const actor = { type: 'system', id: null, name: 'account deletion' } as const;
@@ -21,7 +21,7 @@ export async function purgeAccounts({
   clock,
   logger,
 }: Pick<ServiceContext, 'database' | 'clock' | 'logger'>): Promise<void> {
-  const before = new Date(clock.now() - restorableMs);
+  const before = new Date(clock.now() - restorableDays * dayMs);
   for (const userId of await listAccountsDeletedBefore(database.db, before, batch)) {
     await database
       .transaction(({ db }) => purgeAccount(db, userId, before))

@@ -8,6 +8,7 @@ import { recordAudit } from '../audit/audit-store.ts';
 import type { Db } from '../context.ts';
 import { tellAccessChanged } from '../http/access-change-store.ts';
 import type { UserCaller } from '../http/register-routes.ts';
+import type { Mailer } from '../mail/mailer.ts';
 import type { ControlPlaneContext } from '../module.ts';
 import { removeTotp } from '../second-factors/enrol-totp.ts';
 import type { TeamDeletion } from '../teams/team-deletion.ts';
@@ -44,7 +45,7 @@ export async function setUserActive(
 /** Deletes somebody else's account. */
 export async function deleteUser(
   unit: UnitOfWork,
-  deps: { teamDeletion: TeamDeletion },
+  deps: { teamDeletion: TeamDeletion; mailer: Pick<Mailer, 'queue'> },
   { caller, userId, now }: { caller: UserCaller; userId: UserId; now: Date },
 ): Promise<void> {
   await holdAdmins(unit.db, caller);
