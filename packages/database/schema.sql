@@ -37,9 +37,17 @@ CREATE TABLE audit_logs (
   CONSTRAINT audit_logs_status_check CHECK ((status = ANY (ARRAY['success'::text, 'info'::text, 'warning'::text, 'error'::text])))
 );
 CREATE INDEX audit_logs_about_person ON public.audit_logs USING btree (resource_id) WHERE (resource_type = ANY (ARRAY['user'::text, 'member'::text]));
+CREATE INDEX audit_logs_all ON public.audit_logs USING btree ("position", id);
 CREATE INDEX audit_logs_email ON public.audit_logs USING btree (lower((metadata ->> 'email'::text))) WHERE ((metadata ->> 'email'::text) IS NOT NULL);
 CREATE INDEX audit_logs_person ON public.audit_logs USING btree (actor_id) WHERE (actor_type = 'user'::text);
 CREATE INDEX audit_logs_position ON public.audit_logs USING btree (team_id, "position" DESC, id DESC);
+
+CREATE TABLE event_consumers (
+  name text NOT NULL,
+  position bigint NOT NULL,
+  last text NOT NULL,
+  CONSTRAINT event_consumers_pkey PRIMARY KEY (name)
+);
 
 CREATE TABLE generations (
   id uuid NOT NULL,
@@ -219,9 +227,11 @@ CREATE TABLE outbox_events (
   payload jsonb NOT NULL,
   created_at timestamp with time zone NOT NULL DEFAULT now(),
   published_at timestamp with time zone,
+  position bigint NOT NULL DEFAULT ((pg_current_xact_id())::text)::bigint,
   CONSTRAINT outbox_events_event_id_key UNIQUE (event_id),
   CONSTRAINT outbox_events_pkey PRIMARY KEY (seq)
 );
+CREATE INDEX outbox_events_position ON public.outbox_events USING btree ("position", seq);
 CREATE INDEX outbox_events_unpublished ON public.outbox_events USING btree (seq) WHERE (published_at IS NULL);
 
 CREATE TABLE passkeys (

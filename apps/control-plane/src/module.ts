@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify';
 import type { AccountServices } from './accounts/account-deps.ts';
 import type { KeyUses } from './api-keys/key-uses.ts';
 import type { ServiceContext } from './context.ts';
+import type { ModuleHooks } from './events/module-hooks.ts';
 import type { HostClients } from './hosts/host-clients.ts';
 import type { PlacementOptions } from './hosts/placement.ts';
 import type { SigningKey } from './hosts/signing-key.ts';
@@ -57,6 +58,8 @@ export interface Module {
   /** The mails that the module causes; made before the mailer sends the first. */
   mails?(context: ControlPlaneContext): readonly MailKind[];
   loops?(context: ControlPlaneContext): readonly Loop[];
+  /** What the module does when something happened, or before a request is looked at. */
+  hooks?(context: ControlPlaneContext): ModuleHooks;
   /** What teams own in the module's tables. A table with a `team_id` that no module answers for fails the tests. */
   teamResources?(context: ControlPlaneContext): readonly TeamResource[];
 }

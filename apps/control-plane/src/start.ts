@@ -14,6 +14,8 @@ import { KeyUses } from './api-keys/key-uses.ts';
 import { auditModule } from './audit/audit-module.ts';
 import { accountSettings, type ControlPlaneConfig, mailSettings } from './config.ts';
 import type { ServiceContext } from './context.ts';
+import { defaultHearingOptions, type HearingOptions, startHearing } from './events/hear-events.ts';
+import { addRequestHook } from './events/module-hooks.ts';
 import { HostClients } from './hosts/host-clients.ts';
 import { hostsModule } from './hosts/hosts-module.ts';
 import { defaultPlacement, type PlacementOptions } from './hosts/placement.ts';
@@ -46,8 +48,11 @@ import { teamsModule } from './teams/teams-module.ts';
 export { insertApiKey } from './api-keys/api-key-store.ts';
 export { type ControlPlaneConfig, loadConfig } from './config.ts';
 export type { Actor, Db, ServiceContext } from './context.ts';
+export type { AuthEvent, ModuleHooks, SandboxEvent } from './events/module-hooks.ts';
 export { createHostToken } from './hosts/register-host.ts';
+export { type Handlers, registerRoutes } from './http/register-routes.ts';
 export type { ControlPlaneContext, Loop, Module } from './module.ts';
+export type { TeamResource } from './teams/team-deletion.ts';
 
 /** Adds routes, operations, loops and tables to the control plane: what the core's own domains are. */
 export type Extension = Module;
@@ -87,6 +92,7 @@ export interface ControlPlaneOverrides {
   teamDeletion?: Partial<TeamDeletionOptions>;
   mailer?: Partial<MailerOptions>;
   identityProviders?: Partial<ProviderOptions>;
+  hearing?: Partial<HearingOptions>;
 }
 
 export interface ControlPlane extends AsyncDisposable {
@@ -126,9 +132,14 @@ export async function startControlPlane(
   await offerClaim(context, config.dataDirectory);
   const loops = new AbortController();
   const app = await createServer(context, config);
+  const hooks = modules.flatMap(({ name, hooks }) => (hooks ? [{ name, hooks: hooks(context) }] : []));
+  for (const { name, hooks: own } of hooks) addRequestHook(app, name, own);
   for (const { routes } of modules) await routes?.(app, context);
   stack.use(context.runner);
-  const running = modules.flatMap((module) => module.loops?.(context) ?? []).map((loop) => loop(loops.signal));
+  const hearing = await startHearing(context, hooks, { ...defaultHearingOptions, ...overrides.hearing });
+  const running = [...modules.flatMap((module) => module.loops?.(context) ?? []), ...hearing].map((loop) =>
+    loop(loops.signal),
+  );
   stack.defer(async () => {
     loops.abort();
     await Promise.allSettled(running);

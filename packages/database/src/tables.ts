@@ -359,6 +359,13 @@ export interface OutboxEventTable {
   payload: RequiredJson<object>;
   created_at: Timestamp;
   published_at: NullableTimestamp;
+  position: Generated<number>;
+}
+
+export interface EventConsumerTable {
+  name: string;
+  position: number;
+  last: string;
 }
 
 export interface IdempotencyKeyTable {
@@ -402,5 +409,6 @@ export interface Tables {
   generations: GenerationTable;
   operations: OperationTable;
   outbox_events: OutboxEventTable;
+  event_consumers: EventConsumerTable;
   idempotency_keys: IdempotencyKeyTable;
 }
