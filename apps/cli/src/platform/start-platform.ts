@@ -77,7 +77,11 @@ function platformServices(config: CliConfig): Service[] {
   const agent: Address = { host: config.agentHost, port: config.agentPort };
   const { apiKey: apiKeyFile, hostToken } = bootstrapFiles(config.dataDir);
   const { AVIARY_API_KEY: _key, AVIARY_API_URL: _url, ...inherited } = config.env;
-  const env = { NODE_COMPILE_CACHE: compileCache, ...inherited, AVIARY_DATA_DIR: config.dataDir };
+  // Secrets of the control plane's are none of a host's business.
+  const { AVIARY_DATABASE_URL: _db, AVIARY_SMTP_URL: _smtp, AVIARY_AUTH_PROVIDERS: _providers, ...ofHost } = inherited;
+  const shared = { AVIARY_DATA_DIR: config.dataDir };
+  const env = { NODE_COMPILE_CACHE: compileCache, ...inherited, ...shared };
+  const agentEnv = { NODE_COMPILE_CACHE: compileCache, ...ofHost, ...shared };
   return [
     {
       name: 'control-plane',
@@ -96,7 +100,7 @@ function platformServices(config: CliConfig): Service[] {
       ...app('host-agent', smallHeap),
       env: {
         ...smallArenas,
-        ...env,
+        ...agentEnv,
         AVIARY_CONTROL_PLANE_URL: apiUrl,
         AVIARY_AGENT_HOST: agent.host,
         AVIARY_AGENT_PORT: String(agent.port),

@@ -24,6 +24,7 @@ export const upCommand: Command = {
     '  AVIARY_HOST (127.0.0.1), AVIARY_PORT (7070)            where the API listens',
     '  AVIARY_AGENT_HOST (127.0.0.1), AVIARY_AGENT_PORT (7071)  where the host agent listens',
     '  AVIARY_PUBLIC_URL                                      where people reach it: for links',
+    '  AVIARY_AUTH_PROVIDERS                                  where people can sign in instead of by password: a JSON list, or a file with one',
     '  AVIARY_SMTP_URL, AVIARY_MAIL_FROM                      a mail server, and who its mails are from; without one links are logged',
     '  AVIARY_DATABASE_URL                                    a PostgreSQL to use in place of the embedded database',
     '  AVIARY_WARM_POOL (1)                                   microVMs kept ready per template and size; 0 is none',

@@ -7,6 +7,7 @@ import type { Device } from '../accounts/open-session.ts';
 import { type SignInResult, signIn } from '../accounts/sign-in.ts';
 import { type CodeHolder, consumeSignInCode } from '../accounts/sign-in-code-store.ts';
 import type { IdentityDeps } from './identity-deps.ts';
+import { logInMethod } from './identity-providers.ts';
 
 /** Signs in whom a code is for. Throws `unauthorized` for one that is not good, or not for who shows it. */
 export async function exchangeCode(
@@ -20,7 +21,7 @@ export async function exchangeCode(
     if (!found) throw badCode();
     const account = await lockAccount(db, found.user_id);
     requireActive(account);
-    return signIn(deps, db, { account, method: `provider:${found.provider}`, device, now });
+    return signIn(deps, db, { account, method: logInMethod({ id: found.provider }), device, now });
   });
 }
 

@@ -1,10 +1,12 @@
-import { AppError } from '@aviary/core';
+import type { SignInError } from '@aviary/api-contract';
+import { AppError, platformTeamId } from '@aviary/core';
 import type { UnitOfWork } from '@aviary/database';
 import { type CodeHolder, insertSignInCode } from '../accounts/sign-in-code-store.ts';
+import { recordAudit } from '../audit/audit-store.ts';
 import { type Attempt, consumeAttempt } from './attempt-store.ts';
 import type { IdentityDeps } from './identity-deps.ts';
 import type { Profile } from './identity-provider.ts';
-import type { Provider } from './identity-providers.ts';
+import { logInMethod, type Provider } from './identity-providers.ts';
 import { linkIdentity } from './link-identity.ts';
 import { findOrCreateAccount } from './provider-account.ts';
 import { faultDetail, SignInFault } from './sign-in-fault.ts';
@@ -43,12 +45,31 @@ export async function finishSignIn(deps: IdentityDeps, cameBack: CameBack): Prom
     return withOutcome(attempt.returnTo, outcome);
   } catch (error) {
     if (!(error instanceof SignInFault)) throw error;
-    const { code: reason, message } = error;
-    // The cause may be a mistake in the configuration, of which nobody else is told.
-    const detail = faultDetail(error.cause);
-    deps.logger.warn({ provider: provider.id, reason, detail }, 'a sign-in at a provider came to nothing');
-    return withOutcome(attempt.returnTo, { error: reason, error_description: message });
+    await tellFault(deps, error, { provider, attempt });
+    return withOutcome(attempt.returnTo, { error: error.code, error_description: error.message });
   }
+}
+
+/** That somebody changed their mind, or a provider is away, is no try to get in. */
+const harmless: readonly SignInError[] = ['access_denied', 'provider_unavailable'];
+
+async function tellFault(
+  { database, logger }: IdentityDeps,
+  fault: SignInFault,
+  { provider, attempt }: { provider: Provider; attempt: Attempt },
+): Promise<void> {
+  const { code: reason, userId } = fault;
+  // The cause may be a mistake in the configuration, of which nobody else is told.
+  const detail = faultDetail(fault.cause);
+  logger.warn({ provider: provider.id, reason, detail }, 'a sign-in at a provider came to nothing');
+  if (attempt.sessionId !== null || harmless.includes(reason)) return;
+  await recordAudit(database.db, {
+    teamId: platformTeamId,
+    actor: { type: 'system', id: null, name: 'log-in' },
+    action: 'user.log_in_failed',
+    resourceId: userId ?? null,
+    metadata: { method: logInMethod(provider), reason },
+  });
 }
 
 async function completeSignIn(

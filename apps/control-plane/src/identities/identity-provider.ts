@@ -44,7 +44,7 @@ export async function askProvider<T>({ signInMs }: ProviderTimes, ask: () => Pro
   try {
     return await withDeadline({ what: 'signing in at the provider', timeoutMs: signInMs }, ask);
   } catch (error) {
-    throw error instanceof SignInFault ? error : new SignInFault(faultCode(error), error);
+    throw error instanceof SignInFault ? error : new SignInFault(faultCode(error), { cause: error });
   }
 }
 

@@ -43,3 +43,8 @@ export class IdentityProviders {
     throw new AppError('not_found', 'there is no such sign-in provider; GET /v1/auth/providers lists them');
   }
 }
+
+/** How the audit log calls a log-in there. */
+export function logInMethod({ id }: Pick<Provider, 'id'>): string {
+  return `provider:${id}`;
+}

@@ -239,6 +239,10 @@ describe('a code', () => {
     expect((await at.exchangeIn(browser, next)).status).toBe(403);
     const closed = await at.cameBack(browser, login);
     expect(closed.searchParams.get('error')).toBe('account_deactivated');
+    expect((await at.auditOf(reply.body.user.id)).at(-1)).toEqual([
+      'user.log_in_failed',
+      { method: 'provider:acme', reason: 'account_deactivated' },
+    ]);
   });
 });
 

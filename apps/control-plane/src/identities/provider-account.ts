@@ -22,7 +22,8 @@ export async function findOrCreateAccount(
   await lockIdentity(db, key);
   const known = await findIdentityUser(db, key);
   if (known !== undefined) {
-    if ((await getAccount(db, known)).status !== 'active') throw new SignInFault('account_deactivated');
+    const { status } = await getAccount(db, known);
+    if (status !== 'active') throw new SignInFault('account_deactivated', { userId: known });
     await touchIdentity(db, key, { email: profile.email, now });
     return known;
   }
@@ -51,12 +52,13 @@ function verifiedEmail({ email, isEmailVerified }: Profile): Email {
   try {
     return parseEmail(email);
   } catch (cause) {
-    throw new SignInFault('email_unverified', cause);
+    throw new SignInFault('email_unverified', { cause });
   }
 }
 
 function refuseTaken(error: unknown): never {
-  if (error instanceof AppError && error.code === 'already_exists') throw new SignInFault('email_taken', error);
+  if (error instanceof AppError && error.code === 'already_exists')
+    throw new SignInFault('email_taken', { cause: error });
   throw error;
 }
 

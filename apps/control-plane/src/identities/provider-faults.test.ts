@@ -3,8 +3,11 @@ import { inspect } from 'node:util';
 import { type Clock, type Logger, silentLogger, systemClock } from '@aviary/service-kit';
 import { generateKeyPair, type JWTPayload, SignJWT } from 'jose';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { deleteExpiredSignInCodes } from '../accounts/sign-in-code-store.ts';
 import { callAnonymously } from '../accounts/test-account.ts';
+import type { Db } from '../context.ts';
 import type { TestPlatform } from '../test-platform.ts';
+import { deleteExpiredAttempts } from './attempt-store.ts';
 import { TestBrowser } from './test-browser.ts';
 import { json, type RogueIssuer, startRogueIssuer } from './test-rogue-issuer.ts';
 import { client, oidcSettings, startPlatformWith } from './test-servers.ts';
@@ -73,6 +76,11 @@ async function signInBy(make: (claims: JWTPayload) => Promise<unknown>): Promise
   issuer.answers.set('/token', tokens(await make(issuer.claims(begun.nonce))));
   return comeBack(begun);
 }
+
+const deleteExpired = async (db: Db, now: Date) => {
+  await deleteExpiredAttempts(db, now);
+  await deleteExpiredSignInCodes(db, now);
+};
 
 const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url');
 
@@ -268,6 +276,16 @@ test('a sign-in is over after ten minutes, and its code after one', async () => 
   aheadMs += 61_000;
   const cookie = begun.browser.cookiesFor(base);
   expect((await callAnonymously(platform, '/v1/auth/exchange', { code }, { cookie })).status).toBe(401);
+  const { db } = platform.database;
+  const left = async () => [
+    (await db.selectFrom('sign_in_attempts').select('expires_at').execute()).length,
+    (await db.selectFrom('sign_in_codes').select('expires_at').execute()).length,
+  ];
+  await deleteExpired(db, new Date(clock.now() - 3 * 3_600_000));
+  expect((await left()).every((count) => count > 0)).toBe(true);
+  await begin();
+  await deleteExpired(db, new Date(clock.now()));
+  expect(await left()).toEqual([1, 0]);
 });
 
 test('nothing of all this is in the log that is secret, and what went wrong is', () => {

@@ -1,13 +1,17 @@
 import { type SignInError, signInErrors } from '@aviary/api-contract';
+import type { UserId } from '@aviary/core';
 
 /** A sign-in that came to nothing for a reason that its page or program is told. */
 export class SignInFault extends Error {
   override readonly name = 'SignInFault';
   readonly code: SignInError;
+  /** Whose account it was about; undefined when that is not known. */
+  readonly userId: UserId | undefined;
 
-  constructor(code: SignInError, cause?: unknown) {
+  constructor(code: SignInError, { cause, userId }: { cause?: unknown; userId?: UserId } = {}) {
     super(signInErrors[code], cause === undefined ? undefined : { cause });
     this.code = code;
+    this.userId = userId;
   }
 }
 
