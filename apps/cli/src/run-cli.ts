@@ -25,8 +25,10 @@ export async function runCli({ argv, env, stdout, stderr, stdin }: CliProcess): 
   const isColorWanted = !env['NO_COLOR'] && env['TERM'] !== 'dumb';
   const output = new Output({ stdout, stderr, isJson, isColorWanted });
   const interrupts = watchInterrupts(output, stdout);
+  let name: string | undefined;
   try {
     const { command, argv: given } = findCommand(commands, argv);
+    name = command.name;
     const invocation = parseInvocation(command, given);
     if (invocation.flags.boolean('help')) {
       output.result({ command: command.name, summary: command.summary }, () => renderHelp(command));
@@ -38,7 +40,7 @@ export async function runCli({ argv, env, stdout, stderr, stdin }: CliProcess): 
     await command.run(context, { ...invocation, args });
     return exitCodes.ok;
   } catch (error) {
-    return report(error, output, interrupts.signal);
+    return report(error, { output, signal: interrupts.signal, command: name });
   } finally {
     interrupts[Symbol.dispose]();
   }
@@ -55,7 +57,10 @@ function makeContext(given: Omit<CommandContext, 'client'>): CommandContext {
   };
 }
 
-function report(error: unknown, output: Output, signal: AbortSignal): number {
+function report(
+  error: unknown,
+  { output, signal, command }: { output: Output; signal: AbortSignal; command: string | undefined },
+): number {
   if (error instanceof ExitWith) return error.exitCode;
   if (signal.aborted && (error === signal.reason || (error instanceof Error && error.name === 'AbortError'))) {
     if (signal.reason === 'SIGPIPE') return exitCodes.brokenPipe;
@@ -63,7 +68,7 @@ function report(error: unknown, output: Output, signal: AbortSignal): number {
     return signal.reason === 'SIGTERM' ? exitCodes.terminated : exitCodes.interrupted;
   }
   const exitCode = exitCodeOf(error);
-  const advice = adviceFor(error);
+  const advice = adviceFor(error, command);
   if (output.isJson) output.note(JSON.stringify({ error: describeError(error, advice) }));
   else {
     output.note(`${output.paint('red', 'aviary:')} ${inFlags(errorText(error))}`);
@@ -98,8 +103,13 @@ function inFlags(message: string): string {
   return flag === undefined ? message : `${flag}${message.slice(start.length)}`;
 }
 
-function adviceFor(error: unknown): string | undefined {
+/** Commands by which one proves who one is. */
+const loggingIn: readonly string[] = ['signup', 'login', 'admin claim'];
+
+function adviceFor(error: unknown, command: string | undefined): string | undefined {
   if (!(error instanceof AviaryError)) return undefined;
+  // Whoever proves who they are knows what with.
+  if (error.code === 'unauthorized' && command !== undefined && loggingIn.includes(command)) return undefined;
   switch (error.code) {
     case 'unreachable':
       return "is it running? Start it on this machine with 'aviary up', or set AVIARY_API_URL";

@@ -181,6 +181,8 @@ describe('teams at the command line', () => {
   });
 
   it('are seen whole by administrators', async () => {
+    const guess = ['login', '--email', 'lin@example.com'];
+    expect((await as('lin', guess, ['a guess'])).stderr).not.toContain('AVIARY_API_KEY');
     expect((await as('lin', ['admin', 'users'])).code).toBe(5);
     await did('ada', ['login', '--email', 'ada@example.com'], [' a long enough password ']);
     expect((await did('ada', ['admin', 'users', '--search', 'lin@'])).items).toHaveLength(1);
