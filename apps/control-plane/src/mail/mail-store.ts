@@ -4,16 +4,18 @@ import { type Selectable, sql } from 'kysely';
 import type { Db } from '../context.ts';
 import type { NewMail, StoredMail } from './mail-kind.ts';
 
-/** Mails that are kept at once: sent ones are gone, and the others go when they are old. */
-const maxMails = 10_000;
+/** Mails that wait at once. */
+const maxWaiting = 10_000;
 
 /** Leaves a mail to be sent; it replaces one of the kind to the same address about the same. Throws `rate_limited` when too many wait. */
 export async function insertMail(db: Db, mail: NewMail, now: Date): Promise<void> {
   const { count } = await db
-    .selectFrom((from) => from.selectFrom('mails').select('id').limit(maxMails).as('kept'))
+    .selectFrom((from) =>
+      from.selectFrom('mails').select('id').where('state', '=', 'waiting').limit(maxWaiting).as('waiting'),
+    )
     .select(sql<number>`count(*)::integer`.as('count'))
     .executeTakeFirstOrThrow();
-  if (count >= maxMails) {
+  if (count >= maxWaiting) {
     throw new AppError('rate_limited', 'too many mails wait to be sent; try again later', { retryAfterSec: 300 });
   }
   const fresh = {

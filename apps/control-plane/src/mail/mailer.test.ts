@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
+import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { newId, parseEmail } from '@aviary/core';
 import type { Database } from '@aviary/database';
 import { createLogger, silentLogger } from '@aviary/service-kit';
@@ -10,6 +11,7 @@ import type { MailKind } from './mail-kind.ts';
 import { listMails } from './mail-store.ts';
 import { defaultMailerOptions, Mailer, type MailerOptions } from './mailer.ts';
 import type { SmtpSettings } from './smtp-transport.ts';
+import { makeCertificate, type TestCertificate } from './test-certificate.ts';
 import { startMailServer, type TestMailServer } from './test-mail-server.ts';
 
 let database: Database;
@@ -174,6 +176,47 @@ describe('with a mail server', () => {
     await queue(mailer);
     await mailer.runOnce();
     expect(await kept()).toMatchObject([{ state: 'waiting', last_error: expect.stringContaining('STARTTLS') }]);
+    expect(server.received).toEqual([]);
+  });
+});
+
+describe('over TLS', () => {
+  const login = { user: 'aviary', password: 'a % secret' };
+  let server: TestMailServer;
+  const authorities = getCACertificates();
+  let certificate: TestCertificate;
+  beforeAll(async () => {
+    certificate = await makeCertificate('localhost');
+  });
+  beforeEach(async () => {
+    server = await startMailServer({ login, certificate });
+  });
+  afterEach(async () => {
+    setDefaultCACertificates(authorities);
+    await server[Symbol.asyncDispose]();
+  });
+  const settings = (given = login): SmtpSettings => ({
+    ...server.settings,
+    host: 'localhost',
+    tls: 'starttls',
+    login: given,
+  });
+
+  test('a mail goes to a server that shows who it is, from who logs in', async () => {
+    setDefaultCACertificates([...authorities, certificate.cert]);
+    await queue(createMailer(settings()));
+    expect((await server.mailTo(to)).from).toBe('aviary@example.com');
+    const wrong = createMailer(settings({ ...login, password: 'wrong' }));
+    await queue(wrong);
+    await wrong.runOnce();
+    expect(await kept()).toMatchObject([{ state: 'waiting', last_error: expect.stringContaining('wrong password') }]);
+  });
+
+  test('nothing is said to a server whose certificate nobody vouches for', async () => {
+    const mailer = createMailer(settings());
+    await queue(mailer);
+    await mailer.runOnce();
+    expect(await kept()).toMatchObject([{ state: 'waiting', last_error: expect.stringMatching(/self[- ]signed/) }]);
     expect(server.received).toEqual([]);
   });
 });

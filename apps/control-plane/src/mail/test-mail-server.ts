@@ -4,6 +4,7 @@ import { text } from 'node:stream/consumers';
 import { SMTPServer } from 'smtp-server';
 import { expect } from 'vitest';
 import type { SmtpSettings } from './smtp-transport.ts';
+import type { TestCertificate } from './test-certificate.ts';
 
 /** A mail as it came over the wire. */
 export interface ReceivedMail {
@@ -26,14 +27,25 @@ export interface TestMailServer extends AsyncDisposable {
   mailTo(address: string, part?: string): Promise<ReceivedMail>;
 }
 
-/** Listens on loopback, on `port` or one that is free. */
-export async function startMailServer({ port = 0 }: { port?: number } = {}): Promise<TestMailServer> {
+/** Listens on loopback, on `port` or one that is free; with `login` it takes mail from who logs in, over TLS with `certificate`. */
+export async function startMailServer({
+  port = 0,
+  login,
+  certificate,
+}: {
+  port?: number;
+  login?: { user: string; password: string };
+  certificate?: TestCertificate;
+} = {}): Promise<TestMailServer> {
   const received: ReceivedMail[] = [];
   const smtp = new SMTPServer({
-    authOptional: true,
-    // Its certificate is for nobody: the client is told not to ask for TLS.
-    disabledCommands: ['STARTTLS'],
-    allowInsecureAuth: true,
+    authOptional: !login,
+    ...certificate,
+    disabledCommands: certificate ? [] : ['STARTTLS'],
+    onAuth: ({ username, password }, _session, callback) => {
+      const isRight = username === login?.user && password === login?.password;
+      callback(isRight ? null : new Error('wrong password'), { user: username });
+    },
     onRcptTo: (_address, _session, callback) => {
       const { refusal } = server;
       callback(refusal && Object.assign(new Error(refusal.text), { responseCode: refusal.code }));
