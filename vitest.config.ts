@@ -5,7 +5,7 @@ import { defineConfig } from 'vitest/config';
 // One project after the other: together they would fight for the processors that the guests emulate theirs on.
 // A file's suffix says what it needs: x.test.ts nothing, x.pg.test.ts PostgreSQL, x.vm.test.ts root and QEMU, x.lab.test.ts the
 // machine with KVM that `npm run lab` starts and runs them in.
-const roots = ['apps/*/src', 'packages/*/src', 'scripts'];
+const roots = ['apps/*/src', 'packages/*/src', 'examples/*/src', 'scripts'];
 // Waiting for a process to start takes seconds on a busy machine; a condition that comes true ends the wait at once.
 const expectOptions = { poll: { timeout: 15_000 } };
 const files = (suffix: string) => roots.map((root) => `${root}/**/*${suffix}`);

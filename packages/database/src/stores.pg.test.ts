@@ -22,10 +22,17 @@ describeStores('the schema', (open) => {
 
   test('a migration that was applied may not change', async () => {
     const database = await open();
-    await sql`UPDATE schema_migrations SET checksum = 'other' WHERE name = '0001_create_teams.sql'`.execute(
-      database.db,
-    );
+    const setChecksum = async (checksum: string) => {
+      const { rows } = await sql<{ checksum: string }>`
+        UPDATE schema_migrations AS now SET checksum = ${checksum} FROM schema_migrations AS old
+        WHERE now.name = '0001_create_teams.sql' AND old.owner = now.owner AND old.name = now.name
+        RETURNING old.checksum`.execute(database.db);
+      return rows[0]?.checksum ?? '';
+    };
+    const own = await setChecksum('other');
     await expect(migrate(database)).rejects.toMatchObject({ code: 'integrity' });
+    // The tests that follow use the embedded store again.
+    await setChecksum(own);
   });
 
   test('allows exactly the statuses of the transition table', async () => {
