@@ -1,6 +1,7 @@
 import { accountCommands } from './account/account-commands.ts';
 import { auditCommands } from './account/audit-commands.ts';
 import { deleteAccountCommand } from './account/delete-account-command.ts';
+import { identityCommands } from './account/identity-commands.ts';
 import { keyCommands } from './account/key-commands.ts';
 import { linkCommands } from './account/link-commands.ts';
 import { memberCommands } from './account/member-commands.ts';
@@ -59,6 +60,7 @@ export const commands: readonly Command[] = [
   ...accountCommands,
   ...linkCommands,
   ...secondFactorCommands,
+  ...identityCommands,
   deleteAccountCommand,
   ...profileCommands,
   ...keyCommands,

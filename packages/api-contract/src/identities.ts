@@ -18,7 +18,7 @@ export const signInErrors = {
   email_unverified:
     'the provider vouches for no e-mail address of yours; verify one there, or sign up here and link the two in your account',
   email_taken:
-    'there is an account with your e-mail address that does not know this provider; log in to it as before, and link the two there',
+    'there is an account with your e-mail address that is not linked with this provider; log in to it as before, or reset its password, and link the two there',
   account_deactivated: 'this account is deactivated; ask who runs the platform',
   identity_taken: 'another account is linked with this one of the provider; unlink it there first',
   session_ended: 'the session that began to link has ended; log in and begin again',

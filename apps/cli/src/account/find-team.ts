@@ -1,5 +1,5 @@
 import { AppError } from '@aviary/core';
-import type { Member, Team } from '@aviary/sdk';
+import type { AviaryClient, Member, Team } from '@aviary/sdk';
 import type { Argument, CommandContext, Flag, Flags } from '../command.ts';
 
 /** The argument that names one of the caller's teams. */
@@ -41,6 +41,12 @@ export async function chooseTeamId(context: CommandContext, flags: Flags): Promi
 export function requirePerson({ client }: CommandContext): void {
   if (client().credential === 'access_token') return;
   throw new AppError('unauthorized', "an API key cannot do this: log in with 'aviary login', and unset AVIARY_API_KEY");
+}
+
+/** What a person has of their own. Throws `unauthorized` for a key. */
+export function accountsOf(context: CommandContext): AviaryClient['accounts'] {
+  requirePerson(context);
+  return context.client().accounts;
 }
 
 /** The member that `text` means, by id or e-mail address. Throws `not_found`. */

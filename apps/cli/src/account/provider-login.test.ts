@@ -67,7 +67,13 @@ test('somebody logs in by the browser, and the program keeps the session', async
   expect(stderr).toContain('Open this in a browser on this machine');
   expect(page).toBe('Go on at the command line: you can close this page.');
   const extra = { XDG_CONFIG_HOME: path.join(api.directory, 'octo') };
-  expect((await api.run({ argv: ['whoami'], extra })).stdout).toContain('octocat@example.com (Octo Cat)');
+  const run = (...argv: string[]) => api.run({ argv, extra });
+  expect((await run('whoami')).stdout).toContain('octocat@example.com (Octo Cat)');
+  const { items } = JSON.parse((await run('identity', 'list', '--json')).stdout);
+  expect(items).toMatchObject([{ provider: 'github', email: 'octocat@example.com' }]);
+  expect((await run('identity', 'list')).stdout).toContain(items[0].id);
+  const last = await run('identity', 'unlink', items[0].id);
+  expect([last.code, last.stderr]).toEqual([6, expect.stringContaining('the last way in which you can sign in')]);
 });
 
 test('somebody who says no there is told so at the command line', async () => {

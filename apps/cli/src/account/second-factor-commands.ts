@@ -1,6 +1,6 @@
 import type { OwnerProof } from '@aviary/sdk';
 import type { Command, CommandContext, Flag, Flags } from '../command.ts';
-import { requirePerson } from './find-team.ts';
+import { accountsOf } from './find-team.ts';
 import { Questions } from './read-secret.ts';
 
 const code: Flag = {
@@ -57,11 +57,6 @@ export const secondFactorCommands: readonly Command[] = [
     },
   },
 ];
-
-function accountsOf(context: CommandContext) {
-  requirePerson(context);
-  return context.client().accounts;
-}
 
 /** What shows once more that it is the account's owner who asks: of an account without a password, a code, if it has a second factor. */
 async function askProof(context: CommandContext, flags: Flags): Promise<OwnerProof> {

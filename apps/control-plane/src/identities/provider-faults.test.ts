@@ -262,6 +262,18 @@ describe('when a sign-in begins, a provider', () => {
   });
 });
 
+test('where people come by TLS, the cookie is of their host alone, and they are sent back there', async () => {
+  await using fresh = await startPlatformWith(async () => [oidcSettings('rogue', issuer.url)], {
+    platform: { config: { publicUrl: new URL('https://aviary.example.com') } },
+  });
+  const { body, headers } = await callAnonymously(fresh, startUrl, {});
+  expect(headers.getSetCookie()).toEqual([
+    expect.stringMatching(/^__Host-aviary_sign_in=[0-9a-f]{40}; Path=\/; Max-Age=600; HttpOnly; SameSite=Lax; Secure$/),
+  ]);
+  const { searchParams } = new URL(body.authorization_url);
+  expect(searchParams.get('redirect_uri')).toBe('https://aviary.example.com/v1/auth/providers/rogue/callback');
+});
+
 test('a sign-in is over after ten minutes, and its code after one', async () => {
   const late = await begin();
   aheadMs += 10 * 60_000 + 1_000;

@@ -43,7 +43,7 @@ export async function startPlatformWith(
   const { times, platform = {} } = options;
   return startTestPlatform({
     ...platform,
-    config: { port, identityProviders },
+    config: { ...platform.config, port, identityProviders },
     overrides: { ...platform.overrides, ...(times ? { identityProviders: times } : {}) },
   });
 }
