@@ -16,6 +16,7 @@ export const AdminUser = component(
     name: Type.String(),
     is_admin: Type.Boolean(),
     status: Type.Enum(['active', 'deactivated', 'deleted']),
+    has_second_factor: Type.Boolean(),
     created_at: timestamp,
     deleted_at: Type.Union([timestamp, Type.Null()], {
       description: 'Of one whose account is deleted: 15 days later it is purged.',

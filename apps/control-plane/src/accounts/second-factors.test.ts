@@ -302,7 +302,10 @@ describe('a second factor in use', () => {
     const url = `/v1/admin/users/${user.userId}/second-factor`;
     expect((await user.call('DELETE', url)).status).toBe(403);
     const admin = await platform.signIn({ isAdmin: true });
+    const list = async () => (await admin.call('GET', `/v1/admin/users?search=${user.email}`)).body.items;
+    expect(await list()).toMatchObject([{ has_second_factor: true }]);
     expect((await admin.call('DELETE', url)).status).toBe(204);
+    expect(await list()).toMatchObject([{ has_second_factor: false }]);
     expect((await admin.call('DELETE', url)).status).toBe(204);
     expect((await logInAs(platform, user.email)).status).toBe(200);
     const told = (await toldOf(user)).filter(({ action }) => action === 'user.second_factor_disable');

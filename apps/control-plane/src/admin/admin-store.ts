@@ -16,7 +16,12 @@ function usersWithTeams(db: Db) {
     .selectFrom('users')
     .select(['id', 'email', 'name', 'is_admin', 'status', 'created_at', 'deleted_at'])
     .select(sql<boolean>`email_verified_at IS NOT NULL`.as('email_verified'))
-    .select([teams(null).as('teams_joined'), teams('owner').as('teams_owned')]);
+    .select([teams(null).as('teams_joined'), teams('owner').as('teams_owned')])
+    .select(
+      sql<boolean>`EXISTS (SELECT FROM totp_factors f WHERE f.user_id = users.id AND f.confirmed_at IS NOT NULL)`.as(
+        'has_second_factor',
+      ),
+    );
 }
 
 export type UserRow = Awaited<ReturnType<typeof listUsers>>[number];

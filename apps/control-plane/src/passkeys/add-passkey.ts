@@ -69,6 +69,8 @@ export async function addPasskey(
   const made = await checkNewCredential(credential, { site, challenge });
   if ('fault' in made) {
     logger.info({ err: made.fault, userId }, 'a passkey is refused');
+    if (made.isCertified)
+      throw notMade('attestation with certificates is not taken; make the passkey by the options that you get');
     throw notMade(
       `this is no passkey for ${site.origin} by which its device has verified you; ask for new options and try again`,
     );

@@ -20,9 +20,12 @@ export interface MadeCredential {
   isSynced: boolean;
 }
 
-/** Why a credential does not do: for the log, as what it says may be an attacker's. */
+/** Why a credential does not do. */
 export interface CredentialFault {
+  /** For the log: what it says may be an attacker's. */
   fault: unknown;
+  /** It came with certificates. */
+  isCertified?: boolean;
 }
 
 /** The challenge that the client says it has signed; undefined when it says nothing that can be read. */
@@ -41,7 +44,8 @@ export async function checkNewCredential(
   { site, challenge }: Expected,
 ): Promise<MadeCredential | CredentialFault> {
   try {
-    refuseCertificates(response.attestationObject);
+    const format = readFormat(response.attestationObject);
+    if (format.isCertified) return { fault: `attestation ${format.name} with certificates`, isCertified: true };
     const { verified, registrationInfo: made } = await verifyRegistrationResponse({
       response: {
         ...credential,
@@ -74,11 +78,11 @@ export async function checkNewCredential(
  * We ask for no word of the authenticator's maker. Whoever sends certificates all the same would have us read them, and fetch the lists of
  * revoked ones from wherever they say.
  */
-function refuseCertificates(attestationObject: string): void {
+function readFormat(attestationObject: string): { name: string; isCertified: boolean } {
   const attestation = decodeAttestationObject(isoBase64URL.toBuffer(attestationObject));
-  const format = attestation.get('fmt');
-  const isOwn = format === 'none' || (format === 'packed' && attestation.get('attStmt').get('x5c') === undefined);
-  if (!isOwn) throw new Error(`an attestation ${format} with certificates was not asked for`);
+  const name = attestation.get('fmt');
+  const isOwn = name === 'none' || (name === 'packed' && attestation.get('attStmt').get('x5c') === undefined);
+  return { name, isCertified: !isOwn };
 }
 
 /** Whether the authenticator with `publicKey` has verified its user and signed this for us; its count is the caller's to compare. */
