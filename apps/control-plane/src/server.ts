@@ -4,12 +4,19 @@ import { AppError, fileLimits, uuidv7 } from '@aviary/core';
 import { runWithTrace } from '@aviary/service-kit';
 import multipart from '@fastify/multipart';
 import websocket from '@fastify/websocket';
-import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
+import Fastify, {
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  LogController,
+} from 'fastify';
 import type { ServiceContext } from './context.ts';
 import { registerDocuments } from './http/documents.ts';
 import { errorBody, sendError, unknownRoute } from './http/error-reply.ts';
 import { watchPaths } from './http/known-paths.ts';
-import { type ApiDeps, registerRoutes } from './http/register-routes.ts';
+import { RateLimited, rateLimitHeaders } from './http/rate-limits.ts';
+import { type ApiDeps, isTableRoute, registerRoutes } from './http/register-routes.ts';
 import { compileValidator } from './http/validator.ts';
 
 const maxJsonBytes = 16 * 1024 * 1024;
@@ -60,6 +67,7 @@ export async function createServer(
   const allowed = watchPaths(app);
   app.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id).header('x-content-type-options', 'nosniff');
+    if (!countPage(deps, request, reply)) return;
     if (!request.is404) return runWithTrace({ requestId: request.id }, done);
     // Before the framework looks at the body, whose rules by method it has of its own.
     const methods = allowed(request.url);
@@ -92,6 +100,20 @@ export async function createServer(
     },
   });
   return app;
+}
+
+/** Counts a request that no route of a table counts. False when it is one too many, and answered. */
+function countPage({ rateLimits }: ApiDeps, request: FastifyRequest, reply: FastifyReply): boolean {
+  if (!rateLimits || isTableRoute(request)) return true;
+  try {
+    const allowance = rateLimits.takePage(request.ip);
+    if (allowance) reply.headers(rateLimitHeaders(allowance));
+    return true;
+  } catch (error) {
+    if (error instanceof RateLimited) reply.headers(rateLimitHeaders(error.allowance));
+    sendError(error, request, reply);
+    return false;
+  }
 }
 
 /** A POST whose body may be left out may still say that it is JSON. */

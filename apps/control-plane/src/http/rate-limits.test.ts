@@ -4,38 +4,39 @@ import { startTestPlatform, type TestPlatform } from '../test-platform.ts';
 import { defaultRateLimits, RateLimits } from './rate-limits.ts';
 import { TokenBuckets } from './token-buckets.ts';
 
+const perMinute = (max: number) => ({ max, windowMs: 60_000 });
 const none = { perKey: 0, perUser: 0, perTeam: 0, perAddress: 0 };
 
 describe('a bucket', () => {
   test('gives what a minute fills, at once and then evenly', async () => {
     const clock = new VirtualClock(1_000);
-    const buckets = new TokenBuckets(clock, { perMinute: 6 });
+    const buckets = new TokenBuckets(clock);
     for (const remaining of [5, 4, 3, 2, 1, 0])
-      expect(buckets.take('a')).toMatchObject({ limit: 6, remaining, retryAfterSec: null });
-    expect(buckets.take('a')).toEqual({ limit: 6, remaining: 0, resetSec: 60, retryAfterSec: 10 });
-    expect(buckets.take('b').remaining).toBe(5);
+      expect(buckets.take('a', perMinute(6))).toMatchObject({ limit: 6, remaining, retryAfterSec: null });
+    expect(buckets.take('a', perMinute(6))).toEqual({ limit: 6, remaining: 0, resetSec: 60, retryAfterSec: 10 });
+    expect(buckets.take('b', perMinute(6)).remaining).toBe(5);
     await clock.advance(9_000);
-    expect(buckets.take('a').retryAfterSec).toBe(1);
+    expect(buckets.take('a', perMinute(6)).retryAfterSec).toBe(1);
     await clock.advance(1_000);
-    expect(buckets.take('a').retryAfterSec).toBeNull();
+    expect(buckets.take('a', perMinute(6)).retryAfterSec).toBeNull();
     await clock.advance(3_600_000);
-    expect(buckets.take('a')).toMatchObject({ remaining: 5, resetSec: 10 });
+    expect(buckets.take('a', perMinute(6))).toMatchObject({ remaining: 5, resetSec: 10 });
   });
 
   test('of a clock that is set back is not filled', () => {
     let now = 60_000;
-    const buckets = new TokenBuckets({ now: () => now }, { perMinute: 1 });
-    buckets.take('a');
+    const buckets = new TokenBuckets({ now: () => now });
+    buckets.take('a', perMinute(1));
     now = 0;
-    expect(buckets.take('a').retryAfterSec).toBe(60);
+    expect(buckets.take('a', perMinute(1)).retryAfterSec).toBe(60);
   });
 
   test('goes when it is the one that nobody used for longest', () => {
-    const buckets = new TokenBuckets(new VirtualClock(), { perMinute: 2, maxBuckets: 2 });
-    for (const name of ['a', 'b', 'a', 'c']) buckets.take(name);
+    const buckets = new TokenBuckets(new VirtualClock(), { maxBuckets: 2 });
+    for (const name of ['a', 'b', 'a', 'c']) buckets.take(name, perMinute(2));
     expect(buckets.size).toBe(2);
-    expect(buckets.take('a').retryAfterSec).toBe(30);
-    expect(buckets.take('b').remaining).toBe(1);
+    expect(buckets.take('a', perMinute(2)).retryAfterSec).toBe(30);
+    expect(buckets.take('b', perMinute(2)).remaining).toBe(1);
   });
 });
 
@@ -94,6 +95,19 @@ describe('the API', () => {
     // The host of the test platform has registered from here.
     expect([(await refresh()).status, (await refresh()).status, (await refresh()).status]).toEqual([401, 401, 429]);
     expect((await platform.call('GET', '/health', { key: '' })).status).toBe(200);
+    expect((await platform.call('GET', '/v1/sandboxes')).status).toBe(200);
+  });
+
+  test('counts pages and what is not there apart from what is asked of the API', async () => {
+    await start({ perAddress: 2 });
+    const get = async (path: string) =>
+      (await fetch(`${platform.controlPlane.url}${path}`, { redirect: 'manual' })).status;
+    expect([await get('/nothing'), await get('/v1/nothing?page=2'), await get('/v1/nothing')]).toEqual([404, 404, 429]);
+    for (const page of ['/', '/docs', '/docs/static/index.html', '/openapi.json', '/openapi.yaml'])
+      expect([page, await get(page)]).toEqual([page, 429]);
+    expect(await get('/health')).toBe(200);
+    const logIn = { key: '', body: { email: 'nobody@example.com', password: 'a good password' } };
+    expect((await platform.call('POST', '/v1/auth/login', logIn)).status).toBe(401);
     expect((await platform.call('GET', '/v1/sandboxes')).status).toBe(200);
   });
 

@@ -1,5 +1,6 @@
 import { AppError } from '@aviary/core';
 import type { Clock } from '@aviary/service-kit';
+import { networkOf } from './network-of.ts';
 import { type Allowance, TokenBuckets } from './token-buckets.ts';
 
 /** Requests per minute that each of a kind may send at once and in the long run; 0 is without limit. Each replica counts by itself. */
@@ -10,56 +11,76 @@ export interface RateLimitOptions {
   perUser: number;
   /** Of all keys and members of one team together. */
   perTeam: number;
-  /** Of one address on routes that ask nobody who they are, and as many refused credentials. */
+  /** Of one address on routes that ask nobody who they are, and as many refused credentials, and as many pages. */
   perAddress: number;
 }
 
 export const defaultRateLimits: RateLimitOptions = { perKey: 12_000, perUser: 6_000, perTeam: 60_000, perAddress: 120 };
 
-type Kind = 'key' | 'user' | 'team' | 'address' | 'refused';
+type Kind = 'key' | 'user' | 'team' | 'address' | 'refused' | 'page';
+
+const minuteMs = 60_000;
 
 /** Who sends a request, by one of the ways in which it is counted. */
 export interface RateSubject {
-  kind: Exclude<Kind, 'address' | 'refused'>;
+  kind: Exclude<Kind, 'address' | 'refused' | 'page'>;
   id: string;
 }
 
 /** Counts requests by who sends them. Throws `rate_limited` for one too many, and says in either case what is left. */
 export class RateLimits {
-  readonly #buckets: Partial<Record<Kind, TokenBuckets>>;
+  readonly #buckets: Readonly<Record<Kind, TokenBuckets>>;
+  readonly #perMinute: Readonly<Record<Kind, number>>;
 
   constructor(clock: Pick<Clock, 'now'>, { perKey, perUser, perTeam, perAddress }: RateLimitOptions) {
-    const rates: Record<Kind, number> = {
+    const bucket = () => new TokenBuckets(clock);
+    this.#buckets = {
+      key: bucket(),
+      user: bucket(),
+      team: bucket(),
+      address: bucket(),
+      refused: bucket(),
+      page: bucket(),
+    };
+    this.#perMinute = {
       key: perKey,
       user: perUser,
       team: perTeam,
       address: perAddress,
       refused: perAddress,
+      page: perAddress,
     };
-    this.#buckets = Object.fromEntries(
-      Object.entries(rates).flatMap(([kind, perMinute]) =>
-        perMinute > 0 ? [[kind, new TokenBuckets(clock, { perMinute })]] : [],
-      ),
-    );
   }
 
   /** Counts a request on a route that asks nobody who they are. */
   takeAddress(ip: string): Allowance | undefined {
-    return checked(this.#buckets.address?.take(networkOf(ip)), 'from your address');
+    return this.#take('address', networkOf(ip), 'from your address');
+  }
+
+  /** Counts a request for what no route of the API is: a page, or nothing. It takes nothing from those who log in. */
+  takePage(ip: string): Allowance | undefined {
+    return this.#take('page', networkOf(ip), 'from your address');
   }
 
   /** Counts a credential that was not good. Others of the same address, which a whole office may have, go on. */
   takeRefusal(ip: string): void {
-    checked(this.#buckets.refused?.take(networkOf(ip)), 'with credentials that are not valid');
+    this.#take('refused', networkOf(ip), 'with credentials that are not valid');
   }
 
   /** Counts a request of somebody known by each of `subjects`, and tells of the one that has the least left. */
   take(subjects: readonly RateSubject[]): Allowance | undefined {
     const allowances = subjects.flatMap(
-      ({ kind, id }) =>
-        checked(this.#buckets[kind]?.take(id), kind === 'team' ? 'of your team' : `with this ${kind}`) ?? [],
+      ({ kind, id }) => this.#take(kind, id, kind === 'team' ? 'of your team' : `with this ${kind}`) ?? [],
     );
     return allowances.sort((a, b) => a.remaining / a.limit - b.remaining / b.limit)[0];
+  }
+
+  #take(kind: Kind, name: string, whose: string): Allowance | undefined {
+    const max = this.#perMinute[kind];
+    if (max === 0) return undefined;
+    const allowance = this.#buckets[kind].take(name, { max, windowMs: minuteMs });
+    if (allowance.retryAfterSec !== null) throw new RateLimited(allowance, allowance.retryAfterSec, whose);
+    return allowance;
   }
 }
 
@@ -81,21 +102,4 @@ export class RateLimited extends AppError {
     super('rate_limited', message, { details: { limit_per_minute: allowance.limit }, retryAfterSec });
     this.allowance = allowance;
   }
-}
-
-function checked(allowance: Allowance | undefined, whose: string): Allowance | undefined {
-  if (allowance && allowance.retryAfterSec !== null) throw new RateLimited(allowance, allowance.retryAfterSec, whose);
-  return allowance;
-}
-
-/** Whom an address belongs to: of IPv6 the first 64 bits, as one customer has all the others. */
-function networkOf(ip: string): string {
-  if (!ip.includes(':')) return ip;
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(ip)?.[1];
-  if (mapped !== undefined) return mapped;
-  const [head = '', tail] = ip.split('::');
-  const first = head === '' ? [] : head.split(':');
-  const last = tail ? tail.split(':') : [];
-  const zeros = Array.from({ length: Math.max(0, 8 - first.length - last.length) }, () => '0');
-  return [...first, ...(tail === undefined ? [] : zeros), ...last].slice(0, 4).join(':');
 }

@@ -84,6 +84,18 @@ export function registerRoutes<T extends RouteTable>(
   }
 }
 
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Who serves the route counts its requests. */
+    isOfTable?: true;
+  }
+}
+
+/** Whether a request is to a route of a table, which counts it as the table says. */
+export function isTableRoute({ routeOptions }: FastifyRequest): boolean {
+  return routeOptions.config.isOfTable === true;
+}
+
 /** A body is held in memory until it is whole: of callers whom nobody knows, little. */
 const maxAnonymousBytes = 64 * 1024;
 
@@ -94,6 +106,7 @@ function routeOptions(
   const statuses = errorStatuses(route);
   const tell = deps.errorBody ?? errorBody;
   return {
+    config: { isOfTable: true },
     method: route.method,
     url: route.path.replaceAll(/\{(\w+)\}/g, ':$1'),
     ...(route.access.by === 'anyone' ? { bodyLimit: maxAnonymousBytes } : {}),

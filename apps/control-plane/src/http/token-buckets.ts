@@ -10,27 +10,27 @@ export interface Allowance {
   retryAfterSec: number | null;
 }
 
-const minuteMs = 60_000;
+/** So many at once, and as many again, evenly, in a window. */
+export interface BucketRule {
+  max: number;
+  windowMs: number;
+}
+
 /** What sums of fractions may be off. */
 const slackMs = 1e-3;
 
 /**
- * One bucket of tokens per name, filled evenly: `perMinute` at once, and as many in a minute. Only so many are kept: the one that nobody
- * used for longest goes, and comes back full.
+ * One bucket of tokens per name, filled evenly as its rule says, which is the same whenever the name is used. Only so many are kept: the
+ * one that nobody used for longest goes, and comes back full.
  */
 export class TokenBuckets {
   readonly #clock: Pick<Clock, 'now'>;
-  readonly #perMinute: number;
   readonly #maxBuckets: number;
   /** When each will be full again, in the order of their last use. */
   readonly #fullAt = new Map<string, number>();
 
-  constructor(
-    clock: Pick<Clock, 'now'>,
-    { perMinute, maxBuckets = 50_000 }: { perMinute: number; maxBuckets?: number },
-  ) {
+  constructor(clock: Pick<Clock, 'now'>, { maxBuckets = 50_000 }: { maxBuckets?: number } = {}) {
     this.#clock = clock;
-    this.#perMinute = perMinute;
     this.#maxBuckets = maxBuckets;
   }
 
@@ -39,30 +39,37 @@ export class TokenBuckets {
   }
 
   /** Takes one token, if there is one. */
-  take(name: string): Allowance {
+  take(name: string, rule: BucketRule): Allowance {
     const now = this.#clock.now();
-    const debtMs = this.#debtMs(name, now);
-    const missingMs = debtMs + this.#tokenMs - minuteMs;
+    const debtMs = this.#debtMs(name, { rule, now });
+    const missingMs = missing(debtMs, rule);
     const isGiven = missingMs <= slackMs;
-    const owedMs = isGiven ? debtMs + this.#tokenMs : debtMs;
+    const owedMs = isGiven ? debtMs + tokenMs(rule) : debtMs;
     this.#fullAt.delete(name);
     this.#fullAt.set(name, now + owedMs);
     this.#evict();
     return {
-      limit: this.#perMinute,
-      remaining: Math.floor((minuteMs - owedMs + slackMs) / this.#tokenMs),
+      limit: rule.max,
+      remaining: Math.floor((rule.windowMs - owedMs + slackMs) / tokenMs(rule)),
       resetSec: seconds(owedMs),
       retryAfterSec: isGiven ? null : Math.max(1, seconds(missingMs)),
     };
   }
 
-  /** How much of a minute it takes until the bucket is full; never more than a minute, also when the clock was set back. */
-  #debtMs(name: string, now: number): number {
-    return Math.min(minuteMs, Math.max(0, (this.#fullAt.get(name) ?? now) - now));
+  /** Seconds until there is a token to take; null when there is one. */
+  retryAfterSec(name: string, rule: BucketRule): number | null {
+    const missingMs = missing(this.#debtMs(name, { rule, now: this.#clock.now() }), rule);
+    return missingMs <= slackMs ? null : Math.max(1, seconds(missingMs));
   }
 
-  get #tokenMs(): number {
-    return minuteMs / this.#perMinute;
+  /** Fills a bucket. */
+  fill(name: string): void {
+    this.#fullAt.delete(name);
+  }
+
+  /** How long it takes until the bucket is full; never more than a window, also when the clock was set back. */
+  #debtMs(name: string, { rule, now }: { rule: BucketRule; now: number }): number {
+    return Math.min(rule.windowMs, Math.max(0, (this.#fullAt.get(name) ?? now) - now));
   }
 
   #evict(): void {
@@ -72,4 +79,8 @@ export class TokenBuckets {
   }
 }
 
+/** How long it takes to fill in one token. */
+const tokenMs = ({ max, windowMs }: BucketRule) => windowMs / max;
+/** What a bucket that is so far from full lacks of one token. */
+const missing = (debtMs: number, rule: BucketRule) => debtMs + tokenMs(rule) - rule.windowMs;
 const seconds = (ms: number) => Math.ceil((ms - slackMs) / 1000);

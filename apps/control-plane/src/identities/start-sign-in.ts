@@ -1,6 +1,7 @@
 import type { SessionId } from '@aviary/core';
 import { randomNonce, randomPKCECodeVerifier } from 'openid-client';
 import type { AttemptRule } from '../accounts/attempt-limit.ts';
+import { networkOf } from '../http/network-of.ts';
 import { newSecret } from '../secrets.ts';
 import { insertAttempt } from './attempt-store.ts';
 import type { IdentityDeps } from './identity-deps.ts';
@@ -44,5 +45,5 @@ export function redirectUriOf(publicUrl: URL, { id }: Pick<Provider, 'id'>): str
 
 /** Each one leaves a row for ten minutes. */
 function startRules(ip: string): Record<string, AttemptRule> {
-  return { [`provider ip ${ip}`]: { max: 200, windowMs: 15 * 60_000 } };
+  return { [`provider ip ${networkOf(ip)}`]: { max: 200, windowMs: 15 * 60_000 } };
 }
