@@ -93,6 +93,20 @@ describeStores('an account that is deleted while', (open, kind) => {
     expect(await left.where('status', '=', 'active').execute()).toHaveLength(1);
   });
 
+  test('other administrators come into its team does not wait for them for good', async () => {
+    await using platform = await startTestPlatform({ database: await open() });
+    for (let round = 0; round < rounds; round++) {
+      const owner = await platform.signIn();
+      const leaver = await platform.signIn({ teamId: owner.teamId, role: 'member', isAdmin: true });
+      const comers = await Promise.all([1, 2, 3].map(() => platform.signIn({ isAdmin: true })));
+      const replies = await Promise.all([
+        ...comers.map(({ email }) => owner.call('POST', `${teamUrl(owner)}/members`, { body: { email } })),
+        leaver.call('DELETE', '/v1/me'),
+      ]);
+      expect(replies.map(({ status }) => status)).toEqual([201, 201, 201, 204]);
+    }
+  });
+
   test('replicas purge and an administrator restores is one of the two', async () => {
     await using platform = await startTestPlatform({ database: await open() });
     const { database } = platform;

@@ -3,15 +3,17 @@ import type { UserStatus } from '@aviary/database';
 import { sql } from 'kysely';
 import type { Db } from '../context.ts';
 
-/** The active administrators, kept to the caller's transaction: so that of two changes at once the second sees the first. */
+/**
+ * The active administrators, of whom none becomes fewer until the transaction ends: of two changes at once the second sees the first. Their
+ * rows are not locked: other transactions take those after a team's.
+ */
 export async function lockAdmins(db: Db): Promise<UserId[]> {
+  await sql`SELECT pg_advisory_xact_lock(hashtext('aviary:admins'))`.execute(db);
   const rows = await db
     .selectFrom('users')
     .select('id')
     .where('is_admin', '=', true)
     .where('status', '=', 'active')
-    .orderBy('id')
-    .forUpdate()
     .execute();
   return rows.map(({ id }) => id);
 }

@@ -141,6 +141,13 @@ describe('members', () => {
     expect((await hand(owner, heir)).body.role).toBe('admin');
     expect((await owner.call('DELETE', urlOf(owner))).status).toBe(403);
     expect((await heir.call('GET', urlOf(owner))).body.role).toBe('owner');
+    expect((await heir.call('GET', '/v1/audit-logs?action=team.transfer')).body.items).toMatchObject([
+      {
+        actor: { name: owner.email },
+        resource: { id: formatId('team', owner.teamId) },
+        metadata: { email: heir.email },
+      },
+    ]);
   });
 });
 
