@@ -31,6 +31,10 @@ export const IdentityProvider = component(
     id: Type.String(),
     kind: Type.Enum(['oidc', 'github']),
     name: Type.String({ description: 'For people.' }),
+    start_url: Type.String({
+      description:
+        'Where a browser begins: under the address to which the provider sends it back, for the cookie to be there.',
+    }),
   }),
 );
 export type IdentityProvider = Static<typeof IdentityProvider>;

@@ -54,12 +54,11 @@ export class Accounts {
    * `code` for {@link exchange}, or with `error` and `error_description`. `codeChallenge` is the SHA-256 of the verifier, in base64url.
    */
   signInUrl(
-    provider: string,
+    provider: Pick<IdentityProvider, 'start_url'>,
     { redirectPort, codeChallenge }: { redirectPort: number; codeChallenge: string },
   ): string {
-    const path = `/v1/auth/providers/${encodeURIComponent(provider)}/start`;
     const query = new URLSearchParams({ redirect_port: String(redirectPort), code_challenge: codeChallenge });
-    return `${this.#transport.options.apiUrl}${path}?${query}`;
+    return `${provider.start_url}?${query}`;
   }
 
   /** Opens a session by the code of a sign-in at a provider, within a minute. Resolves as {@link logIn} does. */

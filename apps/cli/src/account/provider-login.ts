@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { AppError } from '@aviary/core';
-import type { AviaryClient, SecondFactorNeeded, SignedIn } from '@aviary/sdk';
+import type { AviaryClient, IdentityProvider, SecondFactorNeeded, SignedIn } from '@aviary/sdk';
 import { withDeadline } from '@aviary/service-kit';
 import type { CommandContext } from '../command.ts';
 
@@ -20,12 +20,12 @@ export async function logInAtProvider(
   provider: string,
   { output, signal }: Pick<CommandContext, 'output' | 'signal'>,
 ): Promise<SignedIn | SecondFactorNeeded> {
-  await requireProvider(accounts, provider, signal);
+  const known = await findProvider(accounts, provider, signal);
   const codeVerifier = randomBytes(32).toString('base64url');
   const codeChallenge = createHash('sha256').update(codeVerifier).digest('base64url');
   await using listener = await listen();
   output.note(
-    `Open this in a browser on this machine, and sign in there:\n\n  ${accounts.signInUrl(provider, { redirectPort: listener.port, codeChallenge })}\n`,
+    `Open this in a browser on this machine, and sign in there:\n\n  ${accounts.signInUrl(known, { redirectPort: listener.port, codeChallenge })}\n`,
   );
   const answer = await withDeadline(
     { what: 'signing in in the browser', timeoutMs: patienceMs, parent: signal },
@@ -36,10 +36,11 @@ export async function logInAtProvider(
   return await accounts.exchange({ code, codeVerifier }, { signal });
 }
 
-async function requireProvider(accounts: Accounts, id: string, signal: AbortSignal): Promise<void> {
-  const ids = (await accounts.providers({ signal })).map((one) => one.id);
-  if (ids.includes(id)) return;
-  const known = ids.length === 0 ? 'it has none' : `it has ${ids.join(', ')}`;
+async function findProvider(accounts: Accounts, id: string, signal: AbortSignal): Promise<IdentityProvider> {
+  const providers = await accounts.providers({ signal });
+  const found = providers.find((one) => one.id === id);
+  if (found) return found;
+  const known = providers.length === 0 ? 'it has none' : `it has ${providers.map((one) => one.id).join(', ')}`;
   throw new AppError('not_found', `this server has no sign-in provider ${id}; ${known}`);
 }
 

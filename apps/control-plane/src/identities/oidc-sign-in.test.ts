@@ -23,8 +23,8 @@ test('providers are told to anybody, without what is secret of them', async () =
     200,
     {
       items: [
-        { id: 'acme', kind: 'oidc', name: 'Test acme' },
-        { id: 'other', kind: 'oidc', name: 'Test other' },
+        { id: 'acme', kind: 'oidc', name: 'Test acme', start_url: at.start() },
+        { id: 'other', kind: 'oidc', name: 'Test other', start_url: at.start('', 'other') },
       ],
     },
   ]);

@@ -270,6 +270,8 @@ test('where people come by TLS, the cookie is of their host alone, and they are 
   expect(headers.getSetCookie()).toEqual([
     expect.stringMatching(/^__Host-aviary_sign_in=[0-9a-f]{40}; Path=\/; Max-Age=600; HttpOnly; SameSite=Lax; Secure$/),
   ]);
+  const { body: listed } = await fresh.call('GET', '/v1/auth/providers', { key: '' });
+  expect(listed.items[0].start_url).toBe(`https://aviary.example.com${startUrl}`);
   const { searchParams } = new URL(body.authorization_url);
   expect(searchParams.get('redirect_uri')).toBe('https://aviary.example.com/v1/auth/providers/rogue/callback');
 });

@@ -8,7 +8,7 @@ import { finishSignIn } from './finish-sign-in.ts';
 import type { IdentityDeps } from './identity-deps.ts';
 import { readSignInCookie, writeSignInCookie } from './sign-in-cookie.ts';
 import { readTarget } from './sign-in-target.ts';
-import { startSignIn } from './start-sign-in.ts';
+import { startSignIn, startUrlOf } from './start-sign-in.ts';
 
 /** Signing in at a provider. */
 export function registerSignInRoutes(app: FastifyInstance, deps: ApiDeps & IdentityDeps): void {
@@ -27,7 +27,9 @@ export function registerSignInRoutes(app: FastifyInstance, deps: ApiDeps & Ident
     table: signInRoutes,
     handlers: {
       listIdentityProviders: async () => ({
-        items: deps.identityProviders.all.map(({ id, kind, name }) => ({ id, kind, name })),
+        items: deps.identityProviders.all.map(({ id, kind, name }) => {
+          return { id, kind, name, start_url: startUrlOf(settings.publicUrl, { id }) };
+        }),
       }),
       openSignIn: async ({ params, query, ...call }) => {
         const { authorizationUrl } = await start({ provider: params.provider, asked: query }, call);

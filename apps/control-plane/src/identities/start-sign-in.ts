@@ -43,6 +43,11 @@ export function redirectUriOf(publicUrl: URL, { id }: Pick<Provider, 'id'>): str
   return new URL(`/v1/auth/providers/${id}/callback`, publicUrl).href;
 }
 
+/** Where a browser begins. */
+export function startUrlOf(publicUrl: URL, { id }: Pick<Provider, 'id'>): string {
+  return new URL(`/v1/auth/providers/${id}/start`, publicUrl).href;
+}
+
 /** Each one leaves a row for ten minutes. */
 function startRules(ip: string): Record<string, AttemptRule> {
   return { [`provider ip ${networkOf(ip)}`]: { max: 200, windowMs: 15 * 60_000 } };
