@@ -5,7 +5,8 @@ import type { Db } from '../context.ts';
 export interface Page<K> {
   limit: number;
   search?: string | undefined;
-  before?: K;
+  /** The last id of the page before. */
+  after?: K;
 }
 
 function usersWithTeams(db: Db) {
@@ -25,6 +26,7 @@ function usersWithTeams(db: Db) {
 }
 
 export type UserRow = Awaited<ReturnType<typeof listUsers>>[number];
+export type AdminTeamRow = Awaited<ReturnType<typeof listTeams>>[number];
 
 /** Somebody who is not purged. */
 export function findUser(db: Db, id: UserId) {
@@ -32,18 +34,18 @@ export function findUser(db: Db, id: UserId) {
 }
 
 /** People with how many teams they are in, newest first. */
-export function listUsers(db: Db, { limit, search, before }: Page<UserId>) {
+export function listUsers(db: Db, { limit, search, after }: Page<UserId>) {
   let query = usersWithTeams(db);
   if (search !== undefined) {
     const part = search.toLowerCase();
     query = query.where(sql<boolean>`(strpos(email_key, ${part}) > 0 OR strpos(lower(name), ${part}) > 0)`);
   }
-  if (before !== undefined) query = query.where('id', '<', before);
+  if (after !== undefined) query = query.where('id', '<', after);
   return query.orderBy('id', 'desc').limit(limit).execute();
 }
 
 /** Teams, also deleted ones, without the platform's own, newest first. */
-export function listTeams(db: Db, { limit, search, before }: Page<TeamId>) {
+export function listTeams(db: Db, { limit, search, after }: Page<TeamId>) {
   let query = db
     .selectFrom('teams')
     .select(['id', 'name', 'slug', 'created_at', 'deleted_at'])
@@ -62,7 +64,7 @@ export function listTeams(db: Db, { limit, search, before }: Page<TeamId>) {
       sql<boolean>`(strpos(lower(name), ${part}) > 0 OR strpos(slug, ${part.replaceAll('-', '')}) > 0)`,
     );
   }
-  if (before !== undefined) query = query.where('id', '<', before);
+  if (after !== undefined) query = query.where('id', '<', after);
   return query.orderBy('id', 'desc').limit(limit).execute();
 }
 

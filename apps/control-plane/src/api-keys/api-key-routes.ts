@@ -1,9 +1,9 @@
 import { apiKeyRoutes, type CreateApiKey, type CreatedApiKey } from '@aviary/api-contract';
-import { AppError, formatId, hasRole, must, parseId } from '@aviary/core';
+import { AppError, hasRole, must, parseId } from '@aviary/core';
 import type { FastifyInstance } from 'fastify';
 import { recordAudit } from '../audit/audit-store.ts';
 import type { ServiceContext } from '../context.ts';
-import { joinCursor, pageOf, splitCursor } from '../http/cursor.ts';
+import { pageById } from '../http/cursor.ts';
 import { type ApiDeps, registerRoutes, type TeamCaller } from '../http/register-routes.ts';
 import { type ApiKeyRow, findTeamKey, insertApiKey, listApiKeys, lockMaker } from './api-key-store.ts';
 import { viewApiKey } from './api-key-view.ts';
@@ -18,12 +18,13 @@ export function registerApiKeyRoutes(app: FastifyInstance, deps: Deps): void {
     table: apiKeyRoutes,
     handlers: {
       createApiKey: ({ caller, body }) => createApiKey(deps, caller, body),
-      listApiKeys: async ({ caller: { teamId }, query: { limit = 50, cursor } }) => {
-        const [before] = splitCursor(cursor);
-        const after = before === undefined ? {} : { before: parseId('apiKey', before, 'cursor') };
-        const rows = await listApiKeys(database.db, { teamId, limit: limit + 1, ...after });
-        return pageOf(rows, { limit, view: viewApiKey, cursorOf: ({ id }) => joinCursor(formatId('apiKey', id)) });
-      },
+      listApiKeys: ({ caller: { teamId }, query }) =>
+        pageById(query, {
+          kind: 'apiKey',
+          list: (range) => listApiKeys(database.db, { teamId, ...range }),
+          idOf: ({ id }) => id,
+          view: viewApiKey,
+        }),
       revokeApiKey: async ({ caller, params }) => {
         const id = parseId('apiKey', params.id, 'id');
         const { teamId, actor } = caller;

@@ -126,13 +126,13 @@ function keysOfTeam(db: Db, teamId: TeamId) {
     .where('team_id', '=', teamId);
 }
 
-/** A team's keys that were not revoked, newest first. `before` is the last id of the page before. */
+/** A team's keys that were not revoked, newest first. `after` is the last id of the page before. */
 export function listApiKeys(
   db: Db,
-  { teamId, limit, before }: { teamId: TeamId; limit: number; before?: ApiKeyId },
+  { teamId, limit, after }: { teamId: TeamId; limit: number; after?: ApiKeyId },
 ): Promise<ApiKeyRow[]> {
   let query = keysOfTeam(db, teamId).where('revoked_at', 'is', null);
-  if (before !== undefined) query = query.where('api_keys.id', '<', before);
+  if (after !== undefined) query = query.where('api_keys.id', '<', after);
   return query.orderBy('api_keys.id', 'desc').limit(limit).execute();
 }
 

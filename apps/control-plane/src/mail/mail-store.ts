@@ -99,12 +99,12 @@ export async function deleteOldMails(db: Db, before: Date): Promise<void> {
 
 export type MailRow = Omit<Selectable<MailTable>, 'email_key' | 'subject_id' | 'payload'>;
 
-/** Mails that are not sent (yet), newest first. `before` is the last id of the page before. */
-export function listMails(db: Db, { limit, before }: { limit: number; before?: MailId }): Promise<MailRow[]> {
+/** Mails that are not sent (yet), newest first. `after` is the last id of the page before. */
+export function listMails(db: Db, { limit, after }: { limit: number; after?: MailId }): Promise<MailRow[]> {
   let query = db
     .selectFrom('mails')
     .select(['id', 'kind', 'email', 'state', 'attempts', 'next_attempt_at', 'last_error'])
     .select(['created_at', 'expires_at']);
-  if (before !== undefined) query = query.where('id', '<', before);
+  if (after !== undefined) query = query.where('id', '<', after);
   return query.orderBy('id', 'desc').limit(limit).execute();
 }

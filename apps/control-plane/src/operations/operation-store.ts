@@ -186,10 +186,10 @@ export function findOperation(db: Db, teamId: TeamId, id: OperationId): Promise<
 /** Newest first: what was done with a sandbox. `before` is the last id of the page before. */
 export function listSandboxOperations(
   db: Db,
-  { sandboxId, limit, before }: { sandboxId: SandboxId; limit: number; before?: OperationId },
+  { sandboxId, limit, after }: { sandboxId: SandboxId; limit: number; after?: OperationId },
 ): Promise<OperationRow[]> {
   let query = db.selectFrom('operations').select(shownColumns).where('sandbox_id', '=', sandboxId);
-  if (before !== undefined) query = query.where('id', '<', before);
+  if (after !== undefined) query = query.where('id', '<', after);
   return query.orderBy('id', 'desc').limit(limit).execute();
 }
 

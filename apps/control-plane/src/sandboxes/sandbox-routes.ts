@@ -1,10 +1,10 @@
 import { type Sandbox, sandboxRoutes } from '@aviary/api-contract';
-import { formatId, parseId, type SandboxStatus } from '@aviary/core';
+import { parseId, type SandboxStatus } from '@aviary/core';
 import { batched } from '@aviary/service-kit';
 import type { FastifyInstance } from 'fastify';
 import type { ServiceContext } from '../context.ts';
 import type { PlacementOptions } from '../hosts/placement.ts';
-import { joinCursor, pageOf, splitCursor } from '../http/cursor.ts';
+import { pageById } from '../http/cursor.ts';
 import { type ApiDeps, registerRoutes } from '../http/register-routes.ts';
 import type { CommandDeps } from '../operations/accept-command.ts';
 import { answerCommand, commandContext } from '../operations/answer-command.ts';
@@ -41,16 +41,14 @@ export function registerSandboxRoutes(app: FastifyInstance, deps: SandboxRouteDe
         const accepted = await createSandbox(deps, commandContext(caller, request), body);
         return answerSandboxCommand(deps, { caller, request, reply, accepted, settledStatus: 201 });
       },
-      listSandboxes: async ({ caller, query }) => {
-        const limit = query.limit ?? 50;
-        const [before] = splitCursor(query.cursor);
-        const rows = await listSandboxes(deps.database.db, {
-          teamId: caller.teamId,
-          limit: limit + 1,
-          ...(query.status === undefined ? {} : { statuses: query.status.split(',') as SandboxStatus[] }),
-          ...(before === undefined ? {} : { before: parseId('sandbox', before, 'cursor') }),
+      listSandboxes: ({ caller: { teamId }, query }) => {
+        const statuses = query.status?.split(',') as SandboxStatus[] | undefined;
+        return pageById(query, {
+          kind: 'sandbox',
+          list: (range) => listSandboxes(deps.database.db, { teamId, ...range, ...(statuses ? { statuses } : {}) }),
+          idOf: ({ id }) => id,
+          view: viewSandbox,
         });
-        return pageOf(rows, { limit, view: viewSandbox, cursorOf: ({ id }) => joinCursor(formatId('sandbox', id)) });
       },
       getSandbox: async ({ caller, params }) =>
         viewSandbox(await getSandbox(deps.database.db, caller.teamId, parseId('sandbox', params.id, 'id'))),
@@ -75,17 +73,11 @@ export function registerSandboxRoutes(app: FastifyInstance, deps: SandboxRouteDe
       listSandboxOperations: async ({ caller, params, query }) => {
         const { db } = deps.database;
         const { id: sandboxId } = await getSandbox(db, caller.teamId, parseId('sandbox', params.id, 'id'));
-        const { limit = 50 } = query;
-        const [before] = splitCursor(query.cursor);
-        const rows = await listSandboxOperations(db, {
-          sandboxId,
-          limit: limit + 1,
-          ...(before === undefined ? {} : { before: parseId('operation', before, 'cursor') }),
-        });
-        return pageOf(rows, {
-          limit,
+        return await pageById(query, {
+          kind: 'operation',
+          list: (range) => listSandboxOperations(db, { sandboxId, ...range }),
+          idOf: ({ id }) => id,
           view: viewOperation,
-          cursorOf: ({ id }) => joinCursor(formatId('operation', id)),
         });
       },
     },

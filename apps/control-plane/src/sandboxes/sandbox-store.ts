@@ -291,24 +291,23 @@ export function stateConflict(
 /** Newest first. `before` is the last id of the page before. */
 export function listSandboxes(
   db: Db,
-  {
-    teamId,
-    statuses,
-    limit,
-    before,
-  }: { teamId: TeamId; statuses?: SandboxStatus[]; limit: number; before?: SandboxId },
+  { teamId, statuses, limit, after }: { teamId: TeamId; statuses?: SandboxStatus[]; limit: number; after?: SandboxId },
 ): Promise<SandboxRow[]> {
   let query = db.selectFrom('sandboxes').select(sandboxColumns).where('team_id', '=', teamId);
   query = statuses ? query.where('status', 'in', statuses) : query.where('status', '<>', 'stopped');
-  if (before !== undefined) query = query.where('id', '<', before);
+  if (after !== undefined) query = query.where('id', '<', after);
   return query.orderBy('id', 'desc').limit(limit).execute();
+}
+
+export interface SandboxOfAnyTeam extends SandboxRow {
+  team_name: string | null;
 }
 
 /** Sandboxes of all teams that are not stopped, newest first, with their team's name. */
 export function listSandboxesOfAll(
   db: Db,
-  { limit, before }: { limit: number; before?: SandboxId },
-): Promise<(SandboxRow & { team_name: string | null })[]> {
+  { limit, after }: { limit: number; after?: SandboxId },
+): Promise<SandboxOfAnyTeam[]> {
   let query = db
     .selectFrom('sandboxes')
     .select(sandboxColumns)
@@ -316,7 +315,7 @@ export function listSandboxesOfAll(
       from.selectFrom('teams').select('name').whereRef('teams.id', '=', 'sandboxes.team_id').as('team_name'),
     )
     .where('status', '<>', 'stopped');
-  if (before !== undefined) query = query.where('id', '<', before);
+  if (after !== undefined) query = query.where('id', '<', after);
   return query.orderBy('id', 'desc').limit(limit).execute();
 }
 

@@ -3,7 +3,7 @@ import { AppError, formatId, must, parseId } from '@aviary/core';
 import type { FastifyInstance } from 'fastify';
 import { recordAudit } from '../audit/audit-store.ts';
 import type { ServiceContext } from '../context.ts';
-import { joinCursor, pageOf, splitCursor } from '../http/cursor.ts';
+import { pageById } from '../http/cursor.ts';
 import { type ApiDeps, type Handlers, registerRoutes } from '../http/register-routes.ts';
 import type { Mailer } from '../mail/mailer.ts';
 import { listInvitations, revokeInvitations } from './invitation-store.ts';
@@ -51,19 +51,13 @@ function teamHandlers(
         await recordAudit(db, { teamId: team.id, actor, action: 'team.create', resourceId: team.id, metadata });
         return viewTeam(team, 'owner');
       }),
-    listTeams: async ({ caller: { userId }, query: { limit = 50, cursor } }) => {
-      const [after] = splitCursor(cursor);
-      const rows = await listTeamsOf(database.db, {
-        userId,
-        limit: limit + 1,
-        ...(after === undefined ? {} : { after: parseId('team', after, 'cursor') }),
-      });
-      return pageOf(rows, {
-        limit,
+    listTeams: ({ caller: { userId }, query }) =>
+      pageById(query, {
+        kind: 'team',
+        list: (range) => listTeamsOf(database.db, { userId, ...range }),
+        idOf: ({ id }) => id,
         view: (row) => viewTeam(row, row.role),
-        cursorOf: ({ id }) => joinCursor(formatId('team', id)),
-      });
-    },
+      }),
     getTeam: async ({ caller: { teamId, via } }) => {
       const team = await findTeam(database.db, teamId);
       if (!team || via.type !== 'user') throw new AppError('not_found', 'there is no such team');
@@ -98,19 +92,13 @@ function memberHandlers(
 ): Pick<TeamHandlers, 'listMembers' | 'addMember' | 'updateMember' | 'removeMember' | 'leaveTeam' | 'searchUsers'> {
   const { database } = deps;
   return {
-    listMembers: async ({ caller: { teamId }, query: { limit = 50, cursor } }) => {
-      const [after] = splitCursor(cursor);
-      const rows = await listMembers(database.db, {
-        teamId,
-        limit: limit + 1,
-        ...(after === undefined ? {} : { after: parseId('user', after, 'cursor') }),
-      });
-      return pageOf(rows, {
-        limit,
+    listMembers: ({ caller: { teamId }, query }) =>
+      pageById(query, {
+        kind: 'user',
+        list: (range) => listMembers(database.db, { teamId, ...range }),
+        idOf: ({ user_id }) => user_id,
         view: viewMember,
-        cursorOf: ({ user_id }) => joinCursor(formatId('user', user_id)),
-      });
-    },
+      }),
     addMember: ({ caller, body: { email, role = 'member' } }) =>
       database.transaction((unit) => addMember(unit, caller, { email, role, now: now(deps), mailer: deps.mailer })),
     updateMember: ({ caller, params, body: { role } }) =>
@@ -140,20 +128,13 @@ function invitationHandlers(
 ): Pick<TeamHandlers, 'listInvitations' | 'revokeInvitation' | 'acceptInvitation'> {
   const { database } = deps;
   return {
-    listInvitations: async ({ caller: { teamId }, query: { limit = 50, cursor } }) => {
-      const [after] = splitCursor(cursor);
-      const rows = await listInvitations(database.db, {
-        teamId,
-        now: now(deps),
-        limit: limit + 1,
-        ...(after === undefined ? {} : { after: parseId('invitation', after, 'cursor') }),
-      });
-      return pageOf(rows, {
-        limit,
+    listInvitations: ({ caller: { teamId }, query }) =>
+      pageById(query, {
+        kind: 'invitation',
+        list: (range) => listInvitations(database.db, { teamId, now: now(deps), ...range }),
+        idOf: ({ id }) => id,
         view: viewInvitation,
-        cursorOf: ({ id }) => joinCursor(formatId('invitation', id)),
-      });
-    },
+      }),
     revokeInvitation: ({ caller, params }) =>
       database.transaction(async ({ db }) => {
         const { teamId, actor } = caller;
