@@ -167,10 +167,36 @@ describe('a password', () => {
       })
       .execute();
     expect(await identities()).toHaveLength(1);
+    await db
+      .insertInto('passkeys')
+      .values({
+        id: newId('passkey'),
+        user_id: parseId('user', stranger.userId),
+        name: 'laptop',
+        credential_id: stranger.userId,
+        public_key: 'x',
+        counter: 0,
+        is_synced: false,
+      })
+      .execute();
     await askReset(stranger.email);
     await reset(tokenOf(await server.mailTo(stranger.email, 'Reset')));
     expect((await platform.call('GET', '/v1/sandboxes', { key })).status).toBe(401);
     expect(await identities()).toEqual([]);
+    const log = await db
+      .selectFrom('audit_logs')
+      .select(['action', 'metadata'])
+      .where('resource_id', '=', parseId('user', stranger.userId))
+      .where('action', 'in', ['user.identity_unlink', 'user.passkey_remove'])
+      .orderBy('action')
+      .execute();
+    expect(log).toMatchObject([
+      {
+        action: 'user.identity_unlink',
+        metadata: { issuer: 'https://id.example.com', cause: expect.stringContaining('not verified') },
+      },
+      { action: 'user.passkey_remove', metadata: { label: 'laptop', cause: expect.stringContaining('not verified') } },
+    ]);
     expect((await logInAs(platform, stranger.email, newPassword)).body.user.email_verified).toBe(true);
     await server.mailTo(stranger.email, 'was changed');
   });

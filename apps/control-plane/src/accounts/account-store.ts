@@ -83,7 +83,18 @@ export function lockAccount(db: Db, id: UserId): Promise<AccountWithPassword> {
 export async function updateAccount(
   db: Db,
   id: UserId,
-  { now, ...change }: { name?: string; passwordHash?: string; isAdmin?: boolean; now: Date },
+  {
+    now,
+    ...change
+  }: {
+    name?: string;
+    passwordHash?: string;
+    isAdmin?: boolean;
+    status?: Exclude<UserStatus, 'deleted'>;
+    /** Until when what only they use is paused; null for not at all. */
+    pauseUntil?: Date | null;
+    now: Date;
+  },
 ): Promise<void> {
   await db
     .updateTable('users')
@@ -92,6 +103,8 @@ export async function updateAccount(
       ...(change.name === undefined ? {} : { name: change.name }),
       ...(change.passwordHash === undefined ? {} : { password_hash: change.passwordHash }),
       ...(change.isAdmin === undefined ? {} : { is_admin: change.isAdmin }),
+      ...(change.status === undefined ? {} : { status: change.status }),
+      ...(change.pauseUntil === undefined ? {} : { pause_until: change.pauseUntil }),
     })
     .where('id', '=', id)
     .execute();

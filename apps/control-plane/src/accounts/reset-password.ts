@@ -67,7 +67,17 @@ export async function confirmPasswordReset(
 async function takeOver(db: Db, account: AccountWithPassword, now: Date): Promise<void> {
   if (account.email_verified_at !== null) return;
   await markEmailVerified(db, account.id, now);
-  await deleteOtherWaysIn(db, account.id);
+  const actor = actorOf(account);
   const cause = 'the address of its maker was not verified, and their password was reset';
-  await revokeKeys(db, { selection: { createdBy: account.id }, actor: actorOf(account), now, cause });
+  const entry = { teamId: platformTeamId, actor, resourceId: account.id };
+  const { identities, passkeys } = await deleteOtherWaysIn(db, account.id);
+  for (const { issuer } of identities)
+    await recordAudit(db, { ...entry, action: 'user.identity_unlink', metadata: { issuer, cause } });
+  for (const { id, name } of passkeys)
+    await recordAudit(db, {
+      ...entry,
+      action: 'user.passkey_remove',
+      metadata: { passkey_id: id, label: name, cause },
+    });
+  await revokeKeys(db, { selection: { createdBy: account.id }, actor, now, cause });
 }

@@ -1,4 +1,4 @@
-import { AppError, type UserId } from '@aviary/core';
+import { AppError, type PasskeyId, type UserId } from '@aviary/core';
 import { sql } from 'kysely';
 import type { Db } from '../context.ts';
 
@@ -46,8 +46,16 @@ export async function requireWayIn(
   );
 }
 
-/** Takes away what opens a session beside the password: for an account that may have been made by another than its owner. */
-export async function deleteOtherWaysIn(db: Db, userId: UserId): Promise<void> {
-  await db.deleteFrom('identities').where('user_id', '=', userId).execute();
-  await db.deleteFrom('passkeys').where('user_id', '=', userId).execute();
+/** What opens a session beside the password. */
+export interface OtherWaysIn {
+  identities: { issuer: string }[];
+  passkeys: { id: PasskeyId; name: string }[];
+}
+
+/** Takes away what opens a session beside the password, and tells what it was: for an account that may have been made by another than its owner. */
+export async function deleteOtherWaysIn(db: Db, userId: UserId): Promise<OtherWaysIn> {
+  return {
+    identities: await db.deleteFrom('identities').where('user_id', '=', userId).returning('issuer').execute(),
+    passkeys: await db.deleteFrom('passkeys').where('user_id', '=', userId).returning(['id', 'name']).execute(),
+  };
 }

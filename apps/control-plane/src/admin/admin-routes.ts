@@ -99,7 +99,8 @@ function userHandlers(
     },
     adminSetUserAdmin: async ({ caller, params, body: { admin: isAdmin } }) => {
       const userId = parseId('user', params.user_id);
-      await database.transaction((unit) => setUserAdmin(unit, caller, { userId, isAdmin }));
+      const now = new Date(clock.now());
+      await database.transaction((unit) => setUserAdmin(unit, caller, { userId, isAdmin, now }));
     },
     adminCreateLink: ({ caller, params, body: { purpose } }) => {
       const userId = parseId('user', params.user_id);

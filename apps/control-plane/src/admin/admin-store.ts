@@ -68,18 +68,6 @@ export function listTeams(db: Db, { limit, search, after }: Page<TeamId>) {
   return query.orderBy('id', 'desc').limit(limit).execute();
 }
 
-export async function updateUser(
-  db: Db,
-  id: UserId,
-  changes: { status?: 'active' | 'deactivated'; is_admin?: boolean; pause_until?: Date | null },
-): Promise<void> {
-  await db
-    .updateTable('users')
-    .set({ ...changes, updated_at: sql<Date>`now()` })
-    .where('id', '=', id)
-    .execute();
-}
-
 /** Statuses of what runs, or may run in a moment. */
 const busyStatuses = ['pending', 'starting', 'running', 'pausing', 'resuming', 'missing'] as const;
 
@@ -92,10 +80,21 @@ export function listBusyOfOnlyMember(
     .selectFrom('sandboxes')
     .select(['id', 'team_id', 'status'])
     .where('status', 'in', busyStatuses)
-    .where(
-      'team_id',
-      'in',
-      sql<TeamId>`(SELECT team_id FROM team_members GROUP BY team_id HAVING count(*) = 1 AND bool_and(user_id = ${userId}))`,
+    .where('team_id', 'in', (from) =>
+      from
+        .selectFrom('team_members as own')
+        .select('own.team_id')
+        .where('own.user_id', '=', userId)
+        .where(({ not, exists, selectFrom }) =>
+          not(
+            exists(
+              selectFrom('team_members as others')
+                .select('others.user_id')
+                .whereRef('others.team_id', '=', 'own.team_id')
+                .where('others.user_id', '<>', userId),
+            ),
+          ),
+        ),
     )
     .limit(1_000)
     .execute();
@@ -112,7 +111,7 @@ export function listPausing(db: Db, limit: number): Promise<{ id: UserId; pause_
     .execute();
 }
 
-/** Ends what {@link updateUser} began with that `pause_until`, unless it was begun again. */
+/** Ends what began with that `pause_until`, unless it was begun again. */
 export async function endPausing(db: Db, { id, pause_until }: { id: UserId; pause_until: Date }): Promise<void> {
   await db
     .updateTable('users')

@@ -1,6 +1,7 @@
 import { AppError, formatId, parseId } from '@aviary/core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startTestPlatform, type TestPerson, type TestPlatform } from '../test-platform.ts';
+import { listBusyOfOnlyMember } from './admin-store.ts';
 import { setUserActive } from './change-user.ts';
 import { pauseDeactivated } from './pause-deactivated.ts';
 
@@ -71,6 +72,18 @@ test('what only a deactivated person uses is paused also when the process dies i
   };
   await expect.poll(look).toEqual(['paused', 0]);
   expect(platform.agent.calls.filter(({ rpc }) => rpc === 'pauseSandbox').length).toBeGreaterThan(1);
+});
+
+test('what somebody who stays uses too goes on when another of the team is deactivated', async () => {
+  const person = await platform.signIn();
+  await platform.signIn({ teamId: person.teamId, role: 'member' });
+  const own = (await person.call('POST', '/v1/sandboxes', { headers: { prefer: 'wait=20' } })).body;
+  expect(await listBusyOfOnlyMember(platform.database.db, person.userId)).toEqual([]);
+  expect(await setActive(admin, person, false)).toBe(204);
+  await pauseDeactivated(platform.controlPlane.context);
+  const items = (await admin.call('GET', '/v1/admin/sandboxes')).body.items;
+  const found = items.find(({ sandbox }: { sandbox: { id: string } }) => sandbox.id === own.id);
+  expect(found.sandbox.status).toBe('running');
 });
 
 test('one administrator stays, also of two who demote each other at once', async () => {

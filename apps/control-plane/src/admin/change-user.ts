@@ -1,5 +1,6 @@
 import { AppError, platformTeamId, type UserId } from '@aviary/core';
 import type { UnitOfWork } from '@aviary/database';
+import { updateAccount } from '../accounts/account-store.ts';
 import { deleteAccount } from '../accounts/delete-account.ts';
 import { lockAdmins, lockUser } from '../accounts/deletion-store.ts';
 import { revokeSessions } from '../accounts/session-store.ts';
@@ -12,7 +13,6 @@ import type { Mailer } from '../mail/mailer.ts';
 import type { ControlPlaneContext } from '../module.ts';
 import { removeTotp } from '../second-factors/enrol-totp.ts';
 import type { TeamDeletion } from '../teams/team-deletion.ts';
-import { updateUser } from './admin-store.ts';
 import { pausingMs } from './pause-deactivated.ts';
 
 /** Deactivates somebody, or lets them in again. Keys and sessions that ended stay so. */
@@ -27,7 +27,7 @@ export async function setUserActive(
   const status = isActive ? 'active' : 'deactivated';
   if (user.status === status) return;
   const pauseUntil = isActive ? null : new Date(now.getTime() + pausingMs);
-  await updateUser(db, userId, { status, pause_until: pauseUntil });
+  await updateAccount(db, userId, { status, pauseUntil, now });
   await recordAudit(db, {
     teamId: platformTeamId,
     actor: caller.actor,
@@ -59,7 +59,7 @@ export async function deleteUser(
 export async function setUserAdmin(
   { db }: UnitOfWork,
   caller: UserCaller,
-  { userId, isAdmin }: { userId: UserId; isAdmin: boolean },
+  { userId, isAdmin, now }: { userId: UserId; isAdmin: boolean; now: Date },
 ): Promise<void> {
   const admins = await holdAdmins(db, caller);
   const user = await getUser(db, userId);
@@ -67,7 +67,7 @@ export async function setUserAdmin(
   if (!isAdmin && admins.every((id) => id === userId)) {
     throw new AppError('invalid_state', 'this is the last administrator; make somebody else one first');
   }
-  await updateUser(db, userId, { is_admin: isAdmin });
+  await updateAccount(db, userId, { isAdmin, now });
   await recordAudit(db, {
     teamId: platformTeamId,
     actor: caller.actor,
