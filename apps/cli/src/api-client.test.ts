@@ -90,4 +90,9 @@ describe('who is shown to the API', () => {
   it('is told of a URL that is none', () => {
     expect(() => connectToApi(loadConfig({ ...env, AVIARY_API_URL: 'nowhere' }))).toThrow('must start with http');
   });
+
+  it('tell whoever has nothing to show how to log in, and where', () => {
+    const fresh = { AVIARY_DATA_DIR: directory, XDG_CONFIG_HOME: directory, AVIARY_API_URL: otherUrl };
+    expect(() => connectToApi(loadConfig(fresh))).toThrow(`not logged in to ${otherUrl}: use 'aviary login --url URL'`);
+  });
 });

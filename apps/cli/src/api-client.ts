@@ -15,8 +15,9 @@ export function connectToApi(config: CliConfig): AviaryClient {
     const known = connectByProfile(config);
     if (known) return known;
   }
-  const apiKey = config.apiKey ?? readLocalKey(config.dataDir);
-  return new AviaryClient({ apiUrl: findApiUrl(config), apiKey, userAgent });
+  const apiUrl = findApiUrl(config);
+  const apiKey = config.apiKey ?? readLocalKey(config.dataDir, apiUrl);
+  return new AviaryClient({ apiUrl, apiKey, userAgent });
 }
 
 /** By the profile in use; a server that the environment names is not shown what another one gave. */
@@ -40,18 +41,18 @@ export function findApiUrl({ apiUrl, isApiUrlSet, dataDir }: CliConfig): string 
   return isApiUrlSet ? apiUrl : (readAnnouncedUrl(dataDir) ?? apiUrl);
 }
 
-function readLocalKey(dataDir: string): string {
+function readLocalKey(dataDir: string, apiUrl: string): string {
   const file = bootstrapFiles(dataDir).apiKey;
   try {
     return readFileSync(file, 'utf8').trim();
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === 'EACCES') {
-      const message = `no API key: set AVIARY_API_KEY, e.g. export AVIARY_API_KEY="$(sudo cat ${file})"`;
+      const message = `not logged in to ${apiUrl}: use 'aviary login', or set AVIARY_API_KEY, e.g. export AVIARY_API_KEY="$(sudo cat ${file})"`;
       throw new AppError('unauthorized', message, { cause: error });
     }
     if (code === 'ENOENT') {
-      const message = `no API key: set AVIARY_API_KEY, or start Aviary on this machine with 'aviary up', which makes ${file}`;
+      const message = `not logged in to ${apiUrl}: use 'aviary login --url URL', or set AVIARY_API_KEY; 'aviary up' makes a key for this machine, ${file}`;
       throw new AppError('unauthorized', message, { cause: error });
     }
     throw new AppError('unauthorized', `cannot read the API key in ${file}: ${errorText(error)}`, { cause: error });

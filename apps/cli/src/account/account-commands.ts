@@ -205,6 +205,11 @@ async function keep(context: CommandContext, profile: Profile): Promise<void> {
   const file = requireProfilesFile(context.config.env);
   using _lock = await lockProfiles(file, context.signal);
   await putProfile(file, context.config.profile ?? defaultProfile, profile, { isCurrent: true });
+  if (context.config.apiKey !== undefined) {
+    context.output.note(
+      'AVIARY_API_KEY is set, and comes before this log-in; unset it to work as who you logged in as',
+    );
+  }
 }
 
 /** Where to log in: as asked for, else where the profile that this replaces is, so that no password goes to another server by habit. */

@@ -48,7 +48,11 @@ export const memberCommands: readonly Command[] = [
           ? `${member.email} is in the team (${member.role})`
           : `${invitation?.email} is invited until ${invitation?.expires_at}${token === null ? '' : `\n${token}`}`,
       );
-      if (token !== null) context.output.note("they give it to 'aviary team accept'; it is not shown again");
+      if (token === null) return;
+      const { apiUrl } = context.client();
+      context.output.note(
+        `no mail is sent from here: hand it over, it is not shown again. They log in, or 'aviary signup --email ${email} --url ${apiUrl}', and give it to 'aviary team accept'`,
+      );
     },
   },
   {

@@ -125,6 +125,9 @@ describe('people at the command line', () => {
     expect((await api.run({ argv: ['whoami'], extra: extra() })).stdout).toContain('of the team Default');
     expect((await asPerson(['team', 'list'])).code).toBe(5);
     expect((await asPerson(['sandbox', 'list'])).code).toBe(0);
+    const shadowed = { ...extra(), AVIARY_API_KEY: apiKey };
+    const again = await api.run({ argv: ['login', '--key'], lines: [apiKey], extra: shadowed });
+    expect(again.stderr).toContain('AVIARY_API_KEY is set, and comes before this log-in');
   });
 });
 
