@@ -72,10 +72,7 @@ export function registerAuthRoutes(
       verifyEmail: async ({ body, request }) => {
         await verifyEmail(deps, body.token, request.ip);
       },
-      switchTeam: ({ body, caller, reply }) => {
-        reply.header('cache-control', 'no-store');
-        return switchTeam(deps, caller, parseId('team', body.team_id));
-      },
+      switchTeam: ({ body, caller }) => switchTeam(deps, caller, parseId('team', body.team_id)),
     },
   });
 }

@@ -10,22 +10,19 @@ export function registerSecondFactorRoutes(app: FastifyInstance, deps: ApiDeps &
   registerRoutes(app, deps, {
     table: secondFactorRoutes,
     handlers: {
-      beginTotp: async ({ caller, body, request, reply }) => {
+      beginTotp: async ({ caller, body, request }) => {
         await confirmOwner(deps, caller, { ...body, ipAddress: request.ip });
-        reply.header('cache-control', 'no-store');
         return beginTotp(deps, caller, deps.accounts.settings.publicUrl);
       },
-      confirmTotp: async ({ caller, body, reply }) => {
-        reply.header('cache-control', 'no-store');
+      confirmTotp: async ({ caller, body }) => {
         return { recovery_codes: await confirmTotp(deps, caller, body.code) };
       },
       disableTotp: async ({ caller, body, request }) => {
         await confirmOwner(deps, caller, { ...body, ipAddress: request.ip });
         await disableTotp(deps, caller);
       },
-      renewRecoveryCodes: async ({ caller, body, request, reply }) => {
+      renewRecoveryCodes: async ({ caller, body, request }) => {
         await confirmOwner(deps, caller, { ...body, ipAddress: request.ip });
-        reply.header('cache-control', 'no-store');
         return { recovery_codes: await renewRecoveryCodes(deps, caller) };
       },
     },

@@ -14,7 +14,6 @@ export function deliver(
   reply: FastifyReply,
   { answer, refreshToken, to }: IssuedSession & { to: 'cookie' | 'body' },
 ): IssuedSession['answer'] {
-  reply.header('cache-control', 'no-store');
   if (to === 'body') return { ...answer, refresh_token: refreshToken };
   writeCookie(settings, reply, { value: refreshToken, maxAgeSec });
   return answer;

@@ -69,6 +69,5 @@ export function deliverSignIn<S extends number>(
   { result, to = 'cookie', status }: { result: SignInResult; to: 'cookie' | 'body' | undefined; status: S },
 ): { status: S; body: SignedIn } | { status: 202; body: SecondFactorNeeded } {
   if ('session' in result) return { status, body: deliver(settings, reply, { ...result.session, to }) };
-  reply.header('cache-control', 'no-store');
   return { status: 202, body: result.secondFactor };
 }

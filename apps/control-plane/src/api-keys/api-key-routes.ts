@@ -4,7 +4,7 @@ import type { FastifyInstance } from 'fastify';
 import { recordAudit } from '../audit/audit-store.ts';
 import type { ServiceContext } from '../context.ts';
 import { pageById } from '../http/cursor.ts';
-import { type ApiDeps, registerRoutes, type TeamCaller } from '../http/register-routes.ts';
+import { type ApiDeps, type MemberCaller, registerRoutes } from '../http/register-routes.ts';
 import { type ApiKeyRow, findTeamKey, insertApiKey, listApiKeys, lockMaker } from './api-key-store.ts';
 import { viewApiKey } from './api-key-view.ts';
 import { revokeKeys } from './revoke-keys.ts';
@@ -43,13 +43,13 @@ export function registerApiKeyRoutes(app: FastifyInstance, deps: Deps): void {
 
 async function createApiKey(
   { database, clock }: Deps,
-  { teamId, actor, via }: TeamCaller,
+  { teamId, actor, via }: MemberCaller,
   { name, scopes, expires_at }: CreateApiKey,
 ): Promise<CreatedApiKey> {
   const expiresAt = readExpiry(expires_at, clock.now());
   return await database.transaction(async ({ db }) => {
-    const createdBy = via.type === 'user' ? via.user.userId : null;
-    if (createdBy && !(await lockMaker(db, { teamId, userId: createdBy }))) {
+    const createdBy = via.user.userId;
+    if (!(await lockMaker(db, { teamId, userId: createdBy }))) {
       throw new AppError('forbidden', 'you are not a member of the team any more');
     }
     const { id, key } = await insertApiKey(db, { teamId, name, expiresAt, createdBy, ...(scopes ? { scopes } : {}) });
@@ -60,8 +60,8 @@ async function createApiKey(
   });
 }
 
-function mayRevoke({ via }: TeamCaller, key: ApiKeyRow): boolean {
-  return via.type === 'user' && (hasRole(via.role, 'admin') || key.created_by === via.user.userId);
+function mayRevoke({ via }: MemberCaller, key: ApiKeyRow): boolean {
+  return hasRole(via.role, 'admin') || key.created_by === via.user.userId;
 }
 
 function readExpiry(text: string | null | undefined, nowMs: number): Date | null {

@@ -1,6 +1,6 @@
 import { auditRoutes } from '@aviary/api-contract';
 import { hasRole } from '@aviary/core';
-import { registerRoutes, type TeamCaller } from '../http/register-routes.ts';
+import { type MemberCaller, registerRoutes } from '../http/register-routes.ts';
 import type { Module } from '../module.ts';
 import { type AuditReader, exportAudit, readAuditPage } from './read-audit.ts';
 
@@ -22,7 +22,7 @@ export const auditModule: Module = {
 };
 
 /** Members see what is for the whole team; those who run it see all. The role is the database's. */
-function readerOf({ teamId, via }: TeamCaller): AuditReader {
-  const seesAll = via.type === 'user' && hasRole(via.role, 'admin');
+function readerOf({ teamId, via }: MemberCaller): AuditReader {
+  const seesAll = hasRole(via.role, 'admin');
   return { teamId, scope: seesAll ? null : 'team' };
 }

@@ -4,7 +4,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { AccessSubject } from './access-change-store.ts';
 import type { Authenticate, Callers, TeamCaller } from './callers.ts';
 import { callEnd, type OpenCalls } from './open-calls.ts';
-import { RateLimited, type RateLimits, type RateSubject, rateLimitHeaders } from './rate-limits.ts';
+import { RateLimited, type RateLimits, rateLimitHeaders } from './rate-limits.ts';
 
 export interface AdmitDeps {
   authenticate: Authenticate;
@@ -28,7 +28,7 @@ export async function admit(
   try {
     const caller = known ?? (await authenticateCounted({ rateLimits, authenticate }, route, request));
     const isAnyone = route.access.by === 'anyone';
-    const allowance = isAnyone ? rateLimits.takeAddress(request.ip) : rateLimits.take(rateSubjectsOf(caller));
+    const allowance = isAnyone ? rateLimits.takeAddress(request.ip) : rateLimits.take(subjectsOf(caller));
     if (allowance) reply.headers(rateLimitHeaders(allowance));
     return caller;
   } catch (error) {
@@ -51,18 +51,6 @@ export async function authenticateCounted(
   }
 }
 
-/** By what a caller's requests are counted. Host agents are parts of the platform: nobody counts theirs. */
-function rateSubjectsOf(caller: AnyCaller): RateSubject[] {
-  if (!caller || 'hostId' in caller) return [];
-  if ('userId' in caller) return [{ kind: 'user', id: caller.userId }];
-  const { teamId, via } = caller;
-  const self =
-    via.type === 'api_key'
-      ? ({ kind: 'key', id: via.keyId } as const)
-      : ({ kind: 'user', id: via.user.userId } as const);
-  return [self, { kind: 'team', id: teamId }];
-}
-
 /** Keeps the call among the open ones until the function that it returns is called; undefined when nobody could be refused it. */
 export function keepOpen(
   { openCalls, authenticate }: Pick<AdmitDeps, 'authenticate'> & { openCalls?: OpenCalls },
@@ -79,7 +67,7 @@ export function keepOpen(
   return openCalls.add({ requestId: request.id, subjects, admitAgain, end });
 }
 
-/** By whose right somebody calls. */
+/** By whose right somebody calls, and who is counted for it. Host agents are parts of the platform: nobody's right, and nobody counts theirs. */
 function subjectsOf(caller: AnyCaller): AccessSubject[] {
   if (!caller || 'hostId' in caller) return [];
   if ('userId' in caller) return [{ type: 'user', id: caller.userId }];

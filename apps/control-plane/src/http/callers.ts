@@ -31,6 +31,16 @@ export interface TeamCaller {
   via: { type: 'api_key'; keyId: ApiKeyId } | { type: 'user'; user: UserCaller; role: TeamRole };
 }
 
+/** A member of a team who has signed in: who calls a route that no key may. */
+export interface MemberCaller extends TeamCaller {
+  via: Extract<TeamCaller['via'], { type: 'user' }>;
+}
+
+/** Who calls a route with that `access`: what the table leaves out, no handler need rule out. */
+export type CallerOf<A extends RouteAccess> = A extends { by: 'team'; keyScope: null }
+  ? MemberCaller
+  : Callers[A['by']];
+
 /** Finds out who calls a route, as its `access` asks. Throws `unauthorized`, `forbidden`, or `not_found` for a team that is not the caller's. */
 export type Authenticate = (
   route: Route,

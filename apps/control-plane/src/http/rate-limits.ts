@@ -1,5 +1,6 @@
 import { AppError } from '@aviary/core';
 import type { Clock } from '@aviary/service-kit';
+import type { AccessSubject } from './access-change-store.ts';
 import { networkOf } from './network-of.ts';
 import { type Allowance, TokenBuckets } from './token-buckets.ts';
 
@@ -17,15 +18,14 @@ export interface RateLimitOptions {
 
 export const defaultRateLimits: RateLimitOptions = { perKey: 12_000, perUser: 6_000, perTeam: 60_000, perAddress: 120 };
 
-type Kind = 'key' | 'user' | 'team' | 'address' | 'refused' | 'page';
+type Kind = AccessSubject['type'] | 'address' | 'refused' | 'page';
 
 const minuteMs = 60_000;
 
-/** Who sends a request, by one of the ways in which it is counted. */
-export interface RateSubject {
-  kind: Exclude<Kind, 'address' | 'refused' | 'page'>;
-  id: string;
-}
+const whose = { api_key: 'with this key', user: 'with this user', team: 'of your team' } as const satisfies Record<
+  AccessSubject['type'],
+  string
+>;
 
 /** Counts requests by who sends them. Throws `rate_limited` for one too many, and says in either case what is left. */
 export class RateLimits {
@@ -35,7 +35,7 @@ export class RateLimits {
   constructor(clock: Pick<Clock, 'now'>, { perKey, perUser, perTeam, perAddress }: RateLimitOptions) {
     const bucket = () => new TokenBuckets(clock);
     this.#buckets = {
-      key: bucket(),
+      api_key: bucket(),
       user: bucket(),
       team: bucket(),
       address: bucket(),
@@ -43,7 +43,7 @@ export class RateLimits {
       page: bucket(),
     };
     this.#perMinute = {
-      key: perKey,
+      api_key: perKey,
       user: perUser,
       team: perTeam,
       address: perAddress,
@@ -68,10 +68,8 @@ export class RateLimits {
   }
 
   /** Counts a request of somebody known by each of `subjects`, and tells of the one that has the least left. */
-  take(subjects: readonly RateSubject[]): Allowance | undefined {
-    const allowances = subjects.flatMap(
-      ({ kind, id }) => this.#take(kind, id, kind === 'team' ? 'of your team' : `with this ${kind}`) ?? [],
-    );
+  take(subjects: readonly AccessSubject[]): Allowance | undefined {
+    const allowances = subjects.flatMap(({ type, id }) => this.#take(type, id, whose[type]) ?? []);
     return allowances.sort((a, b) => a.remaining / a.limit - b.remaining / b.limit)[0];
   }
 

@@ -1,8 +1,9 @@
-import { byAnyone, type RouteTable } from '@aviary/api-contract';
+import { byAnyone, type byMember, type byTeam, type RouteTable } from '@aviary/api-contract';
 import { AppError } from '@aviary/core';
 import Fastify from 'fastify';
 import { Type } from 'typebox';
-import { expect, test } from 'vitest';
+import { expect, expectTypeOf, test } from 'vitest';
+import type { CallerOf } from './callers.ts';
 import { type ApiDeps, type Handlers, registerRoutes } from './register-routes.ts';
 import { compileValidator } from './validator.ts';
 
@@ -26,7 +27,7 @@ function serve(handlers: Handlers<typeof table>, deps: Partial<ApiDeps> = {}) {
   registerRoutes(app, { authenticate: async () => undefined, checksAnswers: true, ...deps }, { table, handlers });
   return async (body: object, type = 'application/json') => {
     const reply = await app.inject({ method: 'POST', url: '/things/x', headers: { 'content-type': type }, body });
-    return { status: reply.statusCode, body: reply.json() };
+    return { status: reply.statusCode, body: reply.json(), headers: reply.headers };
   };
 }
 
@@ -35,8 +36,8 @@ test('a handler answers with one of its statuses and the body that belongs to it
     one: async ({ params, body }) =>
       body.size > 1 ? { status: 202, body: { soon: true } } : { status: 200, body: { id: params.id } },
   });
-  expect(await call({ size: 1 })).toEqual({ status: 200, body: { id: 'x' } });
-  expect(await call({ size: 2 })).toEqual({ status: 202, body: { soon: true } });
+  expect(await call({ size: 1 })).toMatchObject({ status: 200, body: { id: 'x' } });
+  expect(await call({ size: 2 })).toMatchObject({ status: 202, body: { soon: true } });
 });
 
 test('an answer or an error that the contract does not allow is a fault of ours', async () => {
@@ -73,7 +74,7 @@ test('another table can have callers and an error shape of its own', async () =>
       checksAnswers: false,
     },
   );
-  expect(await call({ size: 1 })).toEqual({ status: 401, body: { code: 401, message: 'who are you' } });
+  expect(await call({ size: 1 })).toMatchObject({ status: 401, body: { code: 401, message: 'who are you' } });
 });
 
 test('a body of another media type is refused by its type, before anybody reads it', async () => {
@@ -90,4 +91,24 @@ test('a route without a handler, and a body of another status, do not compile', 
     one: async () => ({ status: 202 as const, body: { id: 'x' } }),
   };
   expect([missing, crossed]).toHaveLength(2);
+});
+
+test('no answer is kept on its way, and no refusal either', async () => {
+  const call = serve({
+    one: async ({ body }) => {
+      if (body.size > 1) throw new AppError('conflict', 'busy');
+      return { status: 200, body: { id: 'x' } };
+    },
+  });
+  const replies = [await call({ size: 1 }), await call({ size: 2 }), await call({ size: 'none' })];
+  expect(replies.map(({ status, headers }) => [status, headers['cache-control']])).toEqual([
+    [200, 'no-store'],
+    [409, 'no-store'],
+    [400, 'no-store'],
+  ]);
+});
+
+test('of a route that no key may call, its handler gets a person', () => {
+  expectTypeOf<CallerOf<ReturnType<typeof byMember>>['via']['type']>().toEqualTypeOf<'user'>();
+  expectTypeOf<CallerOf<ReturnType<typeof byTeam>>['via']['type']>().toEqualTypeOf<'user' | 'api_key'>();
 });

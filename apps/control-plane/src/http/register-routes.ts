@@ -5,12 +5,12 @@ import type { Static, TSchema } from 'typebox';
 import { type AdmitDeps, admit, authenticateCounted, endCall, keepOpen } from './admit.ts';
 import { type Answer, onlyStatus } from './answer.ts';
 import { findAnswerFault } from './answer-check.ts';
-import type { Callers, RecalledKey, RecallKey } from './callers.ts';
+import type { CallerOf, Callers, RecalledKey, RecallKey } from './callers.ts';
 import { type ErrorBody, errorBody, sendError } from './error-reply.ts';
 import { type Frames, frameSocket, type SocketOf } from './frame-socket.ts';
 import { type OpenCalls, untilEnded } from './open-calls.ts';
 
-export type { Authenticate, Callers, RecallKey, TeamCaller, UserCaller } from './callers.ts';
+export type { Authenticate, Callers, MemberCaller, RecallKey, TeamCaller, UserCaller } from './callers.ts';
 
 type Part<R extends Route, P extends 'params' | 'query' | 'body'> =
   R extends Record<P, infer S extends TSchema> ? Static<S> : undefined;
@@ -21,7 +21,7 @@ export interface Call<R extends Route = Route> {
   params: Part<R, 'params'>;
   query: Part<R, 'query'>;
   body: Part<R, 'body'>;
-  caller: Callers[R['access']['by']];
+  caller: CallerOf<R['access']>;
   request: FastifyRequest;
   /** For headers; the answer itself is what the handler resolves with. */
   reply: FastifyReply;
@@ -117,6 +117,8 @@ function routeOptions(
       ...(route.body && !route.bodyType ? { body: route.body } : {}),
     },
     onRequest: async (request, reply) => {
+      // Answers are somebody's own and of this moment, and some hold secrets: nobody on their way keeps one.
+      reply.header('cache-control', 'no-store');
       const key = isKeyed ? deps.recallKey?.(route, request) : undefined;
       const caller = await admit(deps, { route, request, reply, known: key?.caller });
       callers.set(request, caller);

@@ -33,7 +33,6 @@ export function registerIdentityRoutes(app: FastifyInstance, deps: ApiDeps & Ide
           ipAddress: request.ip,
         });
         writeSignInCookie(settings, reply, browser);
-        reply.header('cache-control', 'no-store');
         return { authorization_url: authorizationUrl, expires_at: expiresAt.toISOString() };
       },
       unlinkIdentity: async ({ caller, params }) => {

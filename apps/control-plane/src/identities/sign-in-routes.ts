@@ -20,7 +20,6 @@ export function registerSignInRoutes(app: FastifyInstance, deps: ApiDeps & Ident
     const target = readTarget(settings.publicUrl, asked);
     const started = await startSignIn(deps, { provider, target, sessionId: null, ipAddress: request.ip });
     writeSignInCookie(settings, reply, started.browser);
-    reply.header('cache-control', 'no-store');
     return started;
   };
   registerRoutes(app, deps, {
@@ -41,7 +40,7 @@ export function registerSignInRoutes(app: FastifyInstance, deps: ApiDeps & Ident
         return { authorization_url: authorizationUrl, expires_at: expiresAt.toISOString() };
       },
       finishSignIn: async ({ params, query, request, reply }) => {
-        reply.header('cache-control', 'no-store').header('referrer-policy', 'no-referrer');
+        reply.header('referrer-policy', 'no-referrer');
         const location = await finishSignIn(deps, {
           provider: params.provider,
           search: request.url.slice(request.url.indexOf('?')),

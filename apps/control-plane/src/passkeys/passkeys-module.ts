@@ -22,18 +22,14 @@ function registerPasskeyRoutes(app: FastifyInstance, deps: ControlPlaneContext):
   registerRoutes(app, deps, {
     table: passkeyRoutes,
     handlers: {
-      beginPasskeyLogIn: async ({ request, reply }) => {
-        reply.header('cache-control', 'no-store');
-        return beginPasskeyLogIn(deps, readDevice(request));
-      },
+      beginPasskeyLogIn: ({ request }) => beginPasskeyLogIn(deps, readDevice(request)),
       logInWithPasskey: async ({ body, request, reply }) => {
         refuseForeignPage(settings, request);
         const issued = await logInWithPasskey(deps, body.credential, readDevice(request));
         return deliver(settings, reply, { ...issued, to: body.refresh_token_in ?? 'cookie' });
       },
-      beginPasskey: async ({ caller, body, request, reply }) => {
+      beginPasskey: async ({ caller, body, request }) => {
         await confirmOwner(deps, caller, { ...body, ipAddress: request.ip });
-        reply.header('cache-control', 'no-store');
         return beginPasskey(deps, caller);
       },
       addPasskey: async ({ caller, body }) => viewPasskey(await addPasskey(deps, caller, body)),

@@ -3,7 +3,7 @@ import { AppError, parseEmail, type TeamId, type TeamRole } from '@aviary/core';
 import type { UnitOfWork } from '@aviary/database';
 import { recordAudit } from '../audit/audit-store.ts';
 import type { Db } from '../context.ts';
-import type { TeamCaller, UserCaller } from '../http/register-routes.ts';
+import type { MemberCaller, UserCaller } from '../http/register-routes.ts';
 import type { Mailer } from '../mail/mailer.ts';
 import { findInvitation, insertInvitation, markAccepted, revokeInvitations } from './invitation-store.ts';
 import { findMember, findVerifiedUser, isMemberByEmail } from './member-store.ts';
@@ -20,7 +20,7 @@ const invitationMs = 7 * 24 * 3600 * 1000;
  */
 export async function addMember(
   unit: UnitOfWork,
-  caller: TeamCaller,
+  caller: MemberCaller,
   {
     email: text,
     role,

@@ -4,7 +4,7 @@ import { revokeKeys } from '../api-keys/revoke-keys.ts';
 import { recordAudit } from '../audit/audit-store.ts';
 import type { Actor, Db } from '../context.ts';
 import { tellAccessChanged } from '../http/access-change-store.ts';
-import type { TeamCaller } from '../http/register-routes.ts';
+import type { MemberCaller } from '../http/register-routes.ts';
 import { deleteMembers, findMember, insertMember, type MemberRow, setMemberRole } from './member-store.ts';
 import { lockTeam, type TeamRow } from './team-store.ts';
 
@@ -19,8 +19,7 @@ export interface HeldTeam {
  * Takes the team for a change of its members, and looks once more whether the caller may: between the first look and this one they
  * may have been demoted, or have handed the team over. Throws `not_found` and `forbidden` as the route itself does.
  */
-export async function holdTeam(db: Db, { teamId, via }: TeamCaller, lowest: TeamRole): Promise<HeldTeam> {
-  if (via.type !== 'user') throw new AppError('forbidden', 'an API key cannot do this');
+export async function holdTeam(db: Db, { teamId, via }: MemberCaller, lowest: TeamRole): Promise<HeldTeam> {
   const { userId } = via.user;
   const team = await lockTeam(db, teamId);
   const self = team && (await findMember(db, teamId, userId));
@@ -44,7 +43,7 @@ export async function joinTeam(
 
 export async function changeRole(
   { db }: UnitOfWork,
-  caller: TeamCaller,
+  caller: MemberCaller,
   { userId, role }: { userId: UserId; role: Exclude<TeamRole, 'owner'> },
 ): Promise<MemberRow> {
   const { team } = await holdTeam(db, caller, 'admin');
@@ -61,7 +60,7 @@ export async function changeRole(
 /** Takes a member out, with the keys that they made in the team. */
 export async function removeMember(
   { db }: UnitOfWork,
-  caller: TeamCaller,
+  caller: MemberCaller,
   { userId, now }: { userId: UserId; now: Date },
 ): Promise<void> {
   const { team } = await holdTeam(db, caller, 'admin');
@@ -71,7 +70,7 @@ export async function removeMember(
   await takeOut(db, { teamId: team.id, userId, actor: caller.actor, now });
 }
 
-export async function leaveTeam({ db }: UnitOfWork, caller: TeamCaller, now: Date): Promise<void> {
+export async function leaveTeam({ db }: UnitOfWork, caller: MemberCaller, now: Date): Promise<void> {
   const { team, role, userId } = await holdTeam(db, caller, 'member');
   if (role === 'owner') {
     throw new AppError(
@@ -84,7 +83,7 @@ export async function leaveTeam({ db }: UnitOfWork, caller: TeamCaller, now: Dat
 }
 
 /** Makes another member the owner, and the owner an admin. Of two that run at once, the second is no owner any more. */
-export async function transferTeam({ db }: UnitOfWork, caller: TeamCaller, to: UserId): Promise<HeldTeam> {
+export async function transferTeam({ db }: UnitOfWork, caller: MemberCaller, to: UserId): Promise<HeldTeam> {
   const held = await holdTeam(db, caller, 'owner');
   const { team, userId } = held;
   const member = await getMember(db, team.id, to);
@@ -115,7 +114,7 @@ async function takeOut(
 
 async function record(
   db: Db,
-  { teamId, actor }: TeamCaller,
+  { teamId, actor }: MemberCaller,
   entry: {
     action: 'member.role_update' | 'member.remove' | 'member.leave';
     userId: UserId;

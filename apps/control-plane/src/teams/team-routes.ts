@@ -60,7 +60,7 @@ function teamHandlers(
       }),
     getTeam: async ({ caller: { teamId, via } }) => {
       const team = await findTeam(database.db, teamId);
-      if (!team || via.type !== 'user') throw new AppError('not_found', 'there is no such team');
+      if (!team) throw new AppError('not_found', 'there is no such team');
       const members = await listMembers(database.db, { teamId, limit: maxShownMembers });
       return { ...viewTeam(team, via.role), members: members.map(viewMember) };
     },
