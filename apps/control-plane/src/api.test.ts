@@ -55,6 +55,11 @@ describe('errors', () => {
     }
     expectError(await platform.call('POST', '/v1/sandboxes', { body: '{"a":' }), 400, 'invalid_request');
     expectError(await platform.call('GET', '/v1/sandboxes/%zz'), 400, 'invalid_request');
+    const deep = await platform.call('POST', '/v1/sandboxes', {
+      body: `{"metadata":${'['.repeat(1e5)}${']'.repeat(1e5)}}`,
+    });
+    expectError(deep, 400, 'invalid_request');
+    expect(deep.body.error.message).toContain('nests deeper');
     const huge = JSON.stringify({ metadata: { a: 'x'.repeat(17 * 1024 * 1024) } });
     expectError(await platform.call('POST', '/v1/sandboxes', { body: huge }), 413, 'payload_too_large');
     const anonymous = JSON.stringify({ token: 'x'.repeat(100_000) });

@@ -14,6 +14,7 @@ import Fastify, {
 import type { ServiceContext } from './context.ts';
 import { registerDocuments } from './http/documents.ts';
 import { errorBody, sendError, unknownRoute } from './http/error-reply.ts';
+import { checkJsonBounds } from './http/json-bounds.ts';
 import { watchPaths } from './http/known-paths.ts';
 import { RateLimited, rateLimitHeaders } from './http/rate-limits.ts';
 import { type ApiDeps, isTableRoute, registerRoutes } from './http/register-routes.ts';
@@ -62,7 +63,7 @@ export async function createServer(
     compileValidator(schema as object, httpPart === 'body' ? 'body' : 'text'),
   );
   app.setSerializerCompiler(() => (data) => JSON.stringify(data));
-  acceptEmptyJson(app);
+  parseJson(app);
   app.removeContentTypeParser('text/plain');
   const allowed = watchPaths(app);
   app.addHook('onRequest', (request, reply, done) => {
@@ -116,12 +117,18 @@ function countPage({ rateLimits }: ApiDeps, request: FastifyRequest, reply: Fast
   }
 }
 
-/** A POST whose body may be left out may still say that it is JSON. */
-function acceptEmptyJson(app: FastifyInstance): void {
+/** Parses bodies within bounds. A POST whose body may be left out may still say that it is JSON. */
+function parseJson(app: FastifyInstance): void {
   const parse = app.getDefaultJsonParser('error', 'error');
-  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, text, done) => {
-    if (text === '') done(null, undefined);
-    else void parse(request, text as string, done);
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
+    const text = body as string;
+    if (text === '') return done(null, undefined);
+    try {
+      checkJsonBounds(text);
+    } catch (error) {
+      return done(error as Error);
+    }
+    void parse(request, text, done);
   });
 }
 
