@@ -100,9 +100,12 @@ export function renderFields(fields: object): string {
   return renderTable(rows[0] ?? [], rows.slice(1));
 }
 
-/** Columns aligned under their headings, two spaces apart. */
+/**
+ * Columns aligned under their headings, two spaces apart. What is in them is often others' (names that people chose, files of a guest): a
+ * character that would steer the terminal, break the line or turn its direction is shown by its number.
+ */
 export function renderTable(headings: readonly string[], rows: readonly (readonly string[])[]): string {
-  const lines = [headings, ...rows];
+  const lines = [headings, ...rows].map((line) => line.map(showUnreadable));
   const widths = headings.map((_, column) => Math.max(...lines.map((line) => (line[column] ?? '').length)));
   return lines
     .map((line) =>
@@ -112,4 +115,11 @@ export function renderTable(headings: readonly string[], rows: readonly (readonl
         .trimEnd(),
     )
     .join('\n');
+}
+
+function showUnreadable(cell: string): string {
+  return cell.replaceAll(
+    /[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]/gu,
+    (character) => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`,
+  );
 }

@@ -2,7 +2,7 @@ import { emailLimits } from '@aviary/core';
 import { type Static, Type } from 'typebox';
 import { byAnyone, byUser } from './access.ts';
 import { component } from './component.ts';
-import { closed, nullable, timestamp, wireId } from './fields.ts';
+import { closed, nullable, readableName, timestamp, wireId } from './fields.ts';
 import type { RouteTable } from './route.ts';
 
 /** An address; what makes two of them one is core's to say. */
@@ -18,12 +18,8 @@ const newPassword = Type.String({ minLength: 8, maxLength: 256 });
 const password = Type.String({ minLength: 1, maxLength: 256 });
 /** What a link, a code or a cookie holds. */
 export const secret = Type.String({ minLength: 1, maxLength: 256 });
-/** Of people and teams: one line of text. */
-export const displayName = Type.String({
-  minLength: 1,
-  maxLength: 100,
-  pattern: '^[^\\u0000-\\u001f\\u007f]*\\S[^\\u0000-\\u001f\\u007f]*$',
-});
+/** Of people, and of what they have. */
+export const displayName = readableName(100);
 
 export const refreshTokenIn = Type.Optional(
   Type.Enum(['cookie', 'body'], {

@@ -3,7 +3,7 @@ import { type Static, Type } from 'typebox';
 import { byMember } from './access.ts';
 import { component } from './component.ts';
 import { exampleKey } from './examples.ts';
-import { closed, cursor, limit, nullable, text, timestamp, wireId } from './fields.ts';
+import { closed, cursor, limit, nullable, readableName, timestamp, wireId } from './fields.ts';
 import type { RouteTable } from './route.ts';
 
 const scopes = Type.Array(Type.Enum([...keyScopes]), {
@@ -42,7 +42,7 @@ export const CreateApiKey = component(
   'CreateApiKey',
   Type.Object(
     {
-      name: text(100, 1),
+      name: readableName(100),
       scopes: Type.Optional(Type.Array(Type.Enum([...keyScopes]), { minItems: 1, uniqueItems: true })),
       expires_at: Type.Optional(Type.Union([timestamp, Type.Null()], { description: 'Default: never.' })),
     },

@@ -99,12 +99,22 @@ export const emailPrefix = Type.String({
   ),
 });
 
-/** What teams are called: something to see, and nothing that cannot be seen. */
-export const teamName = Type.String({
-  minLength: 1,
-  maxLength: 128,
-  ...ruled(
-    '^[^\\u0000-\\u001f\\u007f]*[^\\s\\u0000-\\u001f\\u007f][^\\u0000-\\u001f\\u007f]*$',
-    (field) => `${field} must hold something that can be seen, and no control characters`,
-  ),
-});
+/** Characters that steer a terminal or the direction of a text, or show nothing: controls (also C1), bidirectional and zero-width ones. */
+const unreadable =
+  '\\u0000-\\u001f\\u007f-\\u009f\\u061c\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb';
+/** Those that belong between others, as joiners do in emoji and in Persian, and show nothing alone. */
+const alone = '\\u00ad\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f\\u200c\\u200d\\u2800\\u3164\\ufe00-\\ufe0f\\uffa0';
+
+/** What people call a thing, shown to others in pages, mails and terminals: one line with something to see. */
+export const readableName = (maxLength: number) =>
+  Type.String({
+    minLength: 1,
+    maxLength,
+    ...ruled(
+      `^[^${unreadable}]*[^\\s${unreadable}${alone}][^${unreadable}]*$`,
+      (field) => `${field} must hold something that can be seen, and no control characters`,
+    ),
+  });
+
+/** What teams are called. */
+export const teamName = readableName(128);
