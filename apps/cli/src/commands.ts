@@ -7,6 +7,7 @@ import { linkCommands } from './account/link-commands.ts';
 import { memberCommands } from './account/member-commands.ts';
 import { profileCommands } from './account/profile-commands.ts';
 import { secondFactorCommands } from './account/second-factor-commands.ts';
+import { sessionCommands } from './account/session-commands.ts';
 import { teamCommands } from './account/team-commands.ts';
 import { adminTeamCommands } from './admin/admin-team-commands.ts';
 import { adminUserCommands } from './admin/admin-user-commands.ts';
@@ -58,6 +59,7 @@ export const commands: readonly Command[] = [
   ...templateCommands,
   ...fileCommands,
   ...accountCommands,
+  ...sessionCommands,
   ...linkCommands,
   ...secondFactorCommands,
   ...identityCommands,

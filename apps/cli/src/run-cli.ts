@@ -40,7 +40,8 @@ export async function runCli({ argv, env, stdout, stderr, stdin }: CliProcess): 
     await command.run(context, { ...invocation, args });
     return exitCodes.ok;
   } catch (error) {
-    return report(error, { output, signal: interrupts.signal, command: name });
+    const isKeySet = Boolean(env['AVIARY_API_KEY']);
+    return report(error, { output, signal: interrupts.signal, command: name, isKeySet });
   } finally {
     interrupts[Symbol.dispose]();
   }
@@ -59,7 +60,7 @@ function makeContext(given: Omit<CommandContext, 'client'>): CommandContext {
 
 function report(
   error: unknown,
-  { output, signal, command }: { output: Output; signal: AbortSignal; command: string | undefined },
+  { output, signal, ...asked }: { output: Output; signal: AbortSignal; command: string | undefined; isKeySet: boolean },
 ): number {
   if (error instanceof ExitWith) return error.exitCode;
   if (signal.aborted && (error === signal.reason || (error instanceof Error && error.name === 'AbortError'))) {
@@ -68,7 +69,7 @@ function report(
     return signal.reason === 'SIGTERM' ? exitCodes.terminated : exitCodes.interrupted;
   }
   const exitCode = exitCodeOf(error);
-  const advice = adviceFor(error, command);
+  const advice = adviceFor(error, asked);
   if (output.isJson) output.note(JSON.stringify({ error: describeError(error, advice) }));
   else {
     output.note(`${output.paint('red', 'aviary:')} ${inFlags(errorText(error))}`);
@@ -103,10 +104,13 @@ function inFlags(message: string): string {
   return flag === undefined ? message : `${flag}${message.slice(start.length)}`;
 }
 
-/** Commands by which one proves who one is. */
-const loggingIn: readonly string[] = ['signup', 'login', 'admin claim'];
+/** Commands by which one proves who one is, or that an address is one's own. */
+const loggingIn: readonly string[] = ['signup', 'login', 'admin claim', 'password set', 'email verify'];
 
-function adviceFor(error: unknown, command: string | undefined): string | undefined {
+function adviceFor(
+  error: unknown,
+  { command, isKeySet }: { command: string | undefined; isKeySet: boolean },
+): string | undefined {
   if (!(error instanceof AviaryError)) return undefined;
   // Whoever proves who they are knows what with.
   if (error.code === 'unauthorized' && command !== undefined && loggingIn.includes(command)) return undefined;
@@ -116,7 +120,9 @@ function adviceFor(error: unknown, command: string | undefined): string | undefi
     case 'bad_response':
       return 'AVIARY_API_URL must be the URL of an Aviary control plane';
     case 'unauthorized':
-      return "log in again with 'aviary login', or check AVIARY_API_KEY, which comes before that: a key of this installation, not revoked";
+      return isKeySet
+        ? 'check AVIARY_API_KEY, which comes before any log-in: a key of this installation, not revoked'
+        : "log in with 'aviary login'";
     case 'invalid_state':
       return error.details['status'] === 'paused' ? "resume it first: 'aviary sandbox resume ID'" : undefined;
     case 'no_capacity':

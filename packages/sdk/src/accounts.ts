@@ -4,8 +4,10 @@ import type {
   LogInRequest,
   Me,
   OwnerProof,
+  Passkey,
   SecondFactorNeeded,
   SignedIn,
+  UserSession,
 } from './resources.ts';
 import type { CallOptions, Transport } from './transport.ts';
 
@@ -100,6 +102,52 @@ export class Accounts {
     return await this.#transport.json({ method: 'GET', path: '/v1/me', ...options });
   }
 
+  async updateMe(changes: { name: string }, options: CallOptions = {}): Promise<Me> {
+    return await this.#transport.json({ method: 'PATCH', path: '/v1/me', json: changes, ...options });
+  }
+
+  /** The caller's sessions, newest first, at most 100. */
+  async sessions(options: CallOptions = {}): Promise<UserSession[]> {
+    const call = { method: 'GET', path: '/v1/me/sessions' } as const;
+    return (await this.#transport.json<{ items: UserSession[] }>({ ...call, ...options })).items;
+  }
+
+  /** Ends one of the caller's sessions at once. Throws `not_found`. */
+  async endSession(id: string, options: CallOptions = {}): Promise<void> {
+    await this.#transport.json({ method: 'DELETE', path: `/v1/me/sessions/${encodeURIComponent(id)}`, ...options });
+  }
+
+  /** Ends all of the caller's sessions, this one too. */
+  async logOutEverywhere(options: CallOptions = {}): Promise<void> {
+    await this.#change('/v1/auth/logout-all', undefined, options);
+  }
+
+  /**
+   * Changes the password, or sets a first one, and ends the caller's other sessions. `currentPassword` is needed where there is one, `code` where
+   * there is a second factor.
+   */
+  async changePassword(
+    { currentPassword, newPassword, code }: { currentPassword?: string; newPassword: string; code?: string },
+    options: CallOptions = {},
+  ): Promise<void> {
+    await this.#change(
+      '/v1/me/password',
+      { current_password: currentPassword, new_password: newPassword, code },
+      options,
+    );
+  }
+
+  /** The caller's passkeys, newest first. They are made and shown in browsers. */
+  async passkeys(options: CallOptions = {}): Promise<Passkey[]> {
+    const call = { method: 'GET', path: '/v1/me/passkeys' } as const;
+    return (await this.#transport.json<{ items: Passkey[] }>({ ...call, ...options })).items;
+  }
+
+  /** Throws `invalid_state` when it is the last way in which one can sign in. */
+  async removePasskey(id: string, options: CallOptions = {}): Promise<void> {
+    await this.#transport.json({ method: 'DELETE', path: `/v1/me/passkeys/${encodeURIComponent(id)}`, ...options });
+  }
+
   /** Asks for another mail by which the address is verified. */
   async requestVerification(options: CallOptions = {}): Promise<void> {
     const call = { method: 'POST', path: '/v1/auth/verify-email/request', isSentOnce: true } as const;
@@ -153,7 +201,7 @@ export class Accounts {
   }
 
   // Codes and secrets are no answers to keep on the server for a repeat.
-  async #change<T>(path: string, json: object, options: CallOptions): Promise<T> {
+  async #change<T>(path: string, json: object | undefined, options: CallOptions): Promise<T> {
     return await this.#transport.json({ method: 'POST', path, json, isSentOnce: true, ...options });
   }
 

@@ -24,6 +24,7 @@ export type {
   Me,
   Member,
   OwnerProof,
+  Passkey,
   Quota,
   Sandbox,
   SecondFactorNeeded,
@@ -32,6 +33,7 @@ export type {
   Snapshot,
   Team,
   TeamDetails,
+  UserSession,
 } from '@aviary/api-contract';
 export type { GenerationCause, SandboxStatus, StartPath } from '@aviary/core';
 

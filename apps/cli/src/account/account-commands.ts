@@ -4,6 +4,7 @@ import { AviaryClient, type Caller, type SecondFactorNeeded, type SignedIn } fro
 import { findApiUrl, userAgent } from '../api-client.ts';
 import type { Command, CommandContext, Flag, Flags } from '../command.ts';
 import { bootstrapFiles } from '../config.ts';
+import { accountsOf } from './find-team.ts';
 import {
   chooseProfile,
   lockProfiles,
@@ -105,21 +106,25 @@ export const accountCommands: readonly Command[] = [
   {
     name: 'logout',
     summary: 'End the session with a server and forget it',
-    examples: ['aviary logout'],
-    async run(context) {
+    flags: { all: { type: 'boolean', summary: 'end all of your sessions there, on other machines too' } },
+    examples: ['aviary logout', 'aviary logout --all'],
+    async run(context, { flags }) {
       const file = requireProfilesFile(context.config.env);
+      // Before the lock: it may have to renew the session first, which takes the lock.
+      const isEverywhere = flags.boolean('all');
+      if (isEverywhere) await accountsOf(context).logOutEverywhere({ signal: context.signal });
       // A session that is being renewed ends by what the renewal gave.
       using _lock = await lockProfiles(file, context.signal);
       const chosen = chooseProfile(readProfiles(file), context.config.profile);
       if (!chosen) throw new AppError('not_found', 'you are not logged in');
       const { name, profile } = chosen;
       const { apiUrl, credential } = profile;
-      if (credential.type === 'session') {
+      if (credential.type === 'session' && !isEverywhere) {
         const client = new AviaryClient({ apiUrl, userAgent });
         await client.accounts.logOut(credential.refreshToken, { signal: context.signal });
       }
       await removeProfile(file, name);
-      context.output.result({ profile: name }, () => `logged out of ${apiUrl}`);
+      context.output.result({ profile: name }, () => `logged out of ${apiUrl}${isEverywhere ? ' everywhere' : ''}`);
     },
   },
   {
@@ -133,7 +138,11 @@ export const accountCommands: readonly Command[] = [
         return;
       }
       const me = await client().accounts.me({ signal });
-      output.result(me, () => `${me.email} (${me.name})${inTeam(me.team)}${me.is_admin ? ', administrator' : ''}`);
+      output.result(
+        me,
+        () =>
+          `${me.email} (${me.name})${inTeam(me.team) || " in no team; 'aviary team switch' goes on in one"}${me.is_admin ? ', administrator' : ''}`,
+      );
     },
   },
   {

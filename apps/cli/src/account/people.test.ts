@@ -220,6 +220,28 @@ describe('teams at the command line', () => {
   });
 });
 
+describe('sessions', () => {
+  it('are listed, ended one by one, by another password, or all', async () => {
+    const [old, next] = ['a long enough password', 'another long password'];
+    const login = ['login', '--email', 'eve@example.com'];
+    await did('eve', ['signup', '--email', 'eve@example.com'], [old]);
+    await did('eve-phone', login, [old]);
+    await did('eve-lost', login, [old]);
+    expect(await did('eve', ['passkey', 'list'])).toEqual({ items: [] });
+    const { items } = await did('eve', ['session', 'list']);
+    expect(items.map((one: { is_current: boolean }) => one.is_current)).toEqual([false, false, true]);
+    await did('eve', ['session', 'end', items[0].id]);
+    expect((await as('eve-lost', ['whoami'])).code).toBe(5);
+    expect((await as('eve', ['password', 'change'], ['not the password', next])).code).toBe(5);
+    await did('eve', ['password', 'change'], [old, next]);
+    expect((await as('eve-phone', ['whoami'])).code).toBe(5);
+    await did('eve-phone', login, [next]);
+    await did('eve', ['logout', '--all']);
+    expect((await as('eve-phone', ['whoami'])).code).toBe(5);
+    expect((await as('eve', ['logout', '--all'])).code).toBe(5);
+  });
+});
+
 describe('an account', () => {
   it('is deleted by who knows its address and password', async () => {
     await did('bob', ['signup', '--email', 'bob@example.com'], ['a long enough password']);
@@ -228,6 +250,12 @@ describe('an account', () => {
     await did('bob', ['account', 'delete', 'bob@example.com'], ['a long enough password']);
     expect((await did('bob', ['profile', 'list'])).items).toEqual([]);
     expect((await as('bob', ['login', '--email', 'bob@example.com'], ['a long enough password'])).code).toBe(5);
+  });
+
+  it('is restored by its address, unless somebody has that by now', async () => {
+    await did('bob', ['signup', '--email', 'bob@example.com'], ['a long enough password']);
+    const refused = await as('ada', ['admin', 'user', 'restore', 'bob@example.com']);
+    expect([refused.code, refused.stderr]).toEqual([6, expect.stringContaining('bob@example.com')]);
   });
 });
 

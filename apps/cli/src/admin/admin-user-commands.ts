@@ -113,6 +113,7 @@ export const adminUserCommands: readonly Command[] = [
     summary: 'Restore a deleted account; its teams, keys and sessions stay gone',
     done: 'is active, in a new team',
     act: (admin, userId, signal) => admin.restoreUser(userId, { signal }),
+    isForDeleted: true,
   }),
   userCommand('promote', {
     summary: 'Make a person an administrator of the platform',
@@ -131,22 +132,29 @@ export const adminUserCommands: readonly Command[] = [
   }),
 ];
 
-function userCommand(verb: string, { summary, done, act }: { summary: string; done: string; act: Act }): Command {
+function userCommand(
+  verb: string,
+  { summary, done, act, isForDeleted = false }: { summary: string; done: string; act: Act; isForDeleted?: boolean },
+): Command {
   return {
     name: `admin user ${verb}`,
     summary,
     args: [userArg],
     examples: [`aviary admin user ${verb} grace@example.com`],
     async run(context, { args: [text = ''] }) {
-      const user = await findUser(context, text);
+      const user = await findUser(context, text, { isDeleted: isForDeleted });
       await act(context.client().admin, user.id, context.signal);
       context.output.result({ user_id: user.id, email: user.email }, () => `${user.email} ${done}`);
     },
   };
 }
 
-/** The person that `text` means, by id or address; of several with one address the one that is not deleted. Throws `not_found`. */
-async function findUser(context: CommandContext, text: string): Promise<AdminUser> {
+/** The person that `text` means, by id or address; of several with one address the one that is not deleted, or is. Throws `not_found`. */
+async function findUser(
+  context: CommandContext,
+  text: string,
+  { isDeleted = false }: { isDeleted?: boolean } = {},
+): Promise<AdminUser> {
   const { client, signal } = context;
   requirePerson(context);
   if (text.startsWith('usr-')) return await client().admin.user(text, { signal });
@@ -155,7 +163,7 @@ async function findUser(context: CommandContext, text: string): Promise<AdminUse
   for await (const user of client().admin.users({ signal, search: wanted })) {
     if (user.email.normalize('NFKC').toLowerCase() === wanted) found.push(user);
   }
-  const user = found.find(({ status }) => status !== 'deleted') ?? found[0];
+  const user = found.find(({ status }) => (status === 'deleted') === isDeleted) ?? found[0];
   if (!user) throw new AppError('not_found', `there is no person ${text}; 'aviary admin users' lists all`);
   return user;
 }

@@ -86,7 +86,10 @@ export async function removeSecondFactor(
 ): Promise<void> {
   await holdAdmins(unit.db, caller);
   if (userId === caller.userId) {
-    throw new AppError('invalid_state', 'nobody takes away their own second factor so; POST /v1/me/totp/disable does');
+    throw new AppError(
+      'invalid_state',
+      'nobody takes away their own second factor so; disable it in your account instead',
+    );
   }
   const { email } = await getUser(unit.db, userId);
   await removeTotp(deps, unit, { userId, email, actor: caller.actor });

@@ -111,5 +111,5 @@ function alreadyEnabled(): AppError {
 }
 
 function notEnabled(): AppError {
-  return new AppError('invalid_state', 'this account has no second factor; set one up with POST /v1/me/totp');
+  return new AppError('invalid_state', 'this account has no second factor; set one up first');
 }
