@@ -199,6 +199,7 @@ async function createContext(
     authenticate: createAuthenticate({ ...service, signingKey, keyUses, knownKeys }),
     recallKey: createRecallKey({ keyUses, knownKeys }),
     ...(rateLimits ? { rateLimits } : {}),
+    publicUrl: accountSettings(config).publicUrl,
     checksAnswers: config.checksAnswers ?? false,
     idempotency: new IdempotencyKeys(service),
     waits: new OperationWaits(service),

@@ -144,17 +144,19 @@ export const authRoutes = {
   signUp: {
     tag,
     access: byAnyone,
+    isForOwnPages: true,
     method: 'POST',
     path: '/v1/auth/signup',
     summary: 'Sign up',
     description: 'Makes an account and a team of its own.',
     body: SignUp,
     replies: { 201: SignedIn },
-    errors: [403, 409, 429],
+    errors: [409, 429],
   },
   claimPlatform: {
     tag,
     access: byAnyone,
+    isForOwnPages: true,
     method: 'POST',
     path: '/v1/auth/claim',
     summary: 'Become the first administrator',
@@ -168,6 +170,7 @@ export const authRoutes = {
   logIn: {
     tag,
     access: byAnyone,
+    isForOwnPages: true,
     method: 'POST',
     path: '/v1/auth/login',
     summary: 'Log in',
@@ -179,6 +182,7 @@ export const authRoutes = {
   completeLogIn: {
     tag,
     access: byAnyone,
+    isForOwnPages: true,
     method: 'POST',
     path: '/v1/auth/second-factor',
     summary: 'Finish a log-in by the second factor',

@@ -8,6 +8,7 @@ export function errorStatuses(route: Route): number[] {
   if (!route.isUnlimited) statuses.add(429);
   // A role, a scope, an account that is no more.
   if (!['anyone', 'host'].includes(route.access.by)) statuses.add(403);
+  if (route.isForOwnPages) statuses.add(403);
   if (route.params) statuses.add(404);
   // Also without a schema for one: what is sent is read, and may be too large or of another type.
   if (route.method !== 'GET') for (const status of [413, 415]) statuses.add(status);

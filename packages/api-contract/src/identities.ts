@@ -125,6 +125,7 @@ export const signInRoutes = {
   startSignIn: {
     tag,
     access: byAnyone,
+    isForOwnPages: true,
     method: 'POST',
     path: '/v1/auth/providers/{provider}/start',
     summary: 'Begin to sign in at a provider',
@@ -133,7 +134,7 @@ export const signInRoutes = {
     body: StartSignIn,
     isBodyOptional: true,
     replies: { 200: StartedSignIn },
-    errors: [403, 503],
+    errors: [503],
   },
   finishSignIn: {
     tag,
@@ -155,6 +156,7 @@ export const signInRoutes = {
   exchangeSignInCode: {
     tag,
     access: byAnyone,
+    isForOwnPages: true,
     method: 'POST',
     path: '/v1/auth/exchange',
     summary: 'Open a session after signing in at a provider',

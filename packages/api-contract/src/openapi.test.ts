@@ -3,6 +3,7 @@ import { Validator } from '@seriousme/openapi-schema-validator';
 import { type TSchema, Type } from 'typebox';
 import { Value } from 'typebox/value';
 import { expect, test } from 'vitest';
+import { SignedIn } from './accounts.ts';
 import { component } from './component.ts';
 import { buildOpenapi } from './openapi.ts';
 import type { Route } from './route.ts';
@@ -58,3 +59,12 @@ function parses(id: string): boolean {
     return false;
   }
 }
+
+test('a session that anybody can have opened is not opened for pages of other sites', () => {
+  const opening = Object.entries<Route>(routes).filter(
+    ([, { access, replies }]) => access.by === 'anyone' && Object.values(replies).includes(SignedIn),
+  );
+  const open = opening.flatMap(([name, { isForOwnPages }]) => (isForOwnPages ? [] : [name]));
+  // Its cookie is taken from our own pages alone, and who has the token itself may be anybody.
+  expect(open).toEqual(['refreshSession']);
+});

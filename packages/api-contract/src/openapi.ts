@@ -210,7 +210,8 @@ function fields(schema: TSchema | undefined, place: 'path' | 'query'): Json[] {
 /** The route's own words, and of a socket what each side sends on it. */
 function describe(route: Route): Json {
   const { frames } = route;
-  const description = [route.description, accessWords(route)].filter(Boolean).join(' ');
+  const pages = route.isForOwnPages ? 'Pages of other sites are refused (403).' : undefined;
+  const description = [route.description, accessWords(route), pages].filter(Boolean).join(' ');
   if (!frames) return description === '' ? {} : { description };
   const client = componentName(frames.client);
   const server = componentName(frames.server);

@@ -136,6 +136,7 @@ export const passkeyRoutes = {
   logInWithPasskey: {
     tag,
     access: byAnyone,
+    isForOwnPages: true,
     method: 'POST',
     path: '/v1/auth/passkey',
     summary: 'Log in with a passkey',

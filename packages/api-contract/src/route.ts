@@ -43,6 +43,11 @@ export interface Route {
   frames?: { client: TSchema; server: TSchema };
   /** Error statuses that this route can answer beyond those that every route of its kind can. */
   errors?: readonly number[];
+  /**
+   * Leaves a session or a cookie with whatever browser calls it. Pages of other sites are refused with 403: they would sign their visitors in to an
+   * account of their choice. Programs, which are no pages, are not.
+   */
+  isForOwnPages?: boolean;
   /** Nobody counts requests to it: a probe must hear how the service is. */
   isUnlimited?: boolean;
   /** Leaves an operation, named in the header `Operation-Id`; `Prefer: wait=SECONDS` holds the answer until that has ended. */

@@ -8,7 +8,7 @@ import { claimPlatform } from './claim-platform.ts';
 import { completeLogIn } from './complete-log-in.ts';
 import { logIn } from './log-in.ts';
 import { logOut, refreshSession, switchTeam } from './refresh-session.ts';
-import { clearCookie, deliver, readDevice, readRefreshToken, refuseForeignPage } from './session-cookie.ts';
+import { clearCookie, deliver, readDevice, readRefreshToken } from './session-cookie.ts';
 import { revokeSessions } from './session-store.ts';
 import { deliverSignIn } from './sign-in.ts';
 import { signUp } from './sign-up.ts';
@@ -24,22 +24,18 @@ export function registerAuthRoutes(
     table: authRoutes,
     handlers: {
       signUp: async ({ body, request, reply }) => {
-        refuseForeignPage(settings, request);
         const issued = await signUp(deps, body, readDevice(request));
         return deliver(settings, reply, { ...issued, to: body.refresh_token_in ?? 'cookie' });
       },
       claimPlatform: async ({ body, request, reply }) => {
-        refuseForeignPage(settings, request);
         const result = await claimPlatform(deps, body, readDevice(request));
         return deliverSignIn(settings, reply, { result, to: body.refresh_token_in, status: 201 });
       },
       logIn: async ({ body, request, reply }) => {
-        refuseForeignPage(settings, request);
         const result = await logIn(deps, body, readDevice(request));
         return deliverSignIn(settings, reply, { result, to: body.refresh_token_in, status: 200 });
       },
       completeLogIn: async ({ body, request, reply }) => {
-        refuseForeignPage(settings, request);
         const issued = await completeLogIn(deps, body, readDevice(request));
         return deliver(settings, reply, { ...issued, to: body.refresh_token_in ?? 'cookie' });
       },

@@ -1,6 +1,7 @@
 import { AppError } from '@aviary/core';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { readCookie, setCookie } from '../http/cookies.ts';
+import { foreignPage, readPageOrigin } from '../http/page-origin.ts';
 import type { AccountSettings } from './account-deps.ts';
 import type { Device, IssuedSession } from './open-session.ts';
 
@@ -19,11 +20,6 @@ export function deliver(
   return answer;
 }
 
-/** Refuses a page of another site that would sign its visitors in to an account of its own choice. */
-export function refuseForeignPage(settings: AccountSettings, request: FastifyRequest): void {
-  if (readOrigin(settings, request) === 'foreign') throw foreignOrigin();
-}
-
 /** The refresh token of a request, from its body or its cookie, which is taken from our own pages alone. Throws `unauthorized` when there is none. */
 export function readRefreshToken(
   settings: AccountSettings,
@@ -35,7 +31,7 @@ export function readRefreshToken(
   if (token === undefined) {
     throw new AppError('unauthorized', 'this needs the cookie of a log-in, or refresh_token in the body');
   }
-  if (readOrigin(settings, request) !== 'own') throw foreignOrigin();
+  if (readPageOrigin(settings.publicUrl, request) !== 'own') throw foreignPage();
   return { token, to: 'cookie' };
 }
 
@@ -50,26 +46,6 @@ function writeCookie(
 ): void {
   const isSecure = publicUrl.protocol === 'https:';
   setCookie(reply, cookieName, { ...cookie, path: '/v1/auth', isSecure, sameSite: 'Strict' });
-}
-
-/** Where the page is from that sends the request: `unknown` for programs, which are no pages. */
-function readOrigin({ publicUrl }: AccountSettings, request: FastifyRequest): 'own' | 'foreign' | 'unknown' {
-  const { origin, host } = request.headers;
-  const fetchSite = request.headers['sec-fetch-site'];
-  if (origin !== undefined) {
-    const own = [publicUrl.origin, `http://${host}`, `https://${host}`];
-    return own.includes(origin) ? 'own' : 'foreign';
-  }
-  if (fetchSite === undefined) return 'unknown';
-  return fetchSite === 'same-origin' ? 'own' : 'foreign';
-}
-
-function foreignOrigin(): AppError {
-  return new AppError(
-    'forbidden',
-    'cookies are taken from pages of this site alone; programs send refresh_token in the body instead',
-    { details: { header: 'origin' } },
-  );
 }
 
 export function readDevice(request: FastifyRequest): Device {

@@ -1,5 +1,5 @@
 import { errorStatuses, type Route, type RouteAccess, type RouteTable } from '@aviary/api-contract';
-import { AppError } from '@aviary/core';
+import { AppError, must } from '@aviary/core';
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
 import type { Static, TSchema } from 'typebox';
 import { type AdmitDeps, admit, authenticateCounted, endCall, keepOpen } from './admit.ts';
@@ -9,6 +9,7 @@ import type { CallerOf, Callers, RecalledKey, RecallKey } from './callers.ts';
 import { type ErrorBody, errorBody, sendError } from './error-reply.ts';
 import { type Frames, frameSocket, type SocketOf } from './frame-socket.ts';
 import { type OpenCalls, untilEnded } from './open-calls.ts';
+import { foreignPage, readPageOrigin } from './page-origin.ts';
 
 export type { Authenticate, Callers, MemberCaller, RecallKey, TeamCaller, UserCaller } from './callers.ts';
 
@@ -54,6 +55,8 @@ export interface ApiDeps extends AdmitDeps {
   errorBody?: ErrorBody;
   /** Keeps the calls that are open, to end those whose callers are no longer let in. */
   openCalls?: OpenCalls;
+  /** Where people reach the platform: its own pages are from there. For tables with routes that are for them. */
+  publicUrl?: URL;
   /** An answer that the contract does not allow becomes an error 500: for development and tests. */
   checksAnswers?: boolean;
 }
@@ -105,6 +108,7 @@ function routeOptions(
 ): Omit<RouteOptions, 'handler'> {
   const statuses = errorStatuses(route);
   const tell = deps.errorBody ?? errorBody;
+  const pages = route.isForOwnPages ? must(deps.publicUrl, `${route.path} has to know our own pages`) : undefined;
   return {
     config: { isOfTable: true },
     method: route.method,
@@ -129,6 +133,7 @@ function routeOptions(
           reply,
           keepOpen(deps, { route, request, caller, end: (error) => endCall(request, reply, error) }),
         );
+      if (pages && readPageOrigin(pages, request) === 'foreign') throw foreignPage();
       if (route.body) checkMediaType(request, route.bodyType ?? 'application/json');
     },
     ...(route.isBodyOptional ? { preValidation: fillBody } : {}),

@@ -1,6 +1,6 @@
 import { signInRoutes } from '@aviary/api-contract';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { readDevice, refuseForeignPage } from '../accounts/session-cookie.ts';
+import { readDevice } from '../accounts/session-cookie.ts';
 import { deliverSignIn } from '../accounts/sign-in.ts';
 import { type ApiDeps, registerRoutes } from '../http/register-routes.ts';
 import { exchangeCode, readHolder } from './exchange-code.ts';
@@ -35,7 +35,6 @@ export function registerSignInRoutes(app: FastifyInstance, deps: ApiDeps & Ident
         call.reply.header('location', authorizationUrl);
       },
       startSignIn: async ({ params, body, ...call }) => {
-        refuseForeignPage(settings, call.request);
         const { authorizationUrl, expiresAt } = await start({ provider: params.provider, asked: body }, call);
         return { authorization_url: authorizationUrl, expires_at: expiresAt.toISOString() };
       },
@@ -50,7 +49,6 @@ export function registerSignInRoutes(app: FastifyInstance, deps: ApiDeps & Ident
         reply.header('location', location);
       },
       exchangeSignInCode: async ({ body, request, reply }) => {
-        refuseForeignPage(settings, request);
         const holder = readHolder(body, readSignInCookie(settings, request));
         const result = await exchangeCode(deps, { code: body.code, holder }, readDevice(request));
         if ('browser' in holder) writeSignInCookie(settings, reply);

@@ -3,7 +3,7 @@ import { AppError, formatId, parseId, platformTeamId } from '@aviary/core';
 import type { FastifyInstance } from 'fastify';
 import { lockAccount } from '../accounts/account-store.ts';
 import { confirmOwner } from '../accounts/confirm-owner.ts';
-import { deliver, readDevice, refuseForeignPage } from '../accounts/session-cookie.ts';
+import { deliver, readDevice } from '../accounts/session-cookie.ts';
 import { requireWayIn } from '../accounts/ways-in-store.ts';
 import { recordAudit } from '../audit/audit-store.ts';
 import { registerRoutes } from '../http/register-routes.ts';
@@ -24,7 +24,6 @@ function registerPasskeyRoutes(app: FastifyInstance, deps: ControlPlaneContext):
     handlers: {
       beginPasskeyLogIn: ({ request }) => beginPasskeyLogIn(deps, readDevice(request)),
       logInWithPasskey: async ({ body, request, reply }) => {
-        refuseForeignPage(settings, request);
         const issued = await logInWithPasskey(deps, body.credential, readDevice(request));
         return deliver(settings, reply, { ...issued, to: body.refresh_token_in ?? 'cookie' });
       },
