@@ -51,19 +51,30 @@ export function listPlacementHosts(
   return query.execute();
 }
 
-/** Keeps an online host to the caller's transaction. Undefined when it is online no longer, or with `skipsHeld` somebody else has it. */
-export function lockOnlineHost(
-  db: Db,
-  id: HostId,
-  { skipsHeld = false }: { skipsHeld?: boolean } = {},
-): Promise<HostRow | undefined> {
-  const query = db
+/** Keeps an online host to the caller's transaction. Undefined when it is online no longer. */
+export function lockOnlineHost(db: Db, id: HostId): Promise<HostRow | undefined> {
+  return db
     .selectFrom('hosts')
     .select(hostColumns)
     .where('id', '=', id)
     .where('status', '=', 'online')
-    .forUpdate();
-  return (skipsHeld ? query.skipLocked() : query).executeTakeFirst();
+    .forUpdate()
+    .executeTakeFirst();
+}
+
+/** Keeps the first online host of `ids` that no other transaction has. Undefined when all are held, or online no longer. */
+export function lockFirstFreeHost(db: Db, ids: readonly HostId[]): Promise<HostRow | undefined> {
+  const wanted = sql<HostId[]>`${ids}::uuid[]`;
+  return db
+    .selectFrom('hosts')
+    .select(hostColumns)
+    .where('id', '=', sql<HostId>`ANY(${wanted})`)
+    .where('status', '=', 'online')
+    .orderBy(sql`array_position(${wanted}, id)`)
+    .limit(1)
+    .forUpdate()
+    .skipLocked()
+    .executeTakeFirst();
 }
 
 export function listHosts(db: Db, statuses: HostRow['status'][]): Promise<HostRow[]> {

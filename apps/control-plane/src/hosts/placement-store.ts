@@ -1,4 +1,5 @@
 import type { HostId, SandboxStatus } from '@aviary/core';
+import { sql } from 'kysely';
 import type { Db } from '../context.ts';
 import type { Size } from './placement-refusal.ts';
 
@@ -21,7 +22,8 @@ export async function sumSandboxes(db: Db, hosts: readonly HostId[]): Promise<Sa
       fn.sum<number>('disk_mib').as('disk_mib'),
     ])
     .where('host_id', 'in', hosts)
-    .where('status', '<>', 'stopped')
+    // Written out: so the index of those that live serves a plan that was made for all values.
+    .where('status', '<>', sql.lit('stopped'))
     .where(({ eb, or }) =>
       or([eb('status', '<>', 'error'), eb('started_at', 'is not', null), eb('generation_id', 'is not', null)]),
     )

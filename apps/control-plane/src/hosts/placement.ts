@@ -1,6 +1,6 @@
 import { formatId, type HostId, sandboxStatusTraits, type TeamId } from '@aviary/core';
 import type { Db } from '../context.ts';
-import { type HostRow, listPlacementHosts, lockOnlineHost } from './host-store.ts';
+import { type HostRow, listPlacementHosts, lockFirstFreeHost, lockOnlineHost } from './host-store.ts';
 import { type Room, refusePlacement, type Size } from './placement-refusal.ts';
 import { sumSandboxes } from './placement-store.ts';
 
@@ -74,14 +74,21 @@ async function reserveOne(
   { candidates, wanted }: { candidates: readonly HostLoad[]; wanted: SandboxSize },
   options: PlacementOptions,
 ): Promise<HostId | undefined> {
-  const reserve = async (id: HostId, skipsHeld: boolean) => {
-    const locked = await lockOnlineHost(db, id, { skipsHeld });
-    if (!locked) return false;
+  const fits = async (locked: HostRow) => {
     const [load] = await measureLoads(db, [locked]);
     return load !== undefined && hasRoom(load, wanted, options);
   };
-  for (const skipsHeld of candidates.length > 1 ? [true, false] : [false])
-    for (const { host } of candidates) if (await reserve(host.id, skipsHeld)) return host.id;
+  let left = candidates.map(({ host }) => host.id);
+  while (left.length > 1) {
+    const free = await lockFirstFreeHost(db, left);
+    if (!free) break;
+    if (await fits(free)) return free.id;
+    left = left.filter((id) => id !== free.id);
+  }
+  for (const id of left) {
+    const locked = await lockOnlineHost(db, id);
+    if (locked && (await fits(locked))) return id;
+  }
   return undefined;
 }
 

@@ -325,6 +325,6 @@ export function listLiveSandboxes(db: Db, hostId: HostId): Promise<SandboxRow[]>
     .selectFrom('sandboxes')
     .select(sandboxColumns)
     .where('host_id', '=', hostId)
-    .where('status', '<>', 'stopped')
+    .where('status', '<>', sql.lit('stopped'))
     .execute();
 }

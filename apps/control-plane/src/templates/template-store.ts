@@ -134,7 +134,14 @@ export async function deleteTemplate(db: Db, { teamId, id }: TemplateKey): Promi
 
 /** The template a team means by `name`: its own before the platform's. Throws `not_found` with the names there are. */
 export async function resolveTemplate(db: Db, teamId: TeamId, name: string): Promise<TemplateRow> {
-  const template = (await findOwnTemplate(db, teamId, name)) ?? (await findOwnTemplate(db, platformTeamId, name));
+  const named = await db
+    .selectFrom('templates')
+    .select(templateColumns)
+    .where('team_id', 'in', [teamId, platformTeamId])
+    .where('name', '=', name)
+    .limit(2)
+    .execute();
+  const template = named.find(({ team_id }) => team_id === teamId) ?? named[0];
   if (template?.status === 'ready') return template;
   if (template && template.status !== 'deleting') {
     throw new AppError('invalid_state', `template ${name} is ${template.status}, not ready`, {
