@@ -8,6 +8,7 @@ import { accountsOf } from './find-team.ts';
 import {
   chooseProfile,
   lockProfiles,
+  nextProfileAdvice,
   type Profile,
   profilesFile,
   putProfile,
@@ -123,8 +124,9 @@ export const accountCommands: readonly Command[] = [
         const client = new AviaryClient({ apiUrl, userAgent });
         await client.accounts.logOut(credential.refreshToken, { signal: context.signal });
       }
-      await removeProfile(file, name);
+      const advice = nextProfileAdvice(await removeProfile(file, name));
       context.output.result({ profile: name }, () => `logged out of ${apiUrl}${isEverywhere ? ' everywhere' : ''}`);
+      if (advice !== undefined) context.output.note(advice);
     },
   },
   {

@@ -268,6 +268,9 @@ describe('profiles', () => {
       { name: 'default', as: 'ada@example.com', is_current: false },
       { name: 'work', as: 'an API key', is_current: true, api_url: api.platform.apiUrl },
     ]);
+    const leave = await api.run({ argv: ['logout'], extra: { ...homeOf('ada'), AVIARY_PROFILE: 'work' } });
+    expect(leave.stderr).toContain("'aviary profile use NAME' goes on with one of: default");
+    expect((await api.run({ argv: ['login', '--key'], lines: [apiKey], extra: work })).code).toBe(0);
     await did('ada', ['profile', 'use', 'default']);
     expect(await did('ada', ['whoami'])).toMatchObject({ email: 'ada@example.com' });
     expect((await as('ada', ['profile', 'use', 'wrok'])).code).toBe(3);

@@ -4,6 +4,7 @@ import { renderTable } from '../output.ts';
 import {
   chooseProfile,
   lockProfiles,
+  nextProfileAdvice,
   type Profile,
   profilesFile,
   putProfile,
@@ -68,8 +69,9 @@ export const profileCommands: readonly Command[] = [
       const file = requireProfilesFile(config.env);
       using _lock = await lockProfiles(file, signal);
       getProfile(file, name);
-      await removeProfile(file, name);
+      const advice = nextProfileAdvice(await removeProfile(file, name));
       output.result({ removed: name }, () => `${name} is forgotten`);
+      if (advice !== undefined) output.note(advice);
     },
   },
 ];

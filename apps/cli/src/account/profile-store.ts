@@ -96,11 +96,20 @@ export async function putProfile(
   await writeProfiles(file, { current: isCurrent ? name : current, profiles: { ...profiles, [name]: profile } });
 }
 
-/** Takes one profile out. Under the lock. */
-export async function removeProfile(file: string, name: string): Promise<void> {
+/** Takes one profile out, and resolves with what is left. Under the lock. */
+export async function removeProfile(file: string, name: string): Promise<Profiles> {
   const { current, profiles } = readProfiles(file);
   const { [name]: _removed, ...others } = profiles;
-  await writeProfiles(file, { current: current === name ? null : current, profiles: others });
+  const left = { current: current === name ? null : current, profiles: others };
+  await writeProfiles(file, left);
+  return left;
+}
+
+/** What to do when the profile in use is gone and there are others; undefined when one is in use, or there are none. */
+export function nextProfileAdvice({ current, profiles }: Profiles): string | undefined {
+  const names = Object.keys(profiles);
+  if (current !== null || names.length === 0) return undefined;
+  return `no profile is in use now; 'aviary profile use NAME' goes on with one of: ${names.join(', ')}`;
 }
 
 /** The profile that is used: the named one, or the current one. Throws `not_found` for a name that there is not. */
