@@ -5,7 +5,11 @@ import { foreignPage, readPageOrigin } from '../http/page-origin.ts';
 import type { AccountSettings } from './account-deps.ts';
 import type { Device, IssuedSession } from './open-session.ts';
 
-const cookieName = 'aviary_refresh';
+/** No page of a host below ours can set it (`__Host-`), and so put its visitor into a session of its own; a cookie of that kind is for all paths. */
+const cookieOf = ({ publicUrl }: AccountSettings) =>
+  publicUrl.protocol === 'https:'
+    ? { name: '__Host-aviary_refresh', path: '/', isSecure: true }
+    : { name: 'aviary_refresh', path: '/v1/auth', isSecure: false };
 const maxAgeSec = 90 * 24 * 3600;
 const maxUserAgentLength = 256;
 
@@ -27,7 +31,7 @@ export function readRefreshToken(
   inBody: string | undefined,
 ): { token: string; to: 'cookie' | 'body' } {
   if (inBody !== undefined) return { token: inBody, to: 'body' };
-  const token = readCookie(request, cookieName);
+  const token = readCookie(request, cookieOf(settings).name);
   if (token === undefined) {
     throw new AppError('unauthorized', 'this needs the cookie of a log-in, or refresh_token in the body');
   }
@@ -40,12 +44,12 @@ export function clearCookie(settings: AccountSettings, reply: FastifyReply): voi
 }
 
 function writeCookie(
-  { publicUrl }: AccountSettings,
+  settings: AccountSettings,
   reply: FastifyReply,
-  cookie: { value: string; maxAgeSec: number },
+  value: { value: string; maxAgeSec: number },
 ): void {
-  const isSecure = publicUrl.protocol === 'https:';
-  setCookie(reply, cookieName, { ...cookie, path: '/v1/auth', isSecure, sameSite: 'Strict' });
+  const { name, ...cookie } = cookieOf(settings);
+  setCookie(reply, name, { ...cookie, ...value, sameSite: 'Strict' });
 }
 
 export function readDevice(request: FastifyRequest): Device {
