@@ -1,5 +1,4 @@
 import { AppError } from '@aviary/core';
-import pg from 'pg';
 
 /** PostgreSQL's five-character error code (its manual, appendix A), or undefined when `error` is not from the store. */
 export function postgresErrorCode(error: unknown): string | undefined {
@@ -15,14 +14,20 @@ export function isUniqueViolation(error: unknown): boolean {
 /** Classes of codes by which a server says that it cannot work now: connection lost, out of resources, shut down or starting. */
 const awayCodes = /^(08|53|57P)/;
 
+/** Of 53: the disk is full. */
+const diskFull = '53100';
+
 /**
- * `unavailable` where `error`, of a connection to PostgreSQL, says that the server is away or has no room; else the error itself. What
- * comes from the server has a code of its own; a plain Error is of the way there, which has broken.
+ * `unavailable` where `error`, of a connection to PostgreSQL or of the embedded store, says that the server is away or has no room; else the
+ * error itself. What comes from the server has a code of its own; a plain Error is of the way there, which has broken.
  */
 export function fromPostgresError(error: unknown): unknown {
   if (!(error instanceof Error)) return error;
-  const isAway = error instanceof pg.DatabaseError ? awayCodes.test(error.code ?? '') : error.constructor === Error;
-  if (!isAway) return error;
-  const message = 'the database does not answer; ask again in a moment';
+  const code = postgresErrorCode(error) ?? '';
+  if (!awayCodes.test(code) && error.constructor !== Error) return error;
+  const message =
+    code === diskFull
+      ? 'the disk of the database is full; ask again when whoever runs the platform has made room'
+      : 'the database does not answer; ask again in a moment';
   return new AppError('unavailable', message, { cause: error, retryAfterSec: 1 });
 }

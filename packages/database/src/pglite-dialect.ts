@@ -11,6 +11,7 @@ import {
   PostgresQueryCompiler,
   type QueryResult,
 } from 'kysely';
+import { fromPostgresError, postgresErrorCode } from './from-postgres-error.ts';
 import type { Tables } from './tables.ts';
 
 /** OID of bigint: both stores hand it over as a number, as none of our counters nears 2^53. */
@@ -129,7 +130,7 @@ class PgliteConnection implements DatabaseConnection {
   }
 
   async executeQuery<R>(query: CompiledQuery): Promise<QueryResult<R>> {
-    const result = await this.#pglite.query<R>(query.sql, [...query.parameters]);
+    const result = await this.#pglite.query<R>(query.sql, [...query.parameters]).catch(refuse);
     return { rows: result.rows, numAffectedRows: BigInt(result.affectedRows ?? 0) };
   }
 
@@ -137,4 +138,9 @@ class PgliteConnection implements DatabaseConnection {
   async *streamQuery<R>(): AsyncIterableIterator<QueryResult<R>> {
     throw new Error('PGlite does not stream query results');
   }
+}
+
+/** What the store says by a code; where there is none, as of one that is closed, the error is a fault of ours. */
+function refuse(error: unknown): never {
+  throw postgresErrorCode(error) === undefined ? error : fromPostgresError(error);
 }
