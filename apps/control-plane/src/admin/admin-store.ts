@@ -38,7 +38,9 @@ export function listUsers(db: Db, { limit, search, after }: Page<UserId>) {
   let query = usersWithTeams(db);
   if (search !== undefined) {
     const part = search.toLowerCase();
-    query = query.where(sql<boolean>`(strpos(email_key, ${part}) > 0 OR strpos(lower(name), ${part}) > 0)`);
+    query = query.where(
+      sql<boolean>`(strpos(email_key, ${part}) > 0 OR strpos(lower(email), ${part}) > 0 OR strpos(lower(name), ${part}) > 0)`,
+    );
   }
   if (after !== undefined) query = query.where('id', '<', after);
   return query.orderBy('id', 'desc').limit(limit).execute();

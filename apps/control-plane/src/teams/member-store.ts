@@ -93,22 +93,27 @@ export function searchTeamMates(
   db: Db,
   { userId, emailPrefix, limit }: { userId: UserId; emailPrefix: string; limit: number },
 ): Promise<{ id: UserId; email: string }[]> {
-  return db
-    .selectFrom('users')
-    .select(['users.id', 'users.email'])
-    .where('users.status', '=', 'active')
-    .where('users.id', '<>', userId)
-    .where(sql<boolean>`starts_with(users.email_key, ${emailPrefix})`)
-    .where('users.id', 'in', (mates) =>
-      mates
-        .selectFrom('team_members as theirs')
-        .innerJoin('team_members as mine', 'mine.team_id', 'theirs.team_id')
-        .innerJoin('teams', 'teams.id', 'mine.team_id')
-        .select('theirs.user_id')
-        .where('mine.user_id', '=', userId)
-        .where('teams.deleted_at', 'is', null),
-    )
-    .orderBy('users.email_key')
-    .limit(limit)
-    .execute();
+  return (
+    db
+      .selectFrom('users')
+      .select(['users.id', 'users.email'])
+      .where('users.status', '=', 'active')
+      .where('users.id', '<>', userId)
+      // As it is written, and as it is compared by: the two differ in domains that are not ASCII.
+      .where(
+        sql<boolean>`(starts_with(users.email_key, ${emailPrefix}) OR starts_with(lower(users.email), ${emailPrefix}))`,
+      )
+      .where('users.id', 'in', (mates) =>
+        mates
+          .selectFrom('team_members as theirs')
+          .innerJoin('team_members as mine', 'mine.team_id', 'theirs.team_id')
+          .innerJoin('teams', 'teams.id', 'mine.team_id')
+          .select('theirs.user_id')
+          .where('mine.user_id', '=', userId)
+          .where('teams.deleted_at', 'is', null),
+      )
+      .orderBy('users.email_key')
+      .limit(limit)
+      .execute()
+  );
 }
