@@ -165,7 +165,8 @@ export const teamRoutes = {
     method: 'DELETE',
     path: '/v1/teams/{team_id}/members/{user_id}',
     summary: 'Remove a member',
-    description: 'The keys that they made in the team are revoked. The owner cannot be removed.',
+    description:
+      'The keys and the open invitations that they made in the team are revoked. The owner cannot be removed.',
     params: MemberParams,
     replies: { 204: null },
     errors: [409],
@@ -176,7 +177,8 @@ export const teamRoutes = {
     method: 'POST',
     path: '/v1/teams/{team_id}/leave',
     summary: 'Leave a team',
-    description: "The caller's keys in the team are revoked. The owner hands the team over first, or deletes it.",
+    description:
+      "The caller's keys and open invitations in the team are revoked. The owner hands the team over first, or deletes it.",
     params: TeamParams,
     replies: { 204: null },
     errors: [409],

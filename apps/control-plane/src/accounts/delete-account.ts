@@ -7,6 +7,7 @@ import { tellAccessChanged } from '../http/access-change-store.ts';
 import type { Mailer } from '../mail/mailer.ts';
 import { deleteMembers } from '../teams/member-store.ts';
 import type { TeamDeletion } from '../teams/team-deletion.ts';
+import { withdrawInvitations } from '../teams/withdraw-invitations.ts';
 import { accountDeletedMail } from './account-mails.ts';
 import { type HeldMembership, holdMemberships, lockAdmins, lockUser, markAccountDeleted } from './deletion-store.ts';
 import { revokeSessions } from './session-store.ts';
@@ -44,6 +45,7 @@ export async function deleteAccount(
     const metadata = { email: user.email, cause: 'the account was deleted' };
     await recordAudit(db, { teamId, actor, action: 'member.leave', resourceId: userId, metadata });
     await deleteMembers(db, teamId, userId);
+    await withdrawInvitations(db, { teamId, invitedBy: userId, actor, now });
   }
   await markAccountDeleted(db, userId, now);
   await revokeSessions(db, { userId, reason: 'deleted', now });

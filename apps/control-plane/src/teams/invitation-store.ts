@@ -72,10 +72,17 @@ export function listInvitations(
   return query.orderBy('team_invitations.id').limit(limit).execute();
 }
 
-/** Revokes open invitations of a team: one, those to one address, or all. Resolves with their ids. */
+/** Which of a team's open invitations are meant; all that is given holds. */
+export interface InvitationChoice {
+  id?: InvitationId;
+  emailKey?: string;
+  invitedBy?: UserId;
+}
+
+/** Revokes open invitations of a team: one, those to one address, those that somebody made, or all. Resolves with their ids. */
 export async function revokeInvitations(
   db: Db,
-  { teamId, id, emailKey, now }: { teamId: TeamId; id?: InvitationId; emailKey?: string; now: Date },
+  { teamId, now, ...which }: { teamId: TeamId; now: Date } & InvitationChoice,
 ): Promise<InvitationId[]> {
   let query = db
     .updateTable('team_invitations')
@@ -83,8 +90,9 @@ export async function revokeInvitations(
     .where('team_id', '=', teamId)
     .where('accepted_at', 'is', null)
     .where('revoked_at', 'is', null);
-  if (id !== undefined) query = query.where('id', '=', id);
-  if (emailKey !== undefined) query = query.where('email_key', '=', emailKey);
+  if (which.id !== undefined) query = query.where('id', '=', which.id);
+  if (which.emailKey !== undefined) query = query.where('email_key', '=', which.emailKey);
+  if (which.invitedBy !== undefined) query = query.where('invited_by', '=', which.invitedBy);
   return (await query.returning('id').execute()).map((row) => row.id);
 }
 

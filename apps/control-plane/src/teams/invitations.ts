@@ -1,16 +1,17 @@
 import type { AddedMember } from '@aviary/api-contract';
-import { AppError, parseEmail, type TeamId, type TeamRole } from '@aviary/core';
+import { AppError, type Email, parseEmail, type TeamId, type TeamRole } from '@aviary/core';
 import type { UnitOfWork } from '@aviary/database';
 import { recordAudit } from '../audit/audit-store.ts';
 import type { Db } from '../context.ts';
 import type { MemberCaller, UserCaller } from '../http/register-routes.ts';
 import type { Mailer } from '../mail/mailer.ts';
-import { findInvitation, insertInvitation, markAccepted, revokeInvitations } from './invitation-store.ts';
+import { findInvitation, insertInvitation, markAccepted } from './invitation-store.ts';
 import { findMember, findVerifiedUser, isMemberByEmail } from './member-store.ts';
 import { holdTeam, joinTeam } from './membership.ts';
 import { invitationMail, memberAddedMail } from './team-mails.ts';
 import { lockTeam, type TeamRow } from './team-store.ts';
 import { viewInvitation, viewMember } from './team-view.ts';
+import { withdrawInvitations } from './withdraw-invitations.ts';
 
 const invitationMs = 7 * 24 * 3600 * 1000;
 
@@ -22,23 +23,20 @@ export async function addMember(
   unit: UnitOfWork,
   caller: MemberCaller,
   {
-    email: text,
+    email,
     role,
     now,
     mailer,
-  }: { email: string; role: Exclude<TeamRole, 'owner'>; now: Date; mailer: Pick<Mailer, 'isOn' | 'queue'> },
+  }: { email: Email; role: Exclude<TeamRole, 'owner'>; now: Date; mailer: Pick<Mailer, 'isOn' | 'queue'> },
 ): Promise<AddedMember> {
   const { db } = unit;
-  const email = parseEmail(text);
   const { team, userId: invitedBy } = await holdTeam(db, caller, 'admin');
   const { teamId, actor } = caller;
   const names = { team: team.name, by: actor.name };
   if (await isMemberByEmail(db, teamId, email.key)) {
     throw new AppError('already_exists', `${email.address} is in the team already`, { details: { field: 'email' } });
   }
-  for (const id of await revokeInvitations(db, { teamId, emailKey: email.key, now })) {
-    await recordAudit(db, { teamId, actor, action: 'invitation.revoke', resourceId: id });
-  }
+  await withdrawInvitations(db, { teamId, emailKey: email.key, actor, now });
   const user = await findVerifiedUser(db, email.key);
   if (user) {
     const member = await joinTeam(db, { teamId, userId: user.id, role });

@@ -7,6 +7,7 @@ import { tellAccessChanged } from '../http/access-change-store.ts';
 import type { MemberCaller } from '../http/register-routes.ts';
 import { deleteMembers, findMember, insertMember, type MemberRow, setMemberRole } from './member-store.ts';
 import { lockTeam, type TeamRow } from './team-store.ts';
+import { withdrawInvitations } from './withdraw-invitations.ts';
 
 /** A team whose members nobody else changes until the transaction ends, and what the caller is in it now. */
 export interface HeldTeam {
@@ -44,7 +45,7 @@ export async function joinTeam(
 export async function changeRole(
   { db }: UnitOfWork,
   caller: MemberCaller,
-  { userId, role }: { userId: UserId; role: Exclude<TeamRole, 'owner'> },
+  { userId, role, now }: { userId: UserId; role: Exclude<TeamRole, 'owner'>; now: Date },
 ): Promise<MemberRow> {
   const { team } = await holdTeam(db, caller, 'admin');
   const member = await getMember(db, team.id, userId);
@@ -53,11 +54,13 @@ export async function changeRole(
   await setMemberRole(db, { teamId: team.id, userId, role });
   const metadata = { email: member.email, from: member.role, to: role };
   await record(db, caller, { action: 'member.role_update', userId, metadata });
+  if (role === 'member')
+    await withdrawInvitations(db, { teamId: team.id, invitedBy: userId, actor: caller.actor, now });
   await tellAccessChanged(db, { type: 'user', id: userId });
   return { ...member, role };
 }
 
-/** Takes a member out, with the keys that they made in the team. */
+/** Takes a member out, with the keys and the open invitations that they made in the team. */
 export async function removeMember(
   { db }: UnitOfWork,
   caller: MemberCaller,
@@ -108,6 +111,8 @@ async function takeOut(
   { teamId, userId, actor, now }: { teamId: TeamId; userId: UserId; actor: Actor; now: Date },
 ): Promise<void> {
   await deleteMembers(db, teamId, userId);
+  // Who they asked to come may be themselves, by another address.
+  await withdrawInvitations(db, { teamId, invitedBy: userId, actor, now });
   await revokeKeys(db, { selection: { createdBy: userId, teamId }, actor, now, cause: 'its maker left the team' });
   await tellAccessChanged(db, { type: 'user', id: userId });
 }

@@ -1,11 +1,12 @@
 import { teamRoutes } from '@aviary/api-contract';
-import { AppError, formatId, must, parseId } from '@aviary/core';
+import { AppError, formatId, must, parseEmail, parseId } from '@aviary/core';
 import type { FastifyInstance } from 'fastify';
 import { recordAudit } from '../audit/audit-store.ts';
 import type { ServiceContext } from '../context.ts';
 import { pageById } from '../http/cursor.ts';
 import { type ApiDeps, type Handlers, registerRoutes } from '../http/register-routes.ts';
 import type { Mailer } from '../mail/mailer.ts';
+import { type Attempts, invitationRules } from './invitation-rules.ts';
 import { listInvitations, revokeInvitations } from './invitation-store.ts';
 import { acceptInvitation, addMember } from './invitations.ts';
 import { insertMember, listMembers, searchTeamMates } from './member-store.ts';
@@ -18,7 +19,12 @@ const maxOwnedTeams = 100;
 const maxShownMembers = 200;
 const maxFound = 10;
 
-type Deps = ApiDeps & Pick<ServiceContext, 'database' | 'clock'> & { teamDeletion: TeamDeletion; mailer: Mailer };
+type Deps = ApiDeps &
+  Pick<ServiceContext, 'database' | 'clock'> & {
+    teamDeletion: TeamDeletion;
+    mailer: Mailer;
+    accounts: { attempts: Attempts };
+  };
 
 /** Teams, their members and invitations. */
 export function registerTeamRoutes(app: FastifyInstance, deps: Deps): void {
@@ -99,11 +105,17 @@ function memberHandlers(
         idOf: ({ user_id }) => user_id,
         view: viewMember,
       }),
-    addMember: ({ caller, body: { email, role = 'member' } }) =>
-      database.transaction((unit) => addMember(unit, caller, { email, role, now: now(deps), mailer: deps.mailer })),
+    addMember: async ({ caller, body: { email: text, role = 'member' }, request }) => {
+      const email = parseEmail(text);
+      const who = { userId: caller.via.user.userId, emailKey: email.key, ip: request.ip };
+      deps.accounts.attempts.take(invitationRules(who));
+      return database.transaction((unit) =>
+        addMember(unit, caller, { email, role, now: now(deps), mailer: deps.mailer }),
+      );
+    },
     updateMember: ({ caller, params, body: { role } }) =>
       database.transaction(async (unit) =>
-        viewMember(await changeRole(unit, caller, { userId: parseId('user', params.user_id), role })),
+        viewMember(await changeRole(unit, caller, { userId: parseId('user', params.user_id), role, now: now(deps) })),
       ),
     removeMember: ({ caller, params }) =>
       database.transaction(async (unit) => {

@@ -93,6 +93,45 @@ describe('members', () => {
     ]);
   });
 
+  test.each([
+    [
+      'is removed',
+      (admin: TestPerson, owner: TestPerson) => owner.call('DELETE', urlOf(owner, `/members/${usr(admin)}`)),
+    ],
+    ['leaves', (admin: TestPerson, owner: TestPerson) => admin.call('POST', urlOf(owner, '/leave'))],
+    [
+      'is admin no more',
+      (admin: TestPerson, owner: TestPerson) =>
+        owner.call('PATCH', urlOf(owner, `/members/${usr(admin)}`), { body: { role: 'member' } }),
+    ],
+    ['deletes their account', (admin: TestPerson) => admin.call('DELETE', '/v1/me', { body: {} })],
+  ])('what an admin invited is void once they %s: it may be themselves', async (what, end) => {
+    const owner = await platform.signIn();
+    const admin = await platform.signIn({ teamId: owner.teamId, role: 'admin' });
+    const invite = async (by: TestPerson, email: string) =>
+      (await by.call('POST', urlOf(owner, '/members'), { body: { email, role: 'admin' } })).body.token;
+    const [theirs, ours] = [`back-${what.length}@example.com`, `guest-${what.length}@example.com`];
+    const tokens = [await invite(admin, theirs), await invite(owner, ours)];
+    expect((await end(admin, owner)).status).toBeLessThan(300);
+    const accept = async (email: string, token: string) =>
+      (await (await platform.signIn({ email })).call('POST', '/v1/invitations/accept', { body: { token } })).status;
+    expect([await accept(theirs, tokens[0]), await accept(ours, tokens[1])]).toEqual([404, 200]);
+    expect(await actionsOf(owner)).toContain('invitation.revoke');
+  });
+
+  test('one person mails so many strangers in an hour, and one stranger is mailed so often', async () => {
+    const owner = await platform.signIn();
+    const add = async (by: TestPerson, email: string) =>
+      (await by.call('POST', urlOf(by, '/members'), { body: { email } })).status;
+    const statuses: number[] = [];
+    for (let i = 0; i < 101; i++) statuses.push(await add(owner, `stranger-${i}@example.com`));
+    expect(statuses).toEqual([...Array(100).fill(201), 429]);
+    const others = [await platform.signIn(), await platform.signIn()] as const;
+    const bothered: number[] = [];
+    for (let i = 0; i < 11; i++) bothered.push(await add(others[i % 2 === 0 ? 0 : 1], 'Bothered@example.com'));
+    expect(bothered).toEqual([...Array(10).fill(201), 429]);
+  });
+
   test('the owner is protected; roles change for others, and count at the next call', async () => {
     const owner = await platform.signIn();
     const { teamId } = owner;
