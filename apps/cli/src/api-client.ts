@@ -9,10 +9,13 @@ import { readAnnouncedUrl } from './platform/platform-lock.ts';
 /** How this program names itself to servers. */
 export const userAgent = 'aviary-cli/0.1.0';
 
-/** A client with the key from the environment, else as whom one has logged in, else with the key that `aviary up` left on this machine. */
-export function connectToApi(config: CliConfig): AviaryClient {
+/**
+ * A client with the key from the environment, else as whom one has logged in, else with the key that `aviary up` left on this machine.
+ * Without `mayRenew` a session that has run out stays so, and calls throw `unauthorized`.
+ */
+export function connectToApi(config: CliConfig, { mayRenew = true }: { mayRenew?: boolean } = {}): AviaryClient {
   if (config.apiKey === undefined) {
-    const known = connectByProfile(config);
+    const known = connectByProfile(config, mayRenew);
     if (known) return known;
   }
   const apiUrl = findApiUrl(config);
@@ -21,7 +24,7 @@ export function connectToApi(config: CliConfig): AviaryClient {
 }
 
 /** By the profile in use; a server that the environment names is not shown what another one gave. */
-function connectByProfile(config: CliConfig): AviaryClient | undefined {
+function connectByProfile(config: CliConfig, mayRenew: boolean): AviaryClient | undefined {
   const file = profilesFile(config.env);
   const chosen = file === undefined ? undefined : chooseProfile(readProfiles(file), config.profile);
   if (file === undefined || !chosen) return undefined;
@@ -33,7 +36,7 @@ function connectByProfile(config: CliConfig): AviaryClient | undefined {
     throw new AppError('invalid_request', message);
   }
   if (credential.type === 'api_key') return new AviaryClient({ apiUrl, apiKey: credential.apiKey, userAgent });
-  return new AviaryClient({ apiUrl, accessToken: sessionToken({ file, name, userAgent }), userAgent });
+  return new AviaryClient({ apiUrl, accessToken: sessionToken({ file, name, userAgent, mayRenew }), userAgent });
 }
 
 /** Where the API is: as set, else where the platform of the data directory says that it is, else at the usual place. */

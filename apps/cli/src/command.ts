@@ -3,12 +3,29 @@ import type { CliConfig } from './config.ts';
 import { UsageError } from './exit-codes.ts';
 import type { Output } from './output.ts';
 
+/** Something that a word may be, and what is said about it. */
+export interface Candidate {
+  value: string;
+  summary?: string;
+}
+
+/** What completing a word may use: no terminal, and a signal that comes soon. */
+export type LookUpContext = Pick<CommandContext, 'config' | 'client' | 'signal'>;
+
+/** What a value may be, for shells that complete it: a closed set, paths on this machine, or what is looked up, given the arguments before it. */
+export type Values =
+  | readonly string[]
+  | 'paths'
+  | ((context: LookUpContext, given: readonly string[]) => Promise<readonly Candidate[]>);
+
 export interface Flag {
   type: 'string' | 'boolean' | 'integer';
   summary: string;
   short?: string;
   /** What stands for the value in the help text. */
   placeholder?: string;
+  /** What the value may be, for completion. */
+  values?: Values;
   /** May be given several times. */
   isMultiple?: boolean;
   /** Smallest integer allowed. Default 0. */
@@ -21,6 +38,8 @@ export interface Argument {
   isOptional?: boolean;
   /** Set on a last argument that may be given several times. */
   isRepeated?: boolean;
+  /** What it may be, for completion. */
+  values?: Values;
   /** Makes what is meant of what was typed, e.g. the id of a name. Throws when nothing, or more than one thing, is meant. */
   resolve?: (context: CommandContext, text: string) => Promise<string>;
 }

@@ -12,6 +12,8 @@ import { teamCommands } from './account/team-commands.ts';
 import { adminTeamCommands } from './admin/admin-team-commands.ts';
 import { adminUserCommands } from './admin/admin-user-commands.ts';
 import type { Command } from './command.ts';
+import { completionCommand } from './completion/completion-command.ts';
+import { commandWords } from './completion/expected-word.ts';
 import { doctorCommand } from './doctor/doctor-command.ts';
 import { fileCommands } from './files/file-commands.ts';
 import { noCommand } from './find-command.ts';
@@ -29,7 +31,15 @@ import { versionCommand } from './version-command.ts';
 const helpCommand: Command = {
   name: 'help',
   summary: 'Show all commands, or one',
-  args: [{ name: 'words', summary: 'a command, or the words that it begins with', isOptional: true, isRepeated: true }],
+  args: [
+    {
+      name: 'words',
+      summary: 'a command, or the words that it begins with',
+      isOptional: true,
+      isRepeated: true,
+      values: async (_context, given) => commandWords(commands, given),
+    },
+  ],
   examples: ['aviary help', 'aviary help sandbox create'],
   async run({ output }, { args }) {
     const name = args.join(' ');
@@ -71,6 +81,7 @@ export const commands: readonly Command[] = [
   ...auditCommands,
   ...adminUserCommands,
   ...adminTeamCommands,
+  completionCommand,
   helpCommand,
   versionCommand,
 ];

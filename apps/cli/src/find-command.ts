@@ -2,8 +2,10 @@ import { closest } from './closest.ts';
 import type { Command } from './command.ts';
 import { UsageError } from './exit-codes.ts';
 
-const wordsForHelp = ['--help', '-h', 'help'];
-const wordsForVersion = ['--version', '-v'];
+/** What may stand in place of a command and asks for help. */
+export const wordsForHelp = ['--help', '-h', 'help'];
+/** What may stand in place of a command and asks for the version. */
+export const wordsForVersion = ['--version', '-v'];
 
 /** The command that `argv` begins with, and what is left of `argv` for it. Throws UsageError, with what may have been meant. */
 export function findCommand(

@@ -1,3 +1,4 @@
+import { completeWord } from './completion/complete.ts';
 import { runCli } from './run-cli.ts';
 
 process.exitCode = await runCli({
@@ -10,3 +11,5 @@ process.exitCode = await runCli({
     return process.stdin;
   },
 });
+// What is left of a look-up that was given up keeps nobody waiting at a prompt.
+if (process.argv[2] === completeWord) process.exit();

@@ -3,6 +3,7 @@ import { AviaryError } from '@aviary/sdk';
 import { connectToApi } from './api-client.ts';
 import { type CommandContext, type InputStream, resolveArguments } from './command.ts';
 import { commands } from './commands.ts';
+import { complete, completeWord, renderCompletion } from './completion/complete.ts';
 import { loadConfig } from './config.ts';
 import { ExitWith, exitCodeOf, exitCodes, UsageError } from './exit-codes.ts';
 import { findCommand } from './find-command.ts';
@@ -20,6 +21,10 @@ export interface CliProcess {
 
 /** Runs one command and resolves with the exit code. Never throws. */
 export async function runCli({ argv, env, stdout, stderr, stdin }: CliProcess): Promise<number> {
+  if (argv[0] === completeWord) {
+    stdout.write(renderCompletion(await complete(commands, argv.slice(argv[1] === '--' ? 2 : 1), { env })));
+    return exitCodes.ok;
+  }
   const own = argv.includes('--') ? argv.slice(0, argv.indexOf('--')) : argv;
   const isJson = own.includes('--json');
   const isColorWanted = !env['NO_COLOR'] && env['TERM'] !== 'dumb';

@@ -1,12 +1,27 @@
+import { auditActions } from '@aviary/core';
 import type { AuditLogEntry, AuditQuery } from '@aviary/sdk';
 import type { Command, CommandContext, Flag, Flags } from '../command.ts';
 import { UsageError } from '../exit-codes.ts';
 import { renderTable } from '../output.ts';
 import { requirePerson } from './find-team.ts';
 
+const actions = Object.keys(auditActions);
+const resources = [...new Set(actions.map((action) => action.split('.', 1)[0] ?? ''))];
 const flags: Readonly<Record<string, Flag>> = {
-  action: { type: 'string', isMultiple: true, placeholder: 'ACTION', summary: 'as in sandbox.create; may be repeated' },
-  resource: { type: 'string', isMultiple: true, placeholder: 'KIND', summary: 'as in sandbox; may be repeated' },
+  action: {
+    type: 'string',
+    isMultiple: true,
+    placeholder: 'ACTION',
+    summary: 'as in sandbox.create; may be repeated',
+    values: actions,
+  },
+  resource: {
+    type: 'string',
+    isMultiple: true,
+    placeholder: 'KIND',
+    summary: 'as in sandbox; may be repeated',
+    values: resources,
+  },
   actor: { type: 'string', placeholder: 'ID', summary: "a person's, a key's or a host's id, or system" },
   from: { type: 'string', placeholder: 'TIME', summary: 'from then on, e.g. 2026-01-31 or 2026-01-31T12:00:00Z' },
   to: { type: 'string', placeholder: 'TIME', summary: 'before then' },

@@ -1,15 +1,26 @@
 import { AppError } from '@aviary/core';
 import type { AviaryClient, Member, Team } from '@aviary/sdk';
-import type { Argument, CommandContext, Flag, Flags } from '../command.ts';
+import type { Argument, Candidate, CommandContext, Flag, Flags, LookUpContext } from '../command.ts';
+import { firstFew } from '../first-few.ts';
 
 /** The argument that names one of the caller's teams. */
-export const teamArg: Argument = { name: 'team', summary: 'one of your teams, by its id, slug or name' };
+export const teamArg: Argument = {
+  name: 'team',
+  summary: 'one of your teams, by its id, slug or name',
+  values: knownTeams,
+};
 /** The flag for a team that is not the one of the log-in. */
 export const teamFlag: Flag = {
   type: 'string',
   placeholder: 'TEAM',
   summary: 'one of your teams, by its id, slug or name; default: the one that you are in',
+  values: knownTeams,
 };
+
+async function knownTeams({ client, signal }: LookUpContext): Promise<readonly Candidate[]> {
+  const teams = await firstFew(client().teams.list({ signal }));
+  return teams.map(({ slug, name, role }) => ({ value: slug, summary: `${name} (${role})` }));
+}
 
 /** The caller's team that `text` means. Throws `not_found`, or `invalid_request` when several are called so. */
 export async function findTeam({ client, signal }: CommandContext, text: string): Promise<Team> {

@@ -16,6 +16,7 @@ export const keyCommands: readonly Command[] = [
         type: 'string',
         placeholder: 'SCOPE',
         isMultiple: true,
+        values: scopes,
         summary: `${scopes.join(', ')}; may be repeated; default: the first two`,
       },
       expires: { type: 'string', placeholder: 'TIME', summary: 'when it ends, e.g. 2030-01-31; default: never' },

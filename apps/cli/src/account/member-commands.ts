@@ -7,6 +7,8 @@ import { chooseTeamId, findMember, requirePerson, teamFlag } from './find-team.t
 import { tokenOf } from './link-commands.ts';
 import { Questions } from './read-secret.ts';
 
+/** What one can be made; an owner is made by handing over. */
+const givenRoles = ['admin', 'member'] as const satisfies readonly GivenRole[];
 const memberArg: Argument = { name: 'member', summary: "a member's e-mail address or id" };
 const emailArg: Argument = { name: 'email', summary: 'their e-mail address' };
 
@@ -35,7 +37,10 @@ export const memberCommands: readonly Command[] = [
     details:
       'Somebody whose address is verified is in at once. Anybody else is sent an invitation; where the platform sends no mail it is printed, for you to hand over.',
     args: [emailArg],
-    flags: { team: teamFlag, role: { type: 'string', placeholder: 'ROLE', summary: 'admin or member (the default)' } },
+    flags: {
+      team: teamFlag,
+      role: { type: 'string', placeholder: 'ROLE', summary: 'admin or member (the default)', values: givenRoles },
+    },
     examples: ['aviary team invite grace@example.com', 'aviary team invite grace@example.com --role admin'],
     async run(context, { args: [email = ''], flags }) {
       const role = flags.string('role');
@@ -105,7 +110,7 @@ export const memberCommands: readonly Command[] = [
   {
     name: 'team role',
     summary: 'Make a member an admin of the team, or an admin a member',
-    args: [memberArg, { name: 'role', summary: 'admin or member' }],
+    args: [memberArg, { name: 'role', summary: 'admin or member', values: givenRoles }],
     flags: { team: teamFlag },
     examples: ['aviary team role grace@example.com admin'],
     async run(context, { args: [text = '', role = ''], flags }) {
@@ -133,7 +138,8 @@ export const memberCommands: readonly Command[] = [
 ];
 
 function readRole(text: string): GivenRole {
-  if (text === 'admin' || text === 'member') return text;
+  const role = givenRoles.find((each) => each === text);
+  if (role) return role;
   const hint = text === 'owner' ? "; 'aviary team transfer' makes another owner" : '';
   throw new UsageError(`a role is admin or member, not ${JSON.stringify(text)}${hint}`);
 }

@@ -1,5 +1,5 @@
 import { must } from '@aviary/core';
-import type { Argument, Command } from '../command.ts';
+import type { Argument, Candidate, Command, LookUpContext } from '../command.ts';
 import { renderTable } from '../output.ts';
 import {
   chooseProfile,
@@ -13,7 +13,7 @@ import {
   requireProfilesFile,
 } from './profile-store.ts';
 
-const nameArg: Argument = { name: 'name', summary: "a profile's name" };
+const nameArg: Argument = { name: 'name', summary: "a profile's name", values: knownProfiles };
 
 /** Commands about the servers that one is logged in to. */
 export const profileCommands: readonly Command[] = [
@@ -75,6 +75,12 @@ export const profileCommands: readonly Command[] = [
     },
   },
 ];
+
+async function knownProfiles({ config }: LookUpContext): Promise<readonly Candidate[]> {
+  const file = profilesFile(config.env);
+  if (file === undefined) return [];
+  return Object.entries(readProfiles(file).profiles).map(([value, { apiUrl }]) => ({ value, summary: apiUrl }));
+}
 
 /** Throws `not_found`. */
 function getProfile(file: string, name: string): Profile {

@@ -25,14 +25,18 @@ export function sessionToken({
   file,
   name,
   userAgent,
+  mayRenew = true,
 }: {
   file: string;
   name: string;
   userAgent: string;
+  /** False for who may be gone before the answer comes: it would be lost with the session. */
+  mayRenew?: boolean;
 }): AccessTokenSource {
   return async (signal) => {
     const known = findSession(file, name).credential;
     if (isFresh(known)) return known.accessToken;
+    if (!mayRenew) throw new AppError('unauthorized', 'the session has to be renewed first, by any other command');
     using _lock = await lockProfiles(file, signal);
     const { apiUrl, credential } = findSession(file, name);
     if (isFresh(credential)) return credential.accessToken;

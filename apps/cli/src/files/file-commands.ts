@@ -33,7 +33,7 @@ export const fileCommands: readonly Command[] = [
       'A target that ends with / is a directory to copy into. A directory keeps its links and which files may be executed.',
     args: [
       sandboxIdArg,
-      { name: 'source', summary: 'a local file, or - for standard input' },
+      { name: 'source', summary: 'a local file, or - for standard input', values: 'paths' },
       { name: 'target', summary: 'where to write it in the guest' },
     ],
     flags: { ...recursiveFlag('a directory with all in it'), ...userFlag },
@@ -69,6 +69,7 @@ export const fileCommands: readonly Command[] = [
         name: 'target',
         summary: 'where to write it; standard output when absent or -, the current directory for a directory',
         isOptional: true,
+        values: 'paths',
       },
     ],
     flags: { ...recursiveFlag('a directory with all in it'), ...userFlag },

@@ -14,7 +14,9 @@ const followMs = 300;
 export const logsCommand: Command = {
   name: 'logs',
   summary: "Show what the platform's services on this machine wrote",
-  args: [{ name: 'service', summary: `${services.join(' or ')}; both when absent`, isOptional: true }],
+  args: [
+    { name: 'service', summary: `${services.join(' or ')}; both when absent`, isOptional: true, values: services },
+  ],
   flags: {
     follow: { type: 'boolean', short: 'f', summary: 'go on with what they write from now on' },
     lines: { type: 'integer', short: 'n', min: 1, summary: `so many of the last lines (default ${defaultLines})` },

@@ -1,6 +1,7 @@
 import { AppError, nameLabel, sandboxStatuses } from '@aviary/core';
 import type { AviaryClient, CreateSandbox, Sandbox } from '@aviary/sdk';
-import type { Argument, CommandContext } from '../command.ts';
+import type { Argument, Candidate, CommandContext, LookUpContext } from '../command.ts';
+import { firstFew } from '../first-few.ts';
 
 /** An id as the API wants it: nothing has to be looked up. */
 const wholeId = /^sb-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
@@ -14,6 +15,7 @@ export const sandboxIdArg: Argument = {
   name: 'id',
   summary: "the sandbox's id, its name, or the first characters of either half of the id",
   resolve: findSandboxId,
+  values: knownSandboxes,
 };
 
 /**
@@ -32,6 +34,19 @@ async function findSandboxId({ client, signal }: CommandContext, text: string): 
     throw new AppError('invalid_request', `${text} may be any of ${found.length} sandboxes: ${ids.join(', ')} …`);
   }
   return only.id;
+}
+
+async function knownSandboxes({ client, signal }: LookUpContext): Promise<readonly Candidate[]> {
+  const all = await firstFew(client().sandboxes.list({ status: livingStatuses, pageSize: 200 }, { signal }));
+  return all.flatMap(({ id, status, template, metadata }) => {
+    const name = metadata?.[nameLabel];
+    const about = `${status}, from ${template}`;
+    if (name === undefined) return [{ value: id, summary: about }];
+    return [
+      { value: name, summary: about },
+      { value: id, summary: `${name}: ${about}` },
+    ];
+  });
 }
 
 /** Throws `already_exists` when a sandbox that is not stopped has the name that `wanted` asks for: it would mean either of them. */

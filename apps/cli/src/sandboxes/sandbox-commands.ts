@@ -49,7 +49,13 @@ export const sandboxCommands: readonly Command[] = [
     aliases: ['sandbox ls', 'ls', 'list', 'ps'],
     summary: 'List sandboxes',
     flags: {
-      status: { type: 'string', isMultiple: true, placeholder: 'STATUS', summary: 'only these; may be repeated' },
+      status: {
+        type: 'string',
+        isMultiple: true,
+        placeholder: 'STATUS',
+        summary: 'only these; may be repeated',
+        values: sandboxStatuses,
+      },
       all: { type: 'boolean', short: 'a', summary: 'stopped ones too' },
       limit: { type: 'integer', min: 1, summary: 'at most so many (default 1000)' },
     },

@@ -1,10 +1,17 @@
 import { nameLabel } from '@aviary/core';
 import type { CreateSandbox } from '@aviary/sdk';
 import { type Flag, type Flags, parsePairs } from '../command.ts';
+import { knownTemplates } from '../templates/known-templates.ts';
 
 /** Flags that say what a new sandbox is like. */
 export const createFlags = {
-  template: { type: 'string', short: 't', placeholder: 'NAME', summary: 'template to start from (default minimal)' },
+  template: {
+    type: 'string',
+    short: 't',
+    placeholder: 'NAME',
+    summary: 'template to start from (default minimal)',
+    values: knownTemplates,
+  },
   vcpus: { type: 'integer', min: 1, summary: 'virtual CPUs (default: as the template)' },
   memory: { type: 'integer', min: 1, placeholder: 'MIB', summary: 'memory (default: as the template)' },
   disk: { type: 'integer', min: 1, placeholder: 'MIB', summary: 'disk (default: as the template)' },

@@ -1,5 +1,6 @@
 import type { Command } from '../command.ts';
 import { renderTable } from '../output.ts';
+import { knownTemplates } from './known-templates.ts';
 
 /** Commands about what sandboxes start from. */
 export const templateCommands: readonly Command[] = [
@@ -22,7 +23,7 @@ export const templateCommands: readonly Command[] = [
     name: 'template rm',
     aliases: ['snapshot rm'],
     summary: 'Delete snapshots; what runs from them goes on',
-    args: [{ name: 'name', summary: "a snapshot's name", isRepeated: true }],
+    args: [{ name: 'name', summary: "a snapshot's name", isRepeated: true, values: knownTemplates }],
     examples: ['aviary template rm after-install'],
     async run({ client, output, signal }, { args }) {
       for (const name of args) await client().snapshots.delete(name, { signal });
