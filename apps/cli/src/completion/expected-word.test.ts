@@ -52,7 +52,7 @@ describe('the word that is expected', () => {
     expect(at('aviary files put sb-1 |').values).toBe('paths');
     expect(at('aviary files put sb-1 a |').values).toBeUndefined();
     expect(at('aviary rm sb-1 sb-2 |').values).toBeTypeOf('function');
-    expect(at('aviary completion |').values).toEqual(['bash']);
+    expect(at('aviary completion |').values).toEqual(['bash', 'zsh', 'fish']);
     // Only flags are left to come.
     expect(at('aviary sandbox get sb-1 |').words).toEqual(['--json', '--help']);
   });

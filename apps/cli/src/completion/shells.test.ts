@@ -32,7 +32,14 @@ beforeAll(async () => {
 });
 afterAll(() => cli[Symbol.asyncDispose]());
 
-/** What every shell makes of what is typed up to a TAB, and where they differ only in how they quote. */
+/** Whether a shell's tests run; said once where they do not. */
+function canRun(shell: string): boolean {
+  const missing = [shell, 'script'].filter((program) => !isThere(program));
+  if (missing.length > 0) console.warn(`skipped: completion in ${shell} needs ${missing.join(' and ')} on the path`);
+  return missing.length === 0;
+}
+
+/** What every shell makes of what is typed up to a TAB. */
 const lines: readonly { typed: string; becomes: string }[] = [
   { typed: 'aviary sandb\t', becomes: 'aviary sandbox ' },
   { typed: 'aviary sandbox fo\t', becomes: 'aviary sandbox fork ' },
@@ -44,7 +51,12 @@ const lines: readonly { typed: string; becomes: string }[] = [
   { typed: 'aviary files put sb-1 a\\ f\t', becomes: 'aviary files put sb-1 a\\ file.txt ' },
 ];
 
-describe.runIf(isThere('bash') && isThere('script'))('bash', () => {
+/** For names that the API gives: a busy machine may miss the second that it has. */
+async function expectNamed(shell: TestTerminal, typed: string, becomes: string): Promise<void> {
+  await expect.poll(() => shell.lineAfter(typed), { timeout: 60_000 }).toBe(becomes);
+}
+
+describe.runIf(canRun('bash'))('bash', () => {
   it('completes by the printed script, on a terminal', async () => {
     await using bash = new TestTerminal('bash --norc --noprofile', env);
     await bash.run(`cd '${cli.directory}'`);
@@ -57,14 +69,52 @@ describe.runIf(isThere('bash') && isThere('script'))('bash', () => {
     expect(await bash.lineAfter('aviary team accept < a\\ f\t')).toBe('aviary team accept < a\\ file.txt ');
     // Cursor in the middle of the line.
     expect(await bash.lineAfter('aviary sandb x\u0002\u0002\t')).toBe('aviary sandbox x');
-    // Others give the names; none of them is run. A busy machine may miss the second that the API has.
-    const named = async (typed: string, becomes: string) => {
-      await expect.poll(() => bash.lineAfter(typed), { timeout: 60_000 }).toBe(becomes);
-    };
+    // Others give the names; none of them is run.
+    const named = (typed: string, becomes: string) => expectNamed(bash, typed, becomes);
     await named('aviary rm it\t', "aviary rm it\\'s\\ \\$\\(touch\\ pwned\\)\\ \\`here\\` ");
     await named('aviary rm "it\t', 'aviary rm "it\'s \\$(touch pwned) \\`here\\`" ');
     await named("aviary rm 'it\t", "aviary rm 'it'\\''s $(touch pwned) `here`' ");
     await named('aviary rm it\\\'s "$(touch pwned)" sb\t', `aviary rm it\\'s "$(touch pwned)" ${id} `);
+    expect(existsSync(path.join(cli.directory, 'pwned'))).toBe(false);
+  }, 180_000);
+});
+
+describe.runIf(canRun('zsh'))('zsh', () => {
+  it('completes by the printed script, on a terminal', async () => {
+    const settings = [
+      `PS1='${marks.prompt}'`,
+      `cd '${cli.directory}'`,
+      'autoload -Uz compinit; compinit -u -D',
+      'source <(aviary completion zsh)',
+      `show() { print -rn -- "${marks.start}$BUFFER${marks.end}" }; zle -N show; bindkey '^O' show`,
+    ];
+    await writeFile(path.join(cli.directory, '.zshrc'), settings.join('\n'));
+    await using zsh = new TestTerminal('zsh -d -i', { ...env, ZDOTDIR: cli.directory });
+    await zsh.becomesReady();
+    for (const { typed, becomes } of lines) expect(await zsh.lineAfter(typed)).toBe(becomes);
+    expect(await zsh.lineAfter('echo x | FOO=1 aviary pau\t')).toBe('echo x | FOO=1 aviary pause ');
+    await expectNamed(zsh, 'aviary rm it\t', "aviary rm it\\'s\\ \\$\\(touch\\ pwned\\)\\ \\`here\\` ");
+    await expectNamed(zsh, 'aviary rm it\\\'s "$(touch pwned)" sb\t', `aviary rm it\\'s "$(touch pwned)" ${id} `);
+    expect(existsSync(path.join(cli.directory, 'pwned'))).toBe(false);
+  }, 180_000);
+});
+
+describe.runIf(canRun('fish'))('fish', () => {
+  it('completes by the printed script, on a terminal', async () => {
+    const settings = [
+      `function fish_prompt; printf '${marks.prompt}'; end`,
+      `cd '${cli.directory}'`,
+      'aviary completion fish | source',
+      `function show; printf '%s' '${marks.start}' (commandline) '${marks.end}'; end`,
+      'bind \\co show',
+    ];
+    await writeFile(path.join(cli.directory, 'settings.fish'), settings.join('\n'));
+    const command = `fish --no-config -C 'source "${cli.directory}/settings.fish"' -i`;
+    await using fish = new TestTerminal(command, { ...env, TERM: 'xterm' });
+    await fish.becomesReady();
+    for (const { typed, becomes } of lines) expect(await fish.lineAfter(typed)).toBe(becomes);
+    await expectNamed(fish, 'aviary rm it\t', "aviary rm it\\'s\\ \\$\\(touch\\ pwned\\)\\ `here` ");
+    await expectNamed(fish, 'aviary rm it\\\'s "(touch pwned)" sb\t', `aviary rm it\\'s "(touch pwned)" ${id} `);
     expect(existsSync(path.join(cli.directory, 'pwned'))).toBe(false);
   }, 180_000);
 });

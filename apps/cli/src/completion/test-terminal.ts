@@ -23,12 +23,17 @@ export class TestTerminal implements AsyncDisposable {
       });
   }
 
+  /** Resolves when the shell has shown its prompt. */
+  async becomesReady(): Promise<void> {
+    await this.#wait(() => this.#screen.includes(marks.prompt));
+  }
+
   /** Runs a line when the shell is ready for it. */
   async run(line: string): Promise<void> {
-    await this.#wait(() => this.#screen.includes(marks.prompt));
+    await this.becomesReady();
     this.#screen = '';
     this.#type(`${line}\r`);
-    await this.#wait(() => this.#screen.includes(marks.prompt));
+    await this.becomesReady();
   }
 
   /** What the line is after `keys`; it is empty again afterwards. */
