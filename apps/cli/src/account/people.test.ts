@@ -145,6 +145,8 @@ describe('teams at the command line', () => {
     expect((await did('grace', ['team', 'invitations'])).items).toMatchObject([{ email: 'lin@example.com' }]);
     expect((await as('lin', ['team', 'switch', 'Compilers'])).code).toBe(3);
     expect(await did('lin', ['team', 'accept'], [token])).toMatchObject({ id: team.id, role: 'member' });
+    const typed = ['__complete', '--', 'team', 'switch', team.slug.slice(0, 4)];
+    expect((await api.run({ argv: typed, extra: homeOf('lin') })).stdout).toContain(`${team.slug}\tCompilers (member)`);
     await did('lin', ['team', 'switch', 'Compilers']);
     expect((await as('lin', ['team', 'rename', 'Mine'])).code).toBe(5);
     expect(await did('grace', ['team', 'role', 'lin@example.com', 'admin'])).toMatchObject({ role: 'admin' });
