@@ -25,6 +25,8 @@ function vmFiles(): string[] {
 
 export default defineConfig({
   test: {
+    // The embedded database; see start-platform.ts.
+    execArgv: ['--no-memory-protection-keys'],
     projects: [
       {
         test: {

@@ -11,7 +11,7 @@ import { type Service, Supervisor } from './supervisor.ts';
 
 /** Both services together stop well within the 10 s that service managers give. */
 const stopTimeoutMs = { hostAgent: 5_000, controlPlane: 3_500 };
-const readyTimeoutMs = { hostAgent: 300_000, controlPlane: 60_000 };
+const readyTimeoutMs = { hostAgent: 300_000, controlPlane: 240_000 };
 
 export interface PlatformOptions {
   config: CliConfig;
@@ -85,7 +85,7 @@ function platformServices(config: CliConfig): Service[] {
   return [
     {
       name: 'control-plane',
-      ...app('control-plane'),
+      ...app('control-plane', unprotectedCode),
       env: { ...env, AVIARY_HOST: config.controlPlaneHost, AVIARY_PORT: String(config.controlPlanePort) },
       isReady: async (signal) => {
         await client.health({ signal, timeoutMs: 2_000 });
@@ -122,6 +122,12 @@ function platformServices(config: CliConfig): Service[] {
 
 /** Stripped and compiled sources, so that later starts are quicker and hold no compiler's leftovers in memory. */
 const compileCache = fileURLToPath(new URL('../../../../node_modules/.cache/node-compile', import.meta.url));
+
+/**
+ * For a program with the embedded database: where the processor has memory protection keys, V8's bookkeeping of the code that they protect
+ * fails with WebAssembly of that size and ends the process (nodejs/node#64500).
+ */
+const unprotectedCode = ['--no-memory-protection-keys'];
 
 /** For a program that idles beside the sandboxes it serves: a small young generation, and the right to collect when it comes to rest. */
 const smallHeap = ['--max-semi-space-size=2', '--expose-gc'];

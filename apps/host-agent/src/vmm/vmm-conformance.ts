@@ -133,7 +133,11 @@ export function describeVmmDriver(name: string, makeHarness: () => Promise<VmmHa
       };
       const spec = { ...(await restoreSpec()), disk: await harness.createLayer(source.disk) };
       const again = await vmm.restore(spec, { statePath, pages: pages() }, never);
-      expect((await harness.readMemory(again)).equals(memory)).toBe(true);
+      const changed = differingPages(await harness.readMemory(again), memory);
+      // KVM writes the page of the guest's own clock whenever a state is loaded.
+      const { accelerator } = await vmm.probe(never);
+      expect(changed.length).toBeLessThanOrEqual(accelerator === 'kvm' ? 1 : 0);
+      for (const offset of changed) expect(dirty.has(offset), `page ${offset}`).toBe(true);
       const reported = await collectDirty(again);
       for (const offset of dirty.keys()) expect(reported.has(offset), `page ${offset}`).toBe(true);
       await again.resume();
@@ -359,7 +363,8 @@ export function describeVmmDriver(name: string, makeHarness: () => Promise<VmmHa
       if (harness.takeMemory) {
         const starved = await restored();
         await harness.takeMemory(starved);
-        await starved.resume();
+        // Where the limit takes hold at once, as in cgroup v2, it has ended before it goes on.
+        await starved.resume().catch(() => undefined);
         expect((await starved.exited).reason).toMatch(/^out of memory: /);
       }
       const killed = await restored();
@@ -404,6 +409,14 @@ export function describeVmmDriver(name: string, makeHarness: () => Promise<VmmHa
       return Number(/^tick (\d{8})/.exec(await harness.readDisk(layer))?.[1] ?? 0);
     }
   });
+}
+
+/** Offsets of the pages in which two images of one size are not the same. */
+function differingPages(one: Buffer, other: Buffer): number[] {
+  const offsets: number[] = [];
+  for (let start = 0; start < one.length; start += pageBytes)
+    if (one.compare(other, start, start + pageBytes, start, start + pageBytes) !== 0) offsets.push(start);
+  return offsets;
 }
 
 async function fingerprint(file: string): Promise<{ size: number; mtimeMs: number }> {
