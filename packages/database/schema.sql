@@ -15,6 +15,7 @@ CREATE TABLE api_keys (
   CONSTRAINT api_keys_pkey PRIMARY KEY (id),
   CONSTRAINT api_keys_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(id)
 );
+CREATE INDEX api_keys_creator ON public.api_keys USING btree (created_by) WHERE (created_by IS NOT NULL);
 CREATE INDEX api_keys_team ON public.api_keys USING btree (team_id);
 
 CREATE TABLE audit_logs (
@@ -325,6 +326,8 @@ CREATE TABLE sessions (
   CONSTRAINT sessions_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(id) ON DELETE SET NULL,
   CONSTRAINT sessions_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE
 );
+CREATE INDEX sessions_expiry ON public.sessions USING btree (expires_at);
+CREATE INDEX sessions_revoked ON public.sessions USING btree (revoked_at) WHERE (revoked_at IS NOT NULL);
 CREATE INDEX sessions_user ON public.sessions USING btree (user_id);
 
 CREATE TABLE sign_in_attempts (
@@ -342,6 +345,7 @@ CREATE TABLE sign_in_attempts (
   CONSTRAINT sign_in_attempts_session_id_fkey FOREIGN KEY (session_id) REFERENCES sessions(id) ON DELETE CASCADE
 );
 CREATE INDEX sign_in_attempts_expiry ON public.sign_in_attempts USING btree (expires_at);
+CREATE INDEX sign_in_attempts_session ON public.sign_in_attempts USING btree (session_id);
 
 CREATE TABLE sign_in_codes (
   code_hash text NOT NULL,
@@ -355,6 +359,7 @@ CREATE TABLE sign_in_codes (
   CONSTRAINT sign_in_codes_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE
 );
 CREATE INDEX sign_in_codes_expiry ON public.sign_in_codes USING btree (expires_at);
+CREATE INDEX sign_in_codes_user ON public.sign_in_codes USING btree (user_id);
 
 CREATE TABLE signing_keys (
   id uuid NOT NULL,
@@ -382,6 +387,8 @@ CREATE TABLE team_invitations (
   CONSTRAINT team_invitations_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(id),
   CONSTRAINT team_invitations_token_hash_key UNIQUE (token_hash)
 );
+CREATE INDEX team_invitations_email ON public.team_invitations USING btree (email_key);
+CREATE INDEX team_invitations_inviter ON public.team_invitations USING btree (invited_by);
 CREATE UNIQUE INDEX team_invitations_open ON public.team_invitations USING btree (team_id, email_key) WHERE ((accepted_at IS NULL) AND (revoked_at IS NULL));
 
 CREATE TABLE team_members (
