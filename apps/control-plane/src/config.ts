@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { AppError } from '@aviary/core';
-import { EnvReader } from '@aviary/service-kit';
+import { EnvReader, type MetricsSettings, readMetricsSettings } from '@aviary/service-kit';
 import type { AccountSettings } from './accounts/account-deps.ts';
 import { defaultPasswordCost, type PasswordCost } from './accounts/password-hash.ts';
 import { defaultRateLimits, type RateLimitOptions } from './http/rate-limits.ts';
@@ -36,6 +36,8 @@ export interface ControlPlaneConfig {
   smtp?: SmtpSettings | undefined;
   /** Where people can sign in instead of by password; default: nowhere. */
   identityProviders?: readonly ProviderSettings[];
+  /** Where `/metrics` is answered; default: nowhere. */
+  metrics?: MetricsSettings | undefined;
 }
 
 /** Reads `AVIARY_*`. Throws `invalid_request` naming the variable. */
@@ -63,6 +65,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     },
     smtp: readSmtpSettings(reader),
     identityProviders: readProviderSettings(reader),
+    metrics: readMetricsSettings(reader, 'AVIARY_METRICS'),
   };
 }
 

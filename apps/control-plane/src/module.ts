@@ -12,6 +12,7 @@ import type { IdempotencyKeys } from './idempotency/idempotency-keys.ts';
 import type { IdentityProviders } from './identities/identity-providers.ts';
 import type { MailKind } from './mail/mail-kind.ts';
 import type { Mailer } from './mail/mailer.ts';
+import type { ControlPlaneMetrics } from './metrics/control-plane-metrics.ts';
 import type { RegisteredOperation } from './operations/operation-registry.ts';
 import type { OperationRunner } from './operations/operation-runner.ts';
 import type { OperationWaits } from './operations/operation-waits.ts';
@@ -32,6 +33,8 @@ export interface PlatformContext extends ServiceContext, ApiDeps {
   accounts: AccountServices;
   mailer: Mailer;
   identityProviders: IdentityProviders;
+  /** Only where the configuration says that somebody may read them. */
+  metrics?: ControlPlaneMetrics;
   /** This replica's own files. */
   dataDirectory: string;
 }

@@ -1,7 +1,15 @@
 import path from 'node:path';
 import { uuidv7 } from '@aviary/core';
 import { type Database, type MigrationSource, migrate, openDatabase } from '@aviary/database';
-import { type Clock, createLogger, FaultPoints, type Logger, systemClock, watchParent } from '@aviary/service-kit';
+import {
+  type Clock,
+  createLogger,
+  FaultPoints,
+  type Logger,
+  serveMetrics,
+  systemClock,
+  watchParent,
+} from '@aviary/service-kit';
 import { accessModule } from './access/access-module.ts';
 import { createAuthenticate, createRecallKey } from './access/authenticate.ts';
 import { KnownKeys } from './access/known-keys.ts';
@@ -30,7 +38,12 @@ import { IdentityProviders, type ProviderOptions } from './identities/identity-p
 import { mailModule } from './mail/mail-module.ts';
 import { defaultMailerOptions, Mailer, type MailerOptions } from './mail/mailer.ts';
 import type { ControlPlaneContext, Module, PlatformContext } from './module.ts';
-import { defaultRunnerOptions, OperationRunner, type RunnerOptions } from './operations/operation-runner.ts';
+import {
+  defaultRunnerOptions,
+  OperationRunner,
+  type RunnerOptions,
+  type SettledOperation,
+} from './operations/operation-runner.ts';
 import { releaseLeases } from './operations/operation-store.ts';
 import { OperationWaits } from './operations/operation-waits.ts';
 import { operationsModule } from './operations/operations-module.ts';
@@ -98,6 +111,8 @@ export interface ControlPlaneOverrides {
 export interface ControlPlane extends AsyncDisposable {
   /** Where it listens, e.g. `http://127.0.0.1:7070`. */
   url: string;
+  /** Where its metrics are read, if the configuration says so. */
+  metricsUrl?: string;
   context: ControlPlaneContext;
 }
 
@@ -132,6 +147,7 @@ export async function startControlPlane(
   await offerClaim(context, config.dataDirectory);
   const loops = new AbortController();
   const app = await createServer(context, config);
+  context.metrics?.watchRequests(app);
   const hooks = modules.flatMap(({ name, hooks }) => (hooks ? [{ name, hooks: hooks(context) }] : []));
   for (const { name, hooks: own } of hooks) addRequestHook(app, name, own);
   for (const { routes } of modules) await routes?.(app, context);
@@ -146,9 +162,15 @@ export async function startControlPlane(
   });
   stack.defer(() => app.close());
   const url = await app.listen({ host: config.host, port: config.port });
+  const metricsUrl = await startMetrics(context, config, stack);
   logger.info({ url, database: database.kind, mail: config.smtp?.host ?? 'none' }, 'control plane ready');
   const owned = stack.move();
-  return { url, context, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return {
+    url,
+    context,
+    ...(metricsUrl === undefined ? {} : { metricsUrl }),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
 }
 
 /** Runs the control plane until the process is told to stop by SIGTERM or SIGINT. */
@@ -164,6 +186,25 @@ export async function runControlPlane({
   watchParent({ isEnabled: config.exitWithParent === true }).addEventListener('abort', () => told.resolve());
   await using _controlPlane = await startControlPlane(config, { extensions });
   await told.promise;
+}
+
+/** Serves the metrics, if the configuration says where; resolves with their URL. */
+async function startMetrics(
+  { metrics, logger }: ControlPlaneContext,
+  config: ControlPlaneConfig,
+  stack: AsyncDisposableStack,
+): Promise<string | undefined> {
+  if (!metrics || !config.metrics) return undefined;
+  const { url } = stack.use(await serveMetrics({ logger, read: () => metrics.read() }, config.metrics));
+  logger.info({ url }, 'metrics ready');
+  return url;
+}
+
+/** What counts costs memory: it is loaded where somebody may read it. */
+async function createMetrics(service: ServiceContext, config: ControlPlaneConfig) {
+  if (!config.metrics) return undefined;
+  const { ControlPlaneMetrics } = await import('./metrics/control-plane-metrics.ts');
+  return new ControlPlaneMetrics(service);
 }
 
 function openConfigured(config: ControlPlaneConfig, logger: Logger): Promise<Database> {
@@ -189,6 +230,7 @@ async function createContext(
   const keyUses = new KeyUses(service);
   const knownKeys = new KnownKeys();
   const rateLimits = overrides.rateLimits ?? (config.rateLimits && new RateLimits(service.clock, config.rateLimits));
+  const metrics = await createMetrics(service, config);
   const platform: PlatformContext = {
     ...service,
     signingKey,
@@ -209,8 +251,13 @@ async function createContext(
     mailer: new Mailer(service, mailSettings(config), { ...defaultMailerOptions, ...overrides.mailer }),
     identityProviders: new IdentityProviders(service, config.identityProviders ?? [], overrides.identityProviders),
     dataDirectory: config.dataDirectory,
+    ...(metrics ? { metrics } : {}),
   };
   const operations = modules.flatMap((module) => module.operations?.(platform) ?? []);
-  const runner = new OperationRunner({ ...service, operations }, { ...defaultRunnerOptions, ...overrides.runner });
+  const noteSettled = metrics && ((operation: SettledOperation) => metrics.noteSettled(operation));
+  const runner = new OperationRunner(
+    { ...service, operations, noteSettled },
+    { ...defaultRunnerOptions, ...overrides.runner },
+  );
   return { ...platform, runner };
 }

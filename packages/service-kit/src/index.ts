@@ -9,6 +9,8 @@ export type { FaultName } from './fault-names.ts';
 export * from './fault-points.ts';
 export * from './keyed-lock.ts';
 export * from './logger.ts';
+export * from './metrics-server.ts';
+export { type MetricsSettings, readMetricsSettings } from './metrics-settings.ts';
 export * from './node-errors.ts';
 export * from './parent-watch.ts';
 export * from './run-loop.ts';

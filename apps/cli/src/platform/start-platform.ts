@@ -78,7 +78,13 @@ function platformServices(config: CliConfig): Service[] {
   const { apiKey: apiKeyFile, hostToken } = bootstrapFiles(config.dataDir);
   const { AVIARY_API_KEY: _key, AVIARY_API_URL: _url, ...inherited } = config.env;
   // Secrets of the control plane's are none of a host's business.
-  const { AVIARY_DATABASE_URL: _db, AVIARY_SMTP_URL: _smtp, AVIARY_AUTH_PROVIDERS: _providers, ...ofHost } = inherited;
+  const {
+    AVIARY_DATABASE_URL: _db,
+    AVIARY_SMTP_URL: _smtp,
+    AVIARY_AUTH_PROVIDERS: _providers,
+    AVIARY_METRICS_TOKEN: _metrics,
+    ...ofHost
+  } = inherited;
   const shared = { AVIARY_DATA_DIR: config.dataDir };
   const env = { NODE_COMPILE_CACHE: compileCache, ...inherited, ...shared };
   const agentEnv = { NODE_COMPILE_CACHE: compileCache, ...ofHost, ...shared };

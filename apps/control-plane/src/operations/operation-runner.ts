@@ -41,8 +41,19 @@ const retryable: readonly ErrorCode[] = ['host_unavailable', 'unavailable'];
 const stopped = new AppError('cancelled', 'this replica stops; another one goes on');
 const lostLease = new AppError('cancelled', 'another replica has taken the operation over');
 
+/** An operation that this replica has ended. */
+export interface SettledOperation {
+  kind: string;
+  outcome: Settlement['state'];
+  /** Since it was accepted, by whichever replica. */
+  ms: number;
+  phases: readonly Phase[];
+}
+
 type RunnerDeps = Pick<ServiceContext, 'database' | 'clock' | 'logger' | 'faults' | 'replicaId'> & {
   operations: readonly RegisteredOperation[];
+  /** Told of each operation once its outcome is kept. */
+  noteSettled?: ((operation: SettledOperation) => void) | undefined;
 };
 
 /** Carries out accepted operations: those of this replica at once, those of a dead one when their leases end. */
@@ -221,12 +232,18 @@ export class OperationRunner {
   }
 
   /** Writes the outcome, if the operation is still this replica's. */
-  async #settle({ id }: StoredOperation, settle: Settle, phases: PhaseLog): Promise<void> {
-    await this.#deps.database.transaction(async (unit) => {
-      if (!(await holdOperation(unit.db, { id, owner: this.#deps.replicaId }))) throw lostLease;
-      const steps = new PhaseLog(this.#deps.clock, phases.phases);
+  async #settle({ id, kind, createdAt }: StoredOperation, settle: Settle, phases: PhaseLog): Promise<void> {
+    const { database, clock, replicaId, noteSettled } = this.#deps;
+    await database.transaction(async (unit) => {
+      if (!(await holdOperation(unit.db, { id, owner: replicaId }))) throw lostLease;
+      const steps = new PhaseLog(clock, phases.phases);
       const settlement: Settlement = await steps.time('settled', () => settle(unit));
       await finishOperation(unit.db, id, { settlement, phases: steps.phases });
+      unit.afterCommit(() => {
+        // The database has a clock of its own, which may be ahead.
+        const ms = Math.max(0, clock.now() - createdAt.getTime());
+        noteSettled?.({ kind, outcome: settlement.state, ms, phases: steps.phases });
+      });
     });
   }
 
