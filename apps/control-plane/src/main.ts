@@ -1,3 +1,8 @@
+import { exitAtStart } from '@aviary/service-kit';
 import { loadConfig, runControlPlane } from './start.ts';
 
-await runControlPlane({ config: loadConfig(process.env) });
+try {
+  await runControlPlane({ config: loadConfig(process.env) });
+} catch (error) {
+  exitAtStart('control-plane', error);
+}

@@ -1,12 +1,13 @@
-import { errorText } from '@aviary/core';
+import { exitAtStart } from '@aviary/service-kit';
 import { loadConfig } from './config.ts';
 import { startHostAgent } from './start.ts';
 
-const config = loadConfig(process.env);
-const agent = await startHostAgent(config).catch((error: unknown) => {
-  process.stderr.write(`host-agent: ${errorText(error)}\n`);
-  process.exit(1);
-});
+async function start() {
+  const config = loadConfig(process.env);
+  return { config, agent: await startHostAgent(config) };
+}
+
+const { config, agent } = await start().catch((error: unknown) => exitAtStart('host-agent', error));
 
 let isStopping = false;
 async function stop(): Promise<void> {

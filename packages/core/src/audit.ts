@@ -45,6 +45,7 @@ export const auditActions = {
   'user.session_revoke': forAdmins,
   'user.session_theft': { scope: 'admin', status: 'error' },
   'user.password_change': forAdmins,
+  'user.password_refused': { scope: 'admin', status: 'warning' },
   'user.second_factor_enable': forAdmins,
   'user.second_factor_disable': { scope: 'admin', status: 'warning' },
   'user.second_factor_failed': { scope: 'admin', status: 'warning' },

@@ -15,4 +15,5 @@ export * from './node-errors.ts';
 export * from './parent-watch.ts';
 export * from './run-loop.ts';
 export * from './run-program.ts';
+export * from './start-failure.ts';
 export * from './trace.ts';

@@ -144,6 +144,7 @@ test('a changed password needs the old one and ends all other sessions', async (
   const next = 'another password';
   expect((await user.call('POST', '/v1/me/password', { new_password: next })).status).toBe(403);
   expect((await user.call('POST', '/v1/me/password', { current_password: next, new_password: next })).status).toBe(403);
+  expect((await actionsOn(user.userId)).filter((action) => action === 'user.password_refused')).toHaveLength(1);
   expect((await user.call('POST', '/v1/me/password', { current_password: password, new_password: next })).status).toBe(
     204,
   );

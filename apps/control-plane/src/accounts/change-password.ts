@@ -21,7 +21,7 @@ export async function changePassword(
 ): Promise<void> {
   const { database, clock, accounts, mailer } = deps;
   const known = await getAccount(database.db, caller.userId);
-  await confirmPassword(deps, known, { password: current, ipAddress, field: 'current_password' });
+  await confirmPassword(deps, caller, { account: known, password: current, ipAddress, field: 'current_password' });
   await confirmSecondFactor(deps, caller, code);
   const passwordHash = await accounts.hasher.hash(wanted);
   const now = new Date(clock.now());

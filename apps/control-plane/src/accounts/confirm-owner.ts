@@ -1,5 +1,6 @@
 import type { OwnerProof } from '@aviary/api-contract';
-import { AppError } from '@aviary/core';
+import { AppError, platformTeamId } from '@aviary/core';
+import { recordAudit } from '../audit/audit-store.ts';
 import type { UserCaller } from '../http/register-routes.ts';
 import { checkCode, codeRefused } from '../second-factors/check-code.ts';
 import { findSecondFactor } from '../second-factors/second-factor-store.ts';
@@ -20,21 +21,34 @@ export async function confirmOwner(
   const hasFactor = (await findSecondFactor(deps.database.db, account.id)) !== undefined;
   if (hasFactor && code !== undefined) await confirmCode(deps, caller, code);
   else if (account.password_hash !== null) {
-    await confirmPassword(deps, account, { password, ipAddress, field: 'password' });
+    await confirmPassword(deps, caller, { account, password, ipAddress, field: 'password' });
   } else if (hasFactor) throw codeMissing();
   return hasFactor || account.password_hash !== null;
 }
 
 /** By the password, where there is one. Throws `forbidden`, `rate_limited`. */
 export async function confirmPassword(
-  { accounts }: Pick<AccountDeps, 'accounts'>,
-  account: AccountWithPassword,
-  { password, ipAddress, field }: { password: string | undefined; ipAddress: string; field: string },
+  { accounts, database }: Pick<AccountDeps, 'accounts' | 'database'>,
+  { actor }: UserCaller,
+  {
+    account,
+    password,
+    ipAddress,
+    field,
+  }: { account: AccountWithPassword; password: string | undefined; ipAddress: string; field: string },
 ): Promise<void> {
   if (account.password_hash === null) return;
   const who = { emailKey: account.email_key, ip: ipAddress };
   accounts.attempts.take(logInRules(who));
   if (password === undefined || !(await accounts.hasher.verify(password, account.password_hash))) {
+    // Whoever has somebody's session, and tries for more.
+    if (password !== undefined)
+      await recordAudit(database.db, {
+        teamId: platformTeamId,
+        actor,
+        action: 'user.password_refused',
+        resourceId: account.id,
+      });
     throw new AppError('forbidden', 'the current password is wrong', { details: { field } });
   }
   accounts.attempts.clear(pairKey(who));

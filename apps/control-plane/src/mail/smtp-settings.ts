@@ -18,7 +18,7 @@ export function readSmtpSettings(reader: EnvReader): SmtpSettings | undefined {
   if (!url || !['smtp:', 'smtps:'].includes(url.protocol) || url.hostname === '') {
     throw wrong(urlName, `must be a URL such as ${example}`);
   }
-  const from = reader.string(fromName);
+  const from = reader.optional(fromName) ?? '';
   if (!/^[^\r\n]*[^\s@<]+@[^\s@>]+>?$/.test(from)) {
     throw wrong(fromName, 'must be an address such as Aviary <aviary@example.com>');
   }
