@@ -52,7 +52,7 @@ export const accountCommands: readonly Command[] = [
     async run(context, { flags }) {
       const apiUrl = findServer(context, flags);
       const name = flags.string('name');
-      const credentials = await askCredentials(new Questions(context), flags);
+      const credentials = await askCredentials(new Questions(context), flags, { isNew: true });
       const request = { ...credentials, ...(name === undefined ? {} : { name }) };
       const { signal } = context;
       await showSignedIn(
@@ -166,7 +166,7 @@ export const accountCommands: readonly Command[] = [
       const claimCode = kept.trim() || (await questions.ask('Claim code', { isSecret: true })).trim();
       const name = flags.string('name');
       const request = {
-        ...(await askCredentials(questions, flags)),
+        ...(await askCredentials(questions, flags, { isNew: true })),
         code: claimCode,
         ...(name === undefined ? {} : { name }),
       };
@@ -180,9 +180,16 @@ export const accountCommands: readonly Command[] = [
   },
 ];
 
-async function askCredentials(questions: Questions, flags: Flags): Promise<{ email: string; password: string }> {
-  const address = flags.string('email') ?? (await questions.ask('E-mail')).trim();
-  return { email: address, password: await questions.ask('Password', { isSecret: true }) };
+async function askCredentials(
+  questions: Questions,
+  flags: Flags,
+  { isNew = false }: { isNew?: boolean } = {},
+): Promise<{ email: string; password: string }> {
+  const email = flags.string('email') ?? (await questions.ask('E-mail')).trim();
+  const password = isNew
+    ? await questions.askNewPassword('Password')
+    : await questions.ask('Password', { isSecret: true });
+  return { email, password };
 }
 
 async function showSignedIn(context: CommandContext, apiUrl: string, signedIn: SignedIn): Promise<void> {

@@ -37,7 +37,7 @@ export const linkCommands: readonly Command[] = [
       const apiUrl = findServer(context, flags);
       const questions = new Questions(context);
       const token = tokenOf(await questions.ask('Link', { isSecret: true }));
-      const password = await questions.ask('New password', { isSecret: true });
+      const password = await questions.askNewPassword();
       await new AviaryClient({ apiUrl, userAgent }).accounts.confirmPasswordReset({ token, password }, { signal });
       output.result({}, () => "the password is set; 'aviary login' logs in with it");
     },

@@ -25,6 +25,17 @@ export class Questions {
     return answer;
   }
 
+  /**
+   * A password that is to be set: a person types it twice, since nobody sees what was typed. Throws UsageError when the two differ, or when
+   * nothing was given.
+   */
+  async askNewPassword(question = 'New password'): Promise<string> {
+    const password = await this.ask(question, { isSecret: true });
+    if (!this.#context.stdin?.isTTY) return password;
+    if ((await this.ask('The same again', { isSecret: true })) === password) return password;
+    throw new UsageError('the two passwords are not the same; nothing was changed');
+  }
+
   async #askPerson(question: string, isSecret: boolean): Promise<string> {
     const shown = isSecret ? new Writable({ write: (_chunk, _encoding, done) => done() }) : process.stderr;
     // The line editor draws its own prompt anew with each key; where it is muted the question is written beside it.

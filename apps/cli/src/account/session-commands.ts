@@ -58,7 +58,7 @@ export const sessionCommands: readonly Command[] = [
       const questions = new Questions(context);
       const me = await accounts.me({ signal });
       const currentPassword = me.has_password ? await questions.ask('Present password', { isSecret: true }) : undefined;
-      const newPassword = await questions.ask('New password', { isSecret: true });
+      const newPassword = await questions.askNewPassword();
       const code =
         flags.string('code') ??
         (me.second_factor ? await questions.ask('Code of your app, or a recovery code') : undefined);
