@@ -180,6 +180,7 @@ describe('a deleted account', () => {
       metadata,
     ]);
     expect(seen).toEqual([
+      ['invitation.revoke', 'deleted user', '', {}],
       ['member.leave', 'deleted user', null, { cause: 'the account was deleted' }],
       ['invitation.create', 'deleted user', '', { email: 'guest@example.com', role: 'member' }],
       ['member.role_update', boss.email, null, { from: 'member', to: 'admin' }],
