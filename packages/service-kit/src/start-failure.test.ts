@@ -26,7 +26,9 @@ describe('a service that cannot start', () => {
   });
 
   it('shows where a fault of ours comes from', () => {
-    expect(fail(new TypeError('x is not a function'))).toMatch(/^some-service: TypeError: x is not a function\n {4}at /);
+    expect(fail(new TypeError('x is not a function'))).toMatch(
+      /^some-service: TypeError: x is not a function\n {4}at /,
+    );
     expect(fail('a text')).toBe('some-service: a text\n');
   });
 });
