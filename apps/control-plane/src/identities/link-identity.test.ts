@@ -65,6 +65,7 @@ describe('an account', () => {
     expect((await owner.call('DELETE', `/v1/me/identities/${identity.id}`)).status).toBe(404);
     expect((await at.auditOf(owner.userId)).map(([action]) => action)).toEqual([
       'user.sign_up',
+      'user.password_refused',
       'user.identity_link',
       'user.log_in',
       'user.identity_unlink',
