@@ -6,7 +6,6 @@ import { newSecret } from '../secrets.ts';
 import { insertAttempt } from './attempt-store.ts';
 import type { IdentityDeps } from './identity-deps.ts';
 import type { Provider } from './identity-providers.ts';
-
 import type { SignInTarget } from './sign-in-target.ts';
 
 /** So long somebody may take at the provider. */

@@ -68,7 +68,7 @@ export class ControlPlaneMetrics {
       ),
       events: gauge(
         'aviary_events_waiting',
-        'Events that a hook has still to hear, at most 10000.',
+        'Events of sandboxes that a hook has still to hear, at most 10000.',
         countLabels.events,
       ),
       mails: gauge('aviary_mails', 'Mails that wait, and that could not be sent.', countLabels.mails),

@@ -183,7 +183,7 @@ export function findOperation(db: Db, teamId: TeamId, id: OperationId): Promise<
     .executeTakeFirst();
 }
 
-/** Newest first: what was done with a sandbox. `before` is the last id of the page before. */
+/** Newest first: what was done with a sandbox. `after` is the last id of the page before. */
 export function listSandboxOperations(
   db: Db,
   { sandboxId, limit, after }: { sandboxId: SandboxId; limit: number; after?: OperationId },

@@ -288,7 +288,7 @@ export function stateConflict(
   });
 }
 
-/** Newest first. `before` is the last id of the page before. */
+/** Newest first. `after` is the last id of the page before. */
 export function listSandboxes(
   db: Db,
   { teamId, statuses, limit, after }: { teamId: TeamId; statuses?: SandboxStatus[]; limit: number; after?: SandboxId },
