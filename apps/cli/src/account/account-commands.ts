@@ -30,7 +30,7 @@ export const urlFlag: Flag = {
   placeholder: 'URL',
   summary: "the API's URL; default: AVIARY_API_URL, the profile's, or this machine's platform",
 };
-const code: Flag = {
+export const codeFlag: Flag = {
   type: 'string',
   placeholder: 'CODE',
   summary: 'a code of your second factor, or a recovery code; asked for when absent and needed',
@@ -70,7 +70,7 @@ export const accountCommands: readonly Command[] = [
     flags: {
       email: emailFlag,
       url: urlFlag,
-      code,
+      code: codeFlag,
       key: { type: 'boolean', summary: 'with an API key instead' },
       provider: {
         type: 'string',
@@ -155,7 +155,7 @@ export const accountCommands: readonly Command[] = [
     flags: {
       email: emailFlag,
       url: urlFlag,
-      code,
+      code: codeFlag,
       name: { type: 'string', placeholder: 'NAME', summary: 'how to call you' },
     },
     examples: ['sudo aviary admin claim --email ada@example.com'],

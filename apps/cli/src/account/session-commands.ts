@@ -1,5 +1,6 @@
 import type { Command } from '../command.ts';
 import { renderTable } from '../output.ts';
+import { codeFlag } from './account-commands.ts';
 import { accountsOf } from './find-team.ts';
 import { Questions } from './read-secret.ts';
 
@@ -45,11 +46,7 @@ export const sessionCommands: readonly Command[] = [
     summary: 'Change your password, or set a first one; your other sessions end',
     details: 'The present password is asked for, or read from standard input, and after it the new one.',
     flags: {
-      code: {
-        type: 'string',
-        placeholder: 'CODE',
-        summary: 'a code of your second factor, or a recovery code; asked for when absent and needed',
-      },
+      code: codeFlag,
     },
     examples: ['aviary password change'],
     async run(context, { flags }) {
